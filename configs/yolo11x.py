@@ -1,0 +1,20 @@
+"""YOLO11-x detection.
+
+First run:  python -m yolojax.main --config configs/yolo11x.py     (built-in drawn shapes)
+Your data:  python -m yolojax.main --config configs/yolo11x.py:path/to/data.yaml
+One change: append --config.optimizer=adamw --config.lr0=0.001     (unknown keys fail)
+Target:     mAP50-95 54.7 on COCO val2017 at 640 px (published figure of this model).
+"""
+
+from yolojax import config as c
+
+
+def get_config(data="shapes"):
+    config = c.default(task="detect")
+    config.model = "yolo11x"
+    config.data = data
+    if data == "shapes":  # small pictures and many optimiser steps: fits two CPU cores
+        config.imgsz, config.epochs, config.batch, config.nbs = 128, 15, 8, 8
+        config.mosaic, config.scale, config.optimizer = 0.0, 0.2, "adamw"
+        config.lr0 = 0.002
+    return config

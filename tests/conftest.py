@@ -1,0 +1,115 @@
+"""Strict numerics and shared fixtures.
+
+A silent broadcast is a failing test; eight virtual CPU devices stand for a machine
+with several accelerators; compiled programs are kept between runs.
+"""
+
+import os
+import re
+import tempfile
+import zlib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update(
+    "jax_compilation_cache_dir",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    or str(Path(tempfile.gettempdir()) / "yolojax-test-jax-cache"),
+)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def golden():
+    """Returns a loader of reference arrays by file stem."""
+    return lambda stem: dict(np.load(GOLDEN / f"{stem}.npz", allow_pickle=False))
+
+
+@pytest.fixture
+def assets():
+    """Returns the folder of real pictures and weights, or skips the test."""
+    folder = os.environ.get("YOLOJAX_TEST_ASSETS")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs real pictures: set YOLOJAX_TEST_ASSETS to their folder")
+    return Path(folder)
+
+
+def generator(tag):
+    return np.random.Generator(np.random.PCG64(zlib.crc32(tag.encode("utf-8"))))
+
+
+def rule_weight(name, shape):
+    """Returns the reference tests' deterministic tensor for a published name."""
+    g = generator(name)
+    if name.endswith("running_mean"):
+        return (0.1 * g.standard_normal(shape)).astype(np.float32)
+    if name.endswith("running_var"):
+        return g.uniform(0.5, 1.5, shape).astype(np.float32)
+    if len(shape) == 1:
+        if name.endswith(".weight"):
+            return g.uniform(0.5, 1.5, shape).astype(np.float32)
+        std = 0.5 if name.endswith("bn.bias") else 0.1
+        return (std * g.standard_normal(shape)).astype(np.float32)
+    gain = 1.4
+    if re.search(
+        r"\.m\.\d+(\.\d+)?\.cv2\.conv\.weight$|\.attn\.proj\.|\.ffn\.1\.", name
+    ):
+        gain = 0.56
+    elif ".attn." in name:
+        gain = 1.0
+    elif re.search(r"cv[234]\.\d+\.2\.weight$", name):
+        gain = 0.7
+    fan_in = int(np.prod(shape[1:]))
+    return (gain / np.sqrt(fan_in) * g.standard_normal(shape)).astype(np.float32)
+
+
+def rule_image(shape, tag="image"):
+    """Returns the deterministic NCHW image of a tag as NHWC."""
+    image = generator(tag).uniform(0.0, 1.0, shape).astype(np.float32)
+    return image.transpose(0, 2, 3, 1)
+
+
+LEAVES = {
+    ("params", "kernel"): "weight",
+    ("params", "scale"): "weight",
+    ("params", "bias"): "bias",
+    ("batch_stats", "mean"): "running_mean",
+    ("batch_stats", "var"): "running_var",
+}
+
+
+def published_name(path):
+    """Returns the published weight name of a leaf of {"params", "batch_stats"}."""
+    collection, *parts, leaf = (key.key for key in path)
+    parts = [re.sub(r"_(\d+)", r".\1", part) for part in parts]
+    return ".".join([*parts, LEAVES[collection, leaf]])
+
+
+def to_published(array):
+    """Returns an HWIO kernel as OIHW; other arrays unchanged."""
+    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
+
+
+def from_published(array):
+    """Returns an OIHW kernel as HWIO; other arrays unchanged."""
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+
+
+def fill_by_rule(shapes, rule=rule_weight, prefix=""):
+    """Returns variables of the given shapes with each tensor made by `rule(name)`."""
+
+    def value(path, leaf):
+        shape = leaf.shape
+        if len(shape) == 4:
+            shape = (shape[3], shape[2], shape[0], shape[1])
+        return from_published(rule(prefix + published_name(path), shape))
+
+    return jax.tree_util.tree_map_with_path(value, shapes)

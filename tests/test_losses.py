@@ -1,0 +1,195 @@
+"""Assignment and detection loss against reference values."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import fill_by_rule, published_name, rule_image, to_published
+
+from yolojax import models
+from yolojax.losses import assign as assign_module
+from yolojax.losses.assign import assign
+from yolojax.losses.detection import Gains, Geometry, detection_loss
+from yolojax.models import heads
+from yolojax.models.blocks import INFERENCE, Mode
+from yolojax.ops.anchors import anchor_points
+
+TAL_CASES = (
+    *("basic", "overlap", "tiny", "padded", "cover_all", "partly_outside", "crowd"),
+    *("no_gt", "all_padding", "ties_identical_gts", "third_gt_wins"),
+)
+LOSS_CASES = (
+    *("basic", "all_empty", "one_image_empty", "crowd", "tiny_boxes"),
+    "class_weights",
+)
+
+
+def run_assign(values):
+    return jax.jit(lambda *arrays: assign(*arrays))(  # traced anew on every call
+        jnp.array(values["pd_scores"]),
+        jnp.array(values["pd_bboxes"]),
+        jnp.array(values["anc_points"]),
+        jnp.array(values["gt_bboxes"]),
+        jnp.array(values["gt_labels"][..., 0].astype(np.int32)),
+        jnp.array(values["mask_gt"][..., 0] > 0),
+    )
+
+
+@pytest.mark.parametrize("chunk", [2, 16])
+@pytest.mark.parametrize("case", TAL_CASES)
+def test_assignment_matches_reference(case, chunk, golden, monkeypatch):
+    monkeypatch.setattr(assign_module, "CHUNK", chunk)
+    values = golden(f"tal_{case}")
+    got = run_assign(values)
+    foreground = values["fg_mask"] > 0
+    np.testing.assert_array_equal(got.foreground, foreground)
+    np.testing.assert_array_equal(got.slot, values["target_gt_idx"])
+    want = values["target_scores"]
+    np.testing.assert_allclose(got.score, want.sum(-1), rtol=2e-5, atol=2e-5)
+
+
+def test_ties_among_anchors_keep_ten(golden):
+    values = golden("tal_ties_equal_anchors")
+    got = run_assign(values)
+    assert got.foreground.sum() == values["fg_mask"].sum() == 10
+    total = values["target_scores"].sum()
+    np.testing.assert_allclose(got.score.sum(), total, rtol=2e-5)
+
+
+def test_objects_without_any_overlap_get_zero_scores(golden):
+    assert not run_assign(golden("tal_zero_metric")).score.any()
+
+
+def padded_targets(values, batch, height, width, slots):
+    """Packs the flat targets into slots: boxes xyxy px, classes, valid."""
+    boxes = np.zeros((batch, slots, 4), np.float32)
+    classes = np.zeros((batch, slots), np.int32)
+    valid = np.zeros((batch, slots), bool)
+    fill = [0] * batch
+    rows = zip(
+        values["target_batch_idx"].astype(int),
+        values["target_cls"][:, 0].astype(int),
+        values["target_bboxes"],
+        strict=True,
+    )
+    for image, label, (cx, cy, w, h) in rows:
+        box = np.array([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2])
+        boxes[image, fill[image]] = box * [width, height, width, height]
+        classes[image, fill[image]] = label
+        valid[image, fill[image]] = True
+        fill[image] += 1
+    return jnp.array(boxes), jnp.array(classes), jnp.array(valid)
+
+
+@pytest.mark.parametrize("slots", [24, 32])
+@pytest.mark.parametrize("case", LOSS_CASES)
+def test_detection_loss_matches_reference(case, slots, golden):
+    values = golden(f"loss_detect_{case}")
+    height, width = map(int, values["imgsz_hw"])
+    geometry = Geometry(*anchor_points((height, width), (8, 16, 32)))
+    targets = padded_targets(values, 2, height, width, slots)
+    weights = values.get("class_weights")
+    weights = None if weights is None else jnp.array(weights)
+    gains = Gains(*map(float, values["gains_box_cls_dfl"]))
+
+    def total(outputs):
+        terms, _ = detection_loss(
+            outputs, geometry, *targets, gains=gains, class_weights=weights
+        )
+        return terms.sum() * 2, terms
+
+    outputs = {
+        name: jnp.array(values[name].transpose(0, 2, 1)) for name in ("boxes", "scores")
+    }
+    grad, terms = jax.jit(jax.grad(total, has_aux=True))(outputs)
+    np.testing.assert_allclose(terms, values["loss_item_values"], rtol=2e-5, atol=1e-7)
+    np.testing.assert_allclose(terms * 2, values["loss_vector"], rtol=2e-5, atol=1e-7)
+    for name in ("boxes", "scores"):
+        want = values[f"grad_{name}"].transpose(0, 2, 1)
+        limit = 3e-4 * max(np.abs(want).max(), 1e-6)
+        assert np.abs(np.asarray(grad[name]) - want).max() <= limit
+
+
+def test_padded_images_change_nothing(golden):
+    values = golden("loss_detect_basic")
+    height, width = map(int, values["imgsz_hw"])
+    geometry = Geometry(*anchor_points((height, width), (8, 16, 32)))
+    boxes, classes, valid = padded_targets(values, 2, height, width, 8)
+    outputs = {
+        name: jnp.array(values[name].transpose(0, 2, 1)) for name in ("boxes", "scores")
+    }
+    gains = Gains(7.5, 0.5, 1.5)
+    want, _ = detection_loss(outputs, geometry, boxes, classes, valid, gains=gains)
+    grow = lambda x: jnp.concatenate([x, jnp.full_like(x[:1], 1)])
+    got, _ = detection_loss(
+        {name: grow(x) for name, x in outputs.items()},
+        geometry,
+        grow(boxes),
+        grow(classes),
+        jnp.concatenate([valid, jnp.zeros_like(valid[:1])]),
+        gains=gains,
+        example_valid=jnp.array([True, True, False]),
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_no_objects_at_all_has_finite_gradients():
+    geometry = Geometry(*anchor_points((32, 32), (8, 16, 32)))
+    empty = jnp.zeros((1, 0, 4)), jnp.zeros((1, 0), int), jnp.zeros((1, 0), bool)
+
+    def total(outputs):
+        terms, _ = detection_loss(outputs, geometry, *empty, gains=Gains(7.5, 0.5, 1.5))
+        return terms.sum()
+
+    outputs = {"boxes": jnp.zeros((1, 21, 64)), "scores": jnp.zeros((1, 21, 3))}
+    grads = jax.grad(total)(outputs)
+    assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(grads))
+
+
+def test_whole_network_gradients_match_reference(golden):
+    values = golden("trainstep_n_detect")
+    batch, _, height, width = map(int, values["input_shape"])
+    nc = int(values["nc"])
+    head = functools.partial(heads.Detect, nc)
+    model = models.build("yolo11n", head, dtype=jnp.float32, remat=False)
+    image = rule_image((batch, 3, height, width), "train_image")
+    init = functools.partial(model.init, mode=INFERENCE)
+    shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    shapes = {name: shapes[name] for name in ("params", "batch_stats")}
+    variables = fill_by_rule(shapes)
+    geometry = Geometry(*anchor_points((height, width), (8, 16, 32)))
+    targets = padded_targets(values, batch, height, width, 8)
+
+    def total(params):
+        outputs, _ = model.apply(
+            {**variables, "params": params},
+            image,
+            mode=Mode(train=True),
+            mutable=["batch_stats"],
+        )
+        terms, _ = detection_loss(
+            outputs, geometry, *targets, gains=Gains(7.5, 0.5, 1.5)
+        )
+        return terms.sum() * batch, terms
+
+    (loss, terms), grads = jax.jit(jax.value_and_grad(total, has_aux=True))(
+        variables["params"]
+    )
+    np.testing.assert_allclose(loss, values["loss_total"], rtol=2e-5)
+    np.testing.assert_allclose(terms, values["loss_item_values"], rtol=2e-5)
+    got = {
+        published_name(path): to_published(np.asarray(leaf))
+        for path, leaf in jax.tree_util.tree_leaves_with_path({"params": grads})
+    }
+    norms = dict(zip(values["param_names"], values["param_grad_l2"], strict=True))
+    assert set(norms) == set(got)
+    largest = max(norms.values())
+    for name, want in norms.items():
+        norm = np.linalg.norm(got[name])
+        np.testing.assert_allclose(norm, want, rtol=1e-3, atol=1e-6 * largest)
+    for name in (n for n in values if n.startswith("grad:")):
+        want = values[name]
+        limit = 1e-3 * np.abs(want).max()
+        assert np.abs(got[name.removeprefix("grad:")] - want).max() <= limit

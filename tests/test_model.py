@@ -1,0 +1,254 @@
+"""The network against reference values: names, shapes, blocks, whole forwards."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import (
+    GOLDEN,
+    fill_by_rule,
+    published_name,
+    rule_image,
+    rule_weight,
+    to_published,
+)
+
+from yolojax import models
+from yolojax.models import blocks, heads
+from yolojax.models.blocks import INFERENCE, Mode
+from yolojax.ops import conv
+
+PARAMETERS = {  # without the 16 constants of the distance expectation
+    "n": 2_624_064, "s": 9_458_736, "m": 20_114_672, "l": 25_372_144, "x": 56_966_160,
+}  # fmt: skip
+
+
+def build(scale="n", classes=80, dtype=jnp.float32, remat=False):
+    head = functools.partial(heads.Detect, classes)
+    return models.build(f"yolo11{scale}", head, dtype=dtype, remat=remat)
+
+
+def shapes_of(model):
+    init = functools.partial(model.init, mode=INFERENCE)
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    shapes = jax.eval_shape(init, jax.random.key(0), image)
+    return {name: shapes[name] for name in ("params", "batch_stats")}
+
+
+def close(got, want, tolerance):
+    limit = tolerance * max(1.0, np.abs(want).max())
+    assert got.shape == want.shape
+    assert np.abs(np.asarray(got) - want).max() <= limit
+
+
+@pytest.mark.parametrize("scale", "nsmlx")
+def test_parameter_paths_are_the_published_names(scale):
+    shapes = shapes_of(build(scale))
+    leaves = jax.tree_util.tree_leaves_with_path(shapes)
+    got = {}
+    for path, leaf in leaves:
+        shape = list(leaf.shape)
+        got[published_name(path)] = (
+            [shape[3], shape[2], *shape[:2]] if len(shape) == 4 else shape
+        )
+    want = json.loads((GOLDEN / "state_dict_detect.json").read_text())[scale]
+    del want["model.23.dfl.conv.weight"]  # a constant here, not a parameter
+    assert got == want
+    count = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+    assert count == PARAMETERS[scale]
+
+
+BLOCKS = {
+    "conv_k3s2": blocks.ConvBN(8, 3, 2),
+    "conv_k1": blocks.ConvBN(8),
+    "conv_k3_noact": blocks.ConvBN(8, 3, act=False),
+    "dwconv_k3": blocks.ConvBN(8, 3, groups=8),
+    "bottleneck": blocks.Bottleneck(8, 0.5),
+    "c3k": blocks.C3k(8),
+    "c3k2_plain": blocks.C3k2(16, 2, False, 0.25),
+    "c3k2_c3k": blocks.C3k2(16, 2, True, 0.5),
+    "sppf": blocks.SPPF(24),
+    "attention": blocks.Attention(4),
+    "psablock": blocks.PSABlock(2),
+    "c2psa": blocks.C2PSA(2),
+}
+
+
+@pytest.mark.parametrize("case", BLOCKS)
+def test_block_matches_reference(case, golden):
+    values = golden("blocks")
+    x = values[f"{case}__in"].transpose(0, 2, 3, 1)
+    init = functools.partial(BLOCKS[case].init, mode=INFERENCE)
+    shapes = jax.eval_shape(init, jax.random.key(0), x)
+    variables = fill_by_rule(shapes, prefix=f"{case}.")
+    out = jax.jit(functools.partial(BLOCKS[case].apply, mode=INFERENCE))(variables, x)
+    close(out.transpose(0, 3, 1, 2), values[f"{case}__out"], 1e-5)
+
+
+def test_upsample_matches_reference(golden):
+    values = golden("blocks")
+    out = conv.upsample2(jnp.array(values["upsample__in"].transpose(0, 2, 3, 1)))
+    close(out.transpose(0, 3, 1, 2), values["upsample__out"], 0)
+
+
+@pytest.mark.parametrize("scale", "nsmlx")
+def test_forward_matches_reference(scale, golden):
+    values = golden(f"forward_{scale}_detect")
+    model = build(scale)
+    variables = fill_by_rule(shapes_of(model))
+    image = rule_image(tuple(values["input_shape"]))
+    run = functools.partial(model.apply, mode=INFERENCE, mutable=["intermediates"])
+    out, kept = jax.jit(run)(variables, image)
+    for layer in range(23):  # the first that disagrees is the wrong one
+        x = kept["intermediates"][f"layer_{layer}"][0].transpose(0, 3, 1, 2)
+        want = values[f"layer{layer:02d}_sample"]
+        assert x.shape == tuple(values[f"layer{layer:02d}_shape"])
+        sample = x.reshape(-1)[:: -(-x.size // 256)]
+        close(sample, want[: sample.size], 2e-5)
+    steps = values.get("stride_channel_anchor", (1, 1))
+    for name in ("boxes", "scores"):
+        got = out[name].transpose(0, 2, 1)[:, :: steps[0], :: steps[1]]
+        close(got, values[name], 2e-5)
+
+
+def test_training_batch_norm_matches_reference(golden):
+    values = golden("forward_n_detect_train_bn")
+    model = build()
+    variables = fill_by_rule(shapes_of(model))
+    image = rule_image((2, 3, 96, 160))
+    run = functools.partial(model.apply, mode=Mode(train=True), mutable=["batch_stats"])
+    out, stats = jax.jit(run)(variables, image)
+    for name in ("boxes", "scores"):
+        close(out[name].transpose(0, 2, 1), values[name], 2e-5)
+    got = {
+        published_name(path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(stats)
+    }
+    checked = [n for n in values if n.endswith(("running_mean", "running_var"))]
+    assert len(checked) == 6
+    for name in checked:
+        close(got[name], values[name], 2e-5)
+
+
+def test_padded_rows_do_not_touch_batch_norm():
+    norm = blocks.BatchNorm()
+    x = jax.random.normal(jax.random.key(0), (3, 2, 2, 4)) + 2
+    padded = jnp.concatenate([x, jnp.full((2, 2, 2, 4), 99.0)])
+    variables = norm.init(jax.random.key(0), x, mode=INFERENCE)
+    want, want_stats = norm.apply(
+        variables, x, mode=Mode(train=True), mutable=["batch_stats"]
+    )
+    mode = Mode(train=True, example_valid=jnp.arange(5) < 3)
+    got, got_stats = norm.apply(variables, padded, mode=mode, mutable=["batch_stats"])
+    np.testing.assert_allclose(got[:3], want, rtol=1e-5, atol=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), got_stats, want_stats
+    )
+
+
+def test_remat_changes_neither_names_nor_values():
+    plain, remat = build(classes=3), build(classes=3, remat=True)
+    assert jax.tree.structure(shapes_of(plain)) == jax.tree.structure(shapes_of(remat))
+    variables = fill_by_rule(shapes_of(plain))
+    image = rule_image((1, 3, 32, 32))
+
+    def loss(params, model):
+        variables_ = {**variables, "params": params}
+        out, _ = model.apply(
+            variables_, image, mode=Mode(train=True), mutable=["batch_stats"]
+        )
+        return jnp.square(out["scores"]).mean() + jnp.square(out["boxes"]).mean()
+
+    grads = [
+        jax.jit(jax.grad(functools.partial(loss, model=model)))(variables["params"])
+        for model in (plain, remat)
+    ]
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5), *grads
+    )
+
+
+def test_initial_values_follow_the_specification():
+    model = build(classes=4)
+    biases = heads.initial_biases(4)
+    first = models.initial_variables(model, biases=biases, seed=0)
+    again = models.initial_variables(model, biases=biases, seed=0)
+    other = models.initial_variables(model, biases=biases, seed=1)
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    kernel = first["params"]["model_5"]["conv"]["kernel"]
+    bound = 1 / np.sqrt(np.prod(kernel.shape[:-1]))
+    assert np.abs(kernel).max() <= bound
+    assert np.abs(kernel).max() > 0.99 * bound
+    assert (kernel != other["params"]["model_5"]["conv"]["kernel"]).any()
+    head = first["params"]["model_23"]
+    for level, stride in enumerate((8, 16, 32)):
+        np.testing.assert_array_equal(head[f"cv2_{level}_2"]["bias"], 2.0)
+        want = np.log(5 / 4 / (640 / stride) ** 2)
+        np.testing.assert_allclose(head[f"cv3_{level}_2"]["bias"], want, rtol=1e-6)
+    np.testing.assert_array_equal(first["params"]["model_0"]["bn"]["scale"], 1)
+    np.testing.assert_array_equal(first["batch_stats"]["model_0"]["bn"]["var"], 1)
+
+
+def test_fast_initial_values_equal_those_of_init():
+    head = heads.Detect(3)
+    features = tuple(jnp.zeros((1, s, s, 16)) for s in (4, 2, 1))
+    slow = head.init(jax.random.key(0), features, mode=INFERENCE)["params"]
+    for name, value in heads.initial_biases(3).items():
+        branch, leaf = name.split("/")
+        np.testing.assert_allclose(slow[branch][leaf], value, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("form", "size", "groups"),
+    [("pointwise", 1, 1), ("depthwise", 3, 6), ("depthwise", 5, 6)],
+)
+def test_every_form_of_a_convolution_is_the_same_function(form, size, groups):
+    x = jnp.array(rule_image((2, 6, 9, 7)))
+    kernel = rule_weight("k", (6, 6 // groups, size, size)).transpose(2, 3, 1, 0)
+
+    def run(f):
+        def total(x, k):
+            return jnp.sin(f(x, k, 1, groups)).sum()
+
+        return f(x, kernel, 1, groups), *jax.grad(total, (0, 1))(x, jnp.array(kernel))
+
+    for got, want in zip(run(conv.FORMS[form]), run(conv.native), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_max_pool_is_the_maximum_of_each_window():
+    x = np.asarray(rule_image((2, 3, 6, 8)))
+    want = np.full_like(x, -np.inf)
+    for row in range(6):
+        for column in range(8):
+            window = x[:, max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3]
+            want[:, row, column] = window.max((1, 2))
+    np.testing.assert_array_equal(conv.max_pool(jnp.array(x), 5), want)
+
+
+def test_best_form_depends_on_the_backend():
+    assert conv.best_form((1, 1, 8, 8), 1, 1, "cpu") == "pointwise"
+    assert conv.best_form((3, 3, 1, 8), 1, 8, "cpu") == "depthwise"
+    assert conv.best_form((3, 3, 8, 8), 1, 1, "cpu") == "native"
+    for shape, groups in [((1, 1, 8, 8), 1), ((3, 3, 1, 8), 8)]:
+        assert conv.best_form(shape, 1, groups, "gpu") == "native"
+
+
+def test_bf16_keeps_parameters_and_outputs_in_float32():
+    model = build(classes=3, dtype=jnp.bfloat16)
+    shapes = shapes_of(model)
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
+    out = jax.eval_shape(
+        functools.partial(model.apply, mode=INFERENCE),
+        shapes,
+        jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32),
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(out)} == {jnp.dtype("float32")}
+
+
+def test_published_kernels_round_trip():
+    kernel = np.arange(3 * 5 * 2 * 7.0).reshape(3, 5, 2, 7)
+    assert to_published(kernel).shape == (7, 2, 3, 5)

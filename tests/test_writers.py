@@ -1,0 +1,314 @@
+"""Writers: what reaches the disk and the terminal, also after an abrupt end."""
+
+import io
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+
+from yolojax.metrics.detection import DetectionMetrics
+from yolojax.writers import (
+    DETECT_COLUMNS,
+    JsonLines,
+    Progress,
+    ResultsCsv,
+    TensorBoard,
+    _cells,
+    class_table,
+    duration,
+    epoch_header,
+    epoch_row,
+    epoch_table,
+    write_atomic,
+)
+
+COLUMNS = ("epoch", "time", "train/box_loss")
+
+
+def row(epoch: int, loss: float | None = 0.5) -> dict[str, float | None]:
+    return {"epoch": epoch, "time": 10.0 * epoch, "train/box_loss": loss}
+
+
+def test_csv_has_one_header_and_six_digits(tmp_path):
+    path = tmp_path / "run" / "results.csv"
+    csv = ResultsCsv(path, COLUMNS, resumed_epoch=0)
+    csv.append(row(1, 1.23456789))
+    csv.append(row(2, 0.000012345678))
+    csv.append(row(3, math.nan))
+    csv.append(row(1234567, None))
+    assert path.read_text() == (
+        "epoch,time,train/box_loss\n1,10,1.23457\n2,20,1.23457e-05\n3,30,nan\n"
+        "1234567,1.23457e+07,\n"
+    )
+
+
+def test_csv_resume_drops_later_epochs_and_a_torn_line(tmp_path):
+    path = tmp_path / "results.csv"
+    csv = ResultsCsv(path, COLUMNS, resumed_epoch=0)
+    for epoch in (1, 2, 3, 4):
+        csv.append(row(epoch))
+    with path.open("a") as file:
+        file.write("5,50,0.")  # killed while writing
+    resumed = ResultsCsv(path, COLUMNS, resumed_epoch=2)
+    assert path.read_text().splitlines()[1:] == ["1,10,0.5", "2,20,0.5"]
+    resumed.append(row(3, 0.25))
+    assert path.read_text().splitlines()[-1] == "3,30,0.25"
+    assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]  # nothing left over
+
+
+def test_csv_torn_line_of_a_kept_epoch_is_dropped(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("epoch,time,train/box_loss\n1,10,0.5\n2,20,0.")
+    ResultsCsv(path, COLUMNS, resumed_epoch=2)
+    assert path.read_text() == "epoch,time,train/box_loss\n1,10,0.5\n"
+
+
+def test_csv_torn_header_and_new_run_start_afresh(tmp_path):
+    for text, resumed in (("epoch,ti", 3), ("other\n1\n", 0), ("", 1)):
+        path = tmp_path / "results.csv"
+        path.write_text(text)
+        ResultsCsv(path, COLUMNS, resumed_epoch=resumed)
+        assert path.read_text() == "epoch,time,train/box_loss\n"
+
+
+def test_csv_refuses_what_would_corrupt_it(tmp_path):
+    path = tmp_path / "results.csv"
+    csv = ResultsCsv(path, COLUMNS, resumed_epoch=0)
+    csv.append(row(1))
+    before = path.read_text()
+    with pytest.raises(ValueError, match="epoch 1 after epoch 1"):
+        csv.append(row(1))
+    with pytest.raises(ValueError, match=r"missing columns \['time'\]"):
+        csv.append({"epoch": 2, "train/box_loss": 1})
+    with pytest.raises(ValueError, match=r"unknown columns \['x'\]"):
+        csv.append(row(2) | {"x": 1})
+    assert path.read_text() == before
+    with pytest.raises(ValueError, match=r"results.csv:1: columns are"):
+        ResultsCsv(path, (*COLUMNS, "more"), resumed_epoch=1)
+    path.write_text("epoch,time,train/box_loss\nx,1,2\n")
+    with pytest.raises(ValueError, match=r"results.csv:2: 'x' is not an epoch"):
+        ResultsCsv(path, COLUMNS, resumed_epoch=1)
+    with pytest.raises(ValueError, match="must start with 'epoch'"):
+        ResultsCsv(path, ("time",), resumed_epoch=0)
+
+
+def test_detect_columns():
+    assert len(DETECT_COLUMNS) == 15
+    assert DETECT_COLUMNS[0] == "epoch" and DETECT_COLUMNS[-1] == "lr/pg2"
+
+
+def test_json_lines(tmp_path):
+    path = tmp_path / "log.jsonl"
+    log = JsonLines(path)
+    log.write({"epoch": 1, "loss": np.float32(0.5), "maps": np.array([1.0, np.nan])})
+    log.write({"epoch": 2, "name": "Zähler", "path": tmp_path, "inf": math.inf})
+    with path.open("ab") as file:
+        file.write('{"epoch": 3, "name": "Zä'.encode()[:-1])  # killed inside a letter
+    again = JsonLines(path)
+    again.write({"step": 4, "ok": np.bool_(True), "count": np.int64(7)})
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert records == [
+        {"epoch": 1, "loss": 0.5, "maps": [1.0, None]},
+        {"epoch": 2, "name": "Zähler", "path": str(tmp_path), "inf": None},
+        {"step": 4, "ok": True, "count": 7},
+    ]
+    JsonLines(path, resumed_epoch=1)
+    kept = [json.loads(line) for line in path.read_text().splitlines()]
+    assert kept == [records[0], records[2]]
+
+
+def test_write_atomic_keeps_the_old_file_when_it_fails(tmp_path):
+    path = tmp_path / "a.txt"
+    write_atomic(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomic(path, "\udc80")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_tensorboard_events_hold_the_scalars(tmp_path):
+    from tensorboardX.proto.event_pb2 import Event
+
+    board = TensorBoard(tmp_path)
+    board.write(3, {"train/box_loss": 1.5, "skipped": None})
+    board.write(4, {"train/box_loss": np.float32(1.25)})
+    board.close()
+    (file,) = tmp_path.iterdir()
+    data, found = file.read_bytes(), []
+    while data:  # records: length (8), checksum (4), payload, checksum (4)
+        size = int.from_bytes(data[:8], "little")
+        event = Event.FromString(data[12 : 12 + size])
+        found += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
+        data = data[16 + size :]
+    assert found == [(3, "train/box_loss", 1.5), (4, "train/box_loss", 1.25)]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+LOSSES = ("box_loss", "cls_loss", "dfl_loss")
+
+
+def progress(stream, seconds=1.0, losses=LOSSES) -> Progress:
+    ticks = (i * seconds for i in range(10**6))
+    return Progress(stream, 100, 240, losses, clock=lambda: next(ticks))
+
+
+def show(bar: Progress, step: int, *, epoch: int = 3, value: float = 1.2345) -> None:
+    bar.update(
+        epoch,
+        step,
+        dict.fromkeys(bar._losses, value),
+        lr=0.01,
+        images_per_second=812.3,
+        wait_share=0.031,
+        memory_text="12.1/79.6G",
+        eta_seconds=12345,
+    )
+
+
+def test_plain_progress_says_everything_but_not_often():
+    out = io.StringIO()
+    bar = progress(out, seconds=1.0)
+    for step in range(1, 65):
+        show(bar, step)
+    bar.close()
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 3  # at 0, 30 and 60 seconds
+    assert "\r" not in out.getvalue() and "\x1b" not in out.getvalue()
+    assert re.sub(r"ram +[0-9.]+G", "ram R", lines[1]) == (
+        "  3/100   31/240  box 1.234 cls 1.234 dfl 1.234  lr 1.0e-2  812.3 img/s  "
+        "wait  3%  ram R  dev 12.1/79.6G  eta 3:25:45"
+    )
+
+
+def test_progress_never_wraps_and_stays_aligned():
+    names = ("box_loss", "seg_loss", "cls_loss", "dfl_loss", "sem_loss")
+    for losses in (LOSSES, names):
+        out = io.StringIO()
+        bar = progress(out, seconds=31, losses=losses)
+        for step, value in ((1, 0.1), (99, 12.3), (240, 123456.7), (240, math.nan)):
+            show(bar, step, value=value)
+        lines = out.getvalue().splitlines()
+        assert len(lines) == 4
+        assert len({len(line) for line in lines}) == 1
+        assert len(lines[0]) <= 120
+        assert len({line.index("eta") for line in lines}) == 1
+
+
+@pytest.mark.parametrize("columns", (30, 60, 80, 200))
+def test_progress_fits_the_terminal(monkeypatch, columns):
+    monkeypatch.setattr("os.get_terminal_size", lambda _: _Size(columns))
+    out = Terminal()
+    out.fileno = lambda: 1  # type: ignore[method-assign]
+    bar = progress(out)
+    show(bar, 100)
+    line = out.getvalue().replace("\r", "").replace("\x1b[K", "")
+    assert len(line) <= min(columns - 1, 120)
+    assert line.startswith("  3/100")
+    assert "eta 3:25:45" in line
+    assert ("box" in line) == (columns >= 60)
+
+
+class _Size:
+    def __init__(self, columns: int):
+        self.columns = columns
+
+
+def test_terminal_line_is_painted_in_place():
+    out = Terminal()  # has no file number: falls back to 79 columns
+    bar = progress(out, seconds=0.01)
+    for step in range(1, 241):
+        show(bar, step)
+    text = out.getvalue()
+    assert "\n" not in text
+    assert len(text.split("\r")[1:]) <= 26  # ten per second of a 2.4 s epoch, and last
+    assert "240/240" in text.split("\r")[-1]
+    bar.print("  3/100   row of the table")
+    assert out.getvalue().endswith(f"row of the table\n{bar._line}")
+    bar.close()
+    assert out.getvalue().endswith("\r\x1b[K")
+    bar.print("after")
+    assert out.getvalue().endswith("\x1b[Kafter\n")
+
+
+def test_status_only_on_a_terminal():
+    for stream, seen in ((Terminal(), True), (io.StringIO(), False)):
+        bar = progress(stream)
+        bar.status("validating 3/40" + "x" * 200)
+        assert ("validating 3/40" in stream.getvalue()) == seen
+        assert len(stream.getvalue()) < 90
+
+
+def test_duration():
+    expected = {
+        0: "0:00",
+        7.4: "0:07",
+        754: "12:34",
+        5025: "1:23:45",
+        3599.6: "1:00:00",
+    }
+    expected |= {273600: "3d 04h", math.nan: "--:--", math.inf: "--:--", -1: "--:--"}
+    assert {
+        seconds: duration(seconds) for seconds in expected if seconds == seconds
+    } == {seconds: text for seconds, text in expected.items() if seconds == seconds}
+    assert duration(math.nan) == "--:--"
+
+
+def test_epoch_table_is_aligned():
+    rows = []
+    for epoch in range(1, 5):
+        values: dict[str, float | None] = dict.fromkeys(DETECT_COLUMNS, 0.123456)
+        rows.append(values | {"epoch": epoch, "time": 70.0 * epoch})
+    rows[1]["metrics/mAP50(B)"] = None
+    rows[2]["train/cls_loss"] = math.nan
+    rows[3]["train/cls_loss"] = 123456.7
+    lines = epoch_table(rows, DETECT_COLUMNS, 300).splitlines()
+    assert lines[0].split() == (
+        ["epoch", "box", "cls", "dfl", "P", "R", "mAP50", "mAP50-95", "time"]
+    )
+    assert {len(line) for line in lines} == {len(lines[0])}
+    assert lines[1].split()[0] == "1/300" and lines[1].split()[-1] == "1:10"
+    assert lines[2].split()[6] == "-"
+    assert lines[3].split()[2] == "nan" and lines[4].split()[2] == "123456.7"
+    best = epoch_row(rows[0], DETECT_COLUMNS, 300, 70, best=True)
+    assert best.endswith("1:10  best")
+
+
+def test_epoch_table_of_other_tasks():
+    columns = ("epoch", "train/loss", "metrics/accuracy_top1", "metrics/mAP50-95(M)")
+    assert epoch_header(columns).split()[1:-1] == ["loss", "top1", "mAP50-95(M)"]
+
+
+def result(names):
+    metrics = DetectionMetrics(confusion_conf=0.25)
+    box = np.array([[0.0, 0, 10, 10]])
+    for class_id in (0, 1, 2):
+        metrics.update(box, [class_id], box, [0.9], [min(class_id, 1)])
+    return metrics.compute(names)
+
+
+def test_class_table():
+    names = ["cat", "白血球", "platelet with a very long name indeed", "none of these"]
+    lines = class_table(result(names)).splitlines()
+    assert lines[0].split() == ["class", "images", "instances", "P", "R"] + [
+        "mAP50",
+        "mAP50-95",
+    ]
+    assert {_cells(line) for line in lines[:-1]} == {_cells(lines[0])}
+    assert lines[1].split()[:3] == ["all", "3", "3"]
+    assert lines[2].split() == ["cat", "1", "1"] + ["1.0000"] * 2 + ["0.9950"] * 2
+    assert lines[3].startswith("白血球 ")
+    assert lines[4].startswith("platelet with a very lo…  ")
+    assert lines[5] == "without targets: none of these"
+
+
+def test_class_table_with_nothing():
+    text = class_table(DetectionMetrics(confusion_conf=0.25).compute(["a", "b" * 200]))
+    lines = text.splitlines()
+    assert lines[1].split() == ["all", "0", "0"] + ["0.0000"] * 4
+    assert lines[2].endswith("…") and len(lines[2]) == len(lines[0])

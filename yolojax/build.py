@@ -1,0 +1,212 @@
+"""From a checked config to the things a run is made of. ConfigDicts stop here."""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from yolojax import config as config_lib
+from yolojax import models, optim, precision, registry, tasks
+from yolojax.data import SOURCES, cache, pipeline, shapes
+from yolojax.data.pipeline import EvalBatches, TrainBatches
+from yolojax.data.plan import AugmentOptions
+from yolojax.data.records import Records
+from yolojax.data.yolo_folder import YoloFolder
+from yolojax.losses.detection import Gains
+from yolojax.tasks.detect import Detect, Selection
+
+log = logging.getLogger("yolojax")
+
+STRIDE = 32  # the coarsest level's cell, pixels
+VAL_PAD = 0.5  # of a stride, added to rectangular validation batches
+PREFETCH = 4  # batches kept ready by the loader
+
+
+@dataclass(frozen=True)
+class Network:
+    """A task, its network and what it computes in."""
+
+    task: Detect
+    model: nn.Module
+    policy: precision.Precision
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How batches are made ahead of time."""
+
+    workers: int
+    num_threads: int
+    prefetch: int
+
+
+def open_split(config: Any, split: str) -> YoloFolder:
+    """Returns one split of the data set that config.data names, scanned."""
+    data = config.data
+    if data == "shapes":
+        folder, created = shapes.ensure_shapes(cache.cache_root(), task=config.task)
+        if created:
+            log.info("drew the built-in data set: %s", folder.parent)
+        data = str(folder)
+    elif Path(data).is_dir():
+        data = str(Path(data) / "data.yaml")
+    return SOURCES["yolo"](
+        data,
+        split,
+        single_cls=config.single_cls,
+        classes=config.classes,
+        fraction=config.fraction,
+        cache_dir=cache.cache_root() / "scans",
+        threads=min(8, os.cpu_count() or 1),
+    )
+
+
+def records(config: Any, source: YoloFolder) -> Records:
+    """Returns the source's images, decoded on demand or held in memory."""
+    return Records(
+        source,
+        imgsz=config.imgsz,
+        cache=config.cache,
+        threads=min(8, os.cpu_count() or 1),
+    )
+
+
+def train_batches(config: Any, images: Records) -> TrainBatches:
+    """Returns the augmented training batches by step."""
+    options = {
+        name: getattr(config, name) for name in AugmentOptions.__dataclass_fields__
+    }
+    return TrainBatches(
+        images,
+        imgsz=config.imgsz,
+        batch=config.batch,
+        epochs=config.epochs,
+        seed=config.seed,
+        augment=AugmentOptions(**options),
+        close_mosaic=config.close_mosaic,
+        object_buckets=config.object_buckets,
+    )
+
+
+def eval_batches(config: Any, images: Records, batch: int) -> EvalBatches:
+    """Returns the validation batches of `batch` images."""
+    return EvalBatches(
+        images,
+        imgsz=config.imgsz,
+        batch=batch,
+        stride=STRIDE,
+        pad=VAL_PAD,
+        rect=config.rect is not False,
+        object_buckets=config.object_buckets,
+    )
+
+
+def loading(config: Any) -> Loading:
+    """Returns how many processes and threads make batches."""
+    cores = len(os.sched_getaffinity(0))
+    backend = jax.default_backend()
+    workers = config_lib.auto_workers(config.workers, backend, cores)
+    threads = 2 if workers else min(cores, 2 if backend == "cpu" else 16)
+    return Loading(workers, threads, PREFETCH)
+
+
+def network(config: Any, num_classes: int, class_weights: Any = None) -> Network:
+    """Returns task, network and precision for a number of classes."""
+    task_class = registry.lookup(tasks.TASKS, config.task, "task")
+    task = task_class(
+        num_classes,
+        Gains(config.box, config.cls, config.dfl),
+        None if class_weights is None else tuple(map(float, class_weights)),
+    )
+    policy = precision.resolve(config.amp, jax.default_backend())
+    model = models.build(
+        config.model, task.head(), dtype=policy.compute, remat=config.remat
+    )
+    return Network(task, model, policy)
+
+
+def initial_variables(net: Network, seed: int) -> dict[str, Any]:
+    """Returns random {"params", "batch_stats"} of a network."""
+    return models.initial_variables(
+        net.model, biases=net.task.initial_biases(), seed=seed
+    )
+
+
+def selection(config: Any, most_objects: int) -> Selection:
+    """Returns the rules of validation.
+
+    Args:
+        config: the run's settings.
+        most_objects: largest object count of any image; max_det at its default is
+            raised to it, since fewer detections could not find them all.
+    """
+    max_det = config.max_det
+    if most_objects > max_det:
+        if max_det == config_lib.KEYS["max_det"].default:
+            max_det = most_objects
+            log.info("max_det raised to %d: an image has as many objects", max_det)
+        else:
+            log.warning(
+                "max_det = %d is below the %d objects of an image",
+                max_det,
+                most_objects,
+            )
+    return Selection(
+        conf=config.conf,
+        iou=config.iou,
+        max_det=max_det,
+        multi_label=True,
+        agnostic=config.agnostic_nms or config.single_cls,
+    )
+
+
+def run_plan(config: Any, n_images: int, num_classes: int) -> optim.RunPlan:
+    """Returns the optimiser's plan of the whole run."""
+    names = (
+        *("batch", "nbs", "epochs", "lr0", "lrf", "cos_lr", "momentum", "weight_decay"),
+        *("warmup_epochs", "warmup_momentum", "warmup_bias_lr", "optimizer"),
+    )
+    return optim.plan_run(
+        n_images=n_images,
+        num_classes=num_classes,
+        **{name: getattr(config, name) for name in names},
+    )
+
+
+def class_weights(labels: list[np.ndarray], num_classes: int, power: float) -> Any:
+    """Returns count ** -power per class, scaled to mean 1; None for power 0.
+
+    Classes without labels get the mean of the others.
+    """
+    if power == 0:
+        return None
+    ids = np.concatenate([rows[:, 0] for rows in labels]).astype(int)
+    counts = np.bincount(ids, minlength=num_classes).astype(float)
+    weights = np.zeros(num_classes)
+    weights[counts > 0] = counts[counts > 0] ** -power
+    weights[counts == 0] = weights[counts > 0].mean()
+    return weights / weights.mean()
+
+
+def most_objects(*sources: YoloFolder) -> int:
+    """Returns the largest number of objects of any image."""
+    return max((len(rows) for source in sources for rows in source.labels), default=0)
+
+
+def loader(
+    batches: TrainBatches | EvalBatches, config: Any, *, start_step: int
+) -> pipeline.Loader:
+    """Returns an iterator over the batches from a step on that works ahead."""
+    how = loading(config)
+    return pipeline.load(
+        batches,
+        start_step=start_step,
+        workers=how.workers,
+        num_threads=how.num_threads,
+        prefetch=how.prefetch,
+    )

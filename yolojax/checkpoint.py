@@ -1,0 +1,156 @@
+"""Checkpoints: the whole training state for resuming, the best weights for use.
+
+    <workdir>/checkpoints/last/<n>   TrainState and run record, newest kept
+    <workdir>/checkpoints/best/<n>   EMA weights of the best epoch
+
+Both are Orbax directories, float32; n counts the saves of the run. A directory under
+its final name is whole: Orbax writes under a temporary name and renames at the end.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from yolojax.types import PyTree, TrainState
+
+LAST, BEST = "last", "best"
+
+
+@dataclass
+class Checkpoints:
+    """The two Orbax managers of a run; use it in `with`."""
+
+    last: ocp.CheckpointManager
+    best: ocp.CheckpointManager
+
+    def save_last(self, number: int, state: TrainState, record: dict[str, Any]) -> None:
+        """Starts writing the training state; returns once it is copied to the host."""
+        _save(self.last, number, _snapshot(state), record)
+
+    def save_best(self, number: int, ema: PyTree, record: dict[str, Any]) -> None:
+        """Starts writing the weights of a new best epoch."""
+        _save(self.best, number, jax.tree.map(_copy, ema), record)
+
+    def newest(self) -> int | None:
+        """Returns the number of the newest whole checkpoint, None if there is none."""
+        return self.last.latest_step()
+
+    def restore(
+        self, number: int, like: TrainState
+    ) -> tuple[TrainState, dict[str, Any]]:
+        """Returns the training state (host arrays, typed key) and the run record.
+
+        Args:
+            number: as from `newest`.
+            like: a state of the same run, for structure, shapes and dtypes.
+        """
+        abstract = jax.tree.map(np.zeros_like, _snapshot(like))
+        found = self.last.restore(
+            number,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(abstract), record=ocp.args.JsonRestore()
+            ),
+        )
+        state = found.state.replace(rng=jax.random.wrap_key_data(found.state.rng))
+        return state, found.record
+
+    def forget_best_after(self, number: int) -> None:
+        """Removes best weights newer than a resumed state: they are made again."""
+        for newer in [s for s in self.best.all_steps() if s > number]:
+            self.best.delete(newer)
+
+    def __enter__(self) -> "Checkpoints":
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Waits for unfinished writes and frees the managers."""
+        self.wait()
+        self.last.close()
+        self.best.close()
+
+    def wait(self) -> None:
+        """Returns when everything is on disk."""
+        self.last.wait_until_finished()
+        self.best.wait_until_finished()
+
+
+def open_checkpoints(workdir: Path) -> Checkpoints:
+    """Returns the managers of a run's folder, which is made if missing."""
+    root = (workdir / "checkpoints").absolute()
+    for leftover in root.glob("*/*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(leftover)  # a killed write; nothing ever reads it
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=ocp.checkpoint_managers.LatestN(n=1),
+        enable_async_checkpointing=True,
+    )
+    return Checkpoints(
+        *(ocp.CheckpointManager(root / name, options=options) for name in (LAST, BEST))
+    )
+
+
+def load_weights(workdir: Path, which: str) -> tuple[PyTree, dict[str, Any]]:
+    """Returns {"params", "batch_stats"} as NumPy arrays and the record of a run.
+
+    Args:
+        workdir: folder of a run.
+        which: "best", or "last" for the EMA weights of the newest state.
+
+    Raises:
+        ValueError: the folder holds no such checkpoint.
+    """
+    root = (workdir / "checkpoints" / which).absolute()
+    steps = [int(p.name) for p in root.glob("*") if p.name.isdigit()]
+    if not steps:
+        raise ValueError(
+            f"{workdir} holds no {which} checkpoint. Give the folder of a training run"
+            " that has finished an epoch."
+        )
+    path = root / str(max(steps))
+    handler = ocp.PyTreeCheckpointHandler()
+    with ocp.Checkpointer(handler) as reader:
+        metadata = reader.metadata(path / "state").item_metadata
+        tree = reader.restore(
+            path / "state",
+            restore_args=jax.tree.map(
+                lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree
+            ),
+        )
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        record = reader.restore(path / "record")
+    return (tree["ema"] if which == LAST else tree), record
+
+
+def _save(
+    manager: ocp.CheckpointManager, number: int, tree: PyTree, record: dict[str, Any]
+) -> None:
+    saved = manager.save(
+        number,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record)
+        ),
+        force=True,
+    )
+    if not saved:
+        raise RuntimeError(
+            f"Orbax refused to save number {number} in {manager.directory}."
+        )
+
+
+def _snapshot(state: TrainState) -> TrainState:
+    """Returns the state as NumPy copies.
+
+    The copy matters: the next step overwrites donated buffers while a background
+    thread is still writing.
+    """
+    raw = state.replace(rng=jax.random.key_data(state.rng))
+    return jax.tree.map(_copy, raw)
+
+
+def _copy(x: Any) -> np.ndarray:
+    return np.array(x, copy=True)

@@ -1,0 +1,403 @@
+"""Every setting: name, default, allowed values, unit and meaning, in one table.
+
+A config is one flat `ml_collections.ConfigDict`. Config files start from
+`default(task)` and change what differs; the command line changes single keys with
+`--config.key=value`. `check` turns a config into plain, validated values before
+anything slow starts.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ml_collections
+from ml_collections import config_dict
+
+from yolojax.registry import did_you_mean
+
+
+@dataclass(frozen=True)
+class Key:
+    """One setting: its default, what it may hold and what it means."""
+
+    default: Any
+    kind: str  # one of KINDS
+    meaning: str
+    low: float = -math.inf
+    high: float = math.inf
+    choices: tuple[Any, ...] = ()
+    working: tuple[Any, ...] = ()  # if given: the only values that work so far
+
+
+def _fraction(default: float, meaning: str, **limits: Any) -> Key:
+    return Key(default, "number", meaning, low=0.0, high=1.0, **limits)
+
+
+def _number(default: float | None, meaning: str, low: float = 0.0) -> Key:
+    return Key(default, "number", meaning, low=low)
+
+
+def _integer(default: int | None, meaning: str, low: float = 0) -> Key:
+    return Key(default, "integer", meaning, low=low)
+
+
+def _switch(default: bool | None, meaning: str, **limits: Any) -> Key:
+    return Key(default, "switch", meaning, **limits)
+
+
+def _text(default: str | None, meaning: str, **limits: Any) -> Key:
+    return Key(default, "text", meaning, **limits)
+
+
+OPTIMIZER_NAMES = (
+    *("auto", "sgd", "musgd", "adam", "adamax"),
+    *("adamw", "nadam", "radam", "rmsprop"),
+)
+AMP_MODES = (True, False, "bf16", "fp16", "fp32")
+
+# fmt: off
+KEYS: dict[str, Key] = {
+    # What to train, on what
+    "task": _text("detect", "what the model predicts",
+                  choices=("detect", "segment", "pose", "obb", "classify"),
+                  working=("detect",)),
+    "model": _text("yolo11n", "name in yolojax.models.MODELS, or 'package.module:attr'"),
+    "data": _text("shapes", "'shapes' (drawn by code) or the path of a data.yaml"),
+    "name": _text(None, "name of the run folder; None: the mode ('train', 'val')"),
+    "pretrained": Key(False, "switch or text", "start weights; False: random",
+                      working=(False,)),
+    "freeze": Key(None, "integer or list", "layers kept fixed; None: none",
+                  working=(None,)),
+    "single_cls": _switch(False, "treat all classes as one class named 'item'"),
+    "classes": Key(None, "integer or list", "class ids to keep; None: all"),
+    "fraction": Key(1.0, "number", "share (0..1] or number (> 1) of training images"),
+    # How long, how fast
+    "epochs": _integer(100, "passes over the training images", low=1),
+    "patience": _integer(100, "epochs without a better fitness before stopping; 0: off"),
+    "batch": _integer(16, "images per step over all devices", low=1),
+    "batch_size": _integer(None, "another name of `batch`", low=1),
+    "nbs": _integer(64, "nominal batch: gradients are summed up to about this many images",
+                    low=1),
+    "imgsz": _integer(640, "input side in pixels, rounded up to a multiple of 32", low=32),
+    "amp": Key(True, "switch or text", "precision: True (bf16 on GPU/TPU), 'bf16', 'fp16',"
+               " False or 'fp32'", choices=AMP_MODES),
+    "remat": _switch(False, "recompute activations in the backward pass to save memory"),
+    "device": _text(None, "None (all of the best kind), 'cpu', 'gpu', 'tpu', or with a"
+                    " count as in 'cpu:8' or 'gpu:2'"),
+    "seed": _integer(0, "root of everything random"),
+    # Optimiser and schedule
+    "optimizer": _text("auto", "auto or one of OPTIMIZERS (any letter case)"),
+    "lr0": _fraction(0.01, "initial learning rate (auto chooses its own)"),
+    "lrf": _fraction(0.01, "final learning rate as a fraction of lr0"),
+    "cos_lr": _switch(False, "cosine instead of linear decay"),
+    "momentum": _fraction(0.937, "SGD momentum or Adam beta1 (auto chooses its own)"),
+    "weight_decay": _fraction(0.0005, "decay of kernels at the nominal batch"),
+    "warmup_epochs": _number(3.0, "epochs of warm-up, fractions allowed"),
+    "warmup_momentum": _fraction(0.8, "momentum at the first iteration"),
+    "warmup_bias_lr": _fraction(0.1, "learning rate of biases at the first iteration"),
+    "clip_norm": _number(10.0, "limit of the global gradient norm"),
+    # Loss
+    "box": _number(7.5, "gain of the box loss"),
+    "cls": _number(0.5, "gain of the class loss"),
+    "dfl": _number(1.5, "gain of the distribution focal loss"),
+    "cls_pw": _fraction(0.0, "exponent of inverse class-frequency weights; 0: off"),
+    # Augmentation
+    "hsv_h": _fraction(0.015, "hue jitter, fraction of the circle"),
+    "hsv_s": _fraction(0.7, "saturation jitter, fraction"),
+    "hsv_v": _fraction(0.4, "brightness jitter, fraction"),
+    "degrees": _number(0.0, "rotation, +- degrees"),
+    "translate": _fraction(0.1, "shift, +- fraction of the side"),
+    "scale": Key(0.5, "number or list", "zoom: s for [1-s, 1+s], or a pair (min, max)"),
+    "shear": _number(0.0, "shear, +- degrees"),
+    "perspective": _fraction(0.0, "perspective, +- per pixel; useful up to 0.001"),
+    "flipud": _fraction(0.0, "probability of an up-down flip"),
+    "fliplr": _fraction(0.5, "probability of a left-right flip"),
+    "bgr": _fraction(0.0, "probability of leaving channels in BGR order"),
+    "mosaic": _fraction(1.0, "probability of joining 4 images"),
+    "mixup": _fraction(0.0, "probability of blending 2 images"),
+    "cutmix": _fraction(0.0, "probability of pasting a rectangle of another image"),
+    "close_mosaic": _integer(10, "last epochs without mosaic, mixup, cutmix; 0: never"),
+    "copy_paste": _fraction(0.0, "share of objects copied; needs polygons",
+                            working=(0.0,)),
+    "multi_scale": _fraction(0.0, "random input size, fraction of imgsz", working=(0.0,)),
+    # Data loading
+    "cache": Key(False, "switch or text", "True or 'ram': decoded images stay in memory",
+                 choices=(False, True, "ram", "disk", "device"),
+                 working=(False, True, "ram")),
+    "workers": _integer(-1, "loader processes; 0: threads; -1: 0 on a CPU, else 8 at most",
+                        low=-1),
+    "object_buckets": Key((8, 16, 32, 64, 128, 256, 512, 1024, 2048), "list",
+                          "allowed object slots per image in a batch"),
+    # Validation
+    "val": _switch(True, "validate after every epoch (the last one always)"),
+    "split": _text("val", "split that `--mode val` evaluates",
+                   choices=("train", "val", "test")),
+    "rect": _switch(None, "None: rectangular validation batches; False: square ones;"
+                    " True: also for training (not there yet)", working=(None, False)),
+    "conf": _fraction(0.001, "score threshold of validation"),
+    "iou": _fraction(0.7, "overlap threshold of non-maximum suppression"),
+    "max_det": _integer(300, "detections per image", low=1),
+    "agnostic_nms": _switch(False, "suppress across classes"),
+    # Files, logs, checkpoints
+    "save": _switch(True, "write checkpoints while training (at its end always)"),
+    "save_minutes": _number(15.0, "also save in the middle of an epoch after so many"
+                            " minutes; 0: only at epoch ends"),
+    "plots": _switch(True, "write pictures and curves"),
+    "log_every": _integer(20, "steps between two reads of the losses from the device",
+                          low=1),
+    "compile_cache": _text("auto", "folder of compiled programs; 'auto': in the cache"
+                           " folder, 'off': none"),
+}
+# fmt: on
+
+# Names users may know from elsewhere, with what to do instead or a plain "not yet".
+NOT_YET: dict[str, str] = {
+    "resume": "pass the run's folder as --workdir: a run is resumed by itself",
+    "project": "pass the run's folder as --workdir",
+    "exist_ok": "pass the run's folder as --workdir",
+    "save_dir": "pass the run's folder as --workdir",
+    "mode": "it is a flag: --mode val",
+    "cfg": "it is a flag: --config configs/yolo11n.py",
+    "half": "set amp='fp16'",
+} | dict.fromkeys(
+    (
+        *("time", "save_period", "cls_remap", "verbose", "deterministic", "profile"),
+        *("compile", "channels_last", "overlap_mask", "mask_ratio", "dropout"),
+        *("distill_model", "dis", "save_json", "augment", "quantize", "dnn", "nms"),
+        *("visualize", "retina_masks", "embed", "source", "vid_stride"),
+        *("stream_buffer", "show", "save_frames", "save_txt", "save_conf"),
+        *("save_crop", "show_labels", "show_conf", "show_boxes", "line_width"),
+        *("format", "optimize", "dynamic", "simplify", "opset", "workspace"),
+        *("tracker", "pose", "kobj", "angle", "rle", "dlog", "dgrad", "dlam"),
+        *("copy_paste_mode", "auto_augment", "erasing", "augmentations"),
+    ),
+    "it is not supported yet; remove it",
+)
+
+# Keys that a resumed run may change: they alter neither data nor arithmetic, or, as
+# `epochs` and `patience` do, they alter the plan on purpose.
+FREE_ON_RESUME = (
+    *("epochs", "patience", "name", "workers", "cache", "save", "save_minutes"),
+    *("plots", "log_every", "compile_cache", "val", "batch_size", "split", "device"),
+)
+
+
+def default(task: str) -> ml_collections.ConfigDict:
+    """Returns a config with every key at its default, for the given task."""
+    # Untyped fields: one key may hold a bool or a name (amp=True, amp='bf16'), which
+    # ConfigDict's own types would refuse. `check` does the typing for all of them.
+    config = ml_collections.ConfigDict(
+        {name: config_dict.FieldReference(key.default, field_type=object)
+         for name, key in KEYS.items()}
+    )  # fmt: skip
+    config.task = task
+    return config
+
+
+def check(config: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """Returns a frozen copy with types settled, aliases resolved and ranges checked.
+
+    Raises:
+        ValueError: unknown key, wrong type, value out of range or not supported yet;
+            the text names key, value, what is allowed and the fix.
+    """
+    values = dict(config.items())
+    for name in values:
+        check_name(name)
+    missing = [name for name in KEYS if name not in values]
+    if missing:
+        raise ValueError(
+            f"The config lacks {', '.join(missing)}."
+            " Start it from yolojax.config.default(task)."
+        )
+    values = {name: _settle(name, KEYS[name], value) for name, value in values.items()}
+    _resolve_batch(values)
+    _check_across(values)
+    return config_dict.FrozenConfigDict(values)
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError, with the nearest name, unless `name` is a key."""
+    if name in KEYS:
+        return
+    if name in NOT_YET:
+        raise ValueError(f"config.{name}: {NOT_YET[name]}.")
+    raise ValueError(
+        f"config.{name} is not a setting.{did_you_mean(name, KEYS)}"
+        " All settings are listed in yolojax/config.py."
+    )
+
+
+def auto_workers(workers: int, backend: str, cpu_count: int) -> int:
+    """Returns the number of loader processes that `workers` stands for."""
+    if workers >= 0:
+        return workers
+    # On a CPU the step needs the cores itself; threads share them better there.
+    return 0 if backend == "cpu" else min(8, max(cpu_count - 1, 0))
+
+
+def _settle(name: str, key: Key, value: Any) -> Any:
+    """Returns `value` in the type of the key, or raises ValueError."""
+    if isinstance(value, list):
+        value = tuple(value)
+    if value is None and (key.default is None or None in key.working):
+        return None
+    if isinstance(value, str) and "text" not in key.kind:
+        raise ValueError(f"config.{name} = {value!r}: expected {_expected(key)}.")
+    value = KINDS[key.kind](value)
+    if value is None:
+        raise ValueError(
+            f"config.{name} has the wrong type: expected {_expected(key)}."
+        )
+    if name == "optimizer":
+        value = value.lower()
+        if value not in OPTIMIZER_NAMES and ":" not in value:
+            raise ValueError(
+                f"config.optimizer = {value!r} is unknown."
+                f"{did_you_mean(value, OPTIMIZER_NAMES)}"
+                f" Allowed: {', '.join(OPTIMIZER_NAMES)}."
+            )
+    if name == "amp" and isinstance(value, str):
+        value = value.lower()
+    if name == "imgsz":
+        value = math.ceil(value / 32) * 32 if value >= key.low else value
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, int | float) and not key.low <= number <= key.high:
+            raise ValueError(f"config.{name} = {value!r}: expected {_expected(key)}.")
+    if key.choices and not _among(value, key.choices):
+        hint = did_you_mean(value, [c for c in key.choices if isinstance(c, str)]) \
+            if isinstance(value, str) else ""  # fmt: skip
+        raise ValueError(
+            f"config.{name} = {value!r} is unknown.{hint}"
+            f" Allowed: {', '.join(repr(choice) for choice in key.choices)}."
+        )
+    if key.working and not _among(value, key.working):
+        raise ValueError(
+            f"config.{name} = {value!r} is not supported yet."
+            f" Supported so far: {', '.join(repr(w) for w in key.working)}."
+        )
+    return value
+
+
+def _among(value: Any, allowed: tuple[Any, ...]) -> bool:
+    """True if `value` is in `allowed`, telling True from 1 and False from 0."""
+    return any(
+        value == one and isinstance(value, bool) == isinstance(one, bool)
+        for one in allowed
+    )
+
+
+def _as_number(value: Any) -> Any:
+    ok = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if ok and math.isfinite(value) else None
+
+
+def _as_integer(value: Any) -> Any:
+    number = _as_number(value)
+    return int(number) if number is not None and number == int(number) else None
+
+
+def _as_switch(value: Any) -> Any:
+    return value if isinstance(value, bool) else None
+
+
+def _as_text(value: Any) -> Any:
+    return value if isinstance(value, str) and value else None
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, tuple) and value else None
+
+
+def _either(*kinds: Any) -> Any:
+    def settle(value: Any) -> Any:
+        return next((s for s in (kind(value) for kind in kinds) if s is not None), None)
+
+    return settle
+
+
+KINDS = {  # each returns the settled value, or None for a wrong type
+    "number": _as_number,
+    "integer": _as_integer,
+    "switch": _as_switch,
+    "text": _as_text,
+    "list": _as_list,
+    "switch or text": _either(_as_switch, _as_text),
+    "integer or list": _either(_as_integer, _as_list),
+    "number or list": _either(_as_number, _as_list),
+}
+
+
+def _expected(key: Key) -> str:
+    """Returns the sentence part that says what a key may hold."""
+    words = {"switch": "true or false", "switch or text": "true, false or a name"}
+    text = words.get(key.kind, f"{'an' if key.kind[0] == 'i' else 'a'} {key.kind}")
+    if math.isfinite(key.low) and math.isfinite(key.high):
+        text += f" from {key.low:g} to {key.high:g}"
+    elif math.isfinite(key.low):
+        text += f" of {key.low:g} or more"
+    return f"{text} ({key.meaning}; default {key.default!r})"
+
+
+def _resolve_batch(values: dict[str, Any]) -> None:
+    """Moves `batch_size`, the name many guides use, into `batch`."""
+    alias = values["batch_size"]
+    if alias is None:
+        return
+    if values["batch"] not in (alias, KEYS["batch"].default):
+        raise ValueError(
+            f"config.batch_size = {alias} contradicts config.batch = {values['batch']}."
+            " Give one of them; `batch` is the name."
+        )
+    values["batch"] = alias
+
+
+def _check_across(values: dict[str, Any]) -> None:
+    """Checks what one key alone cannot tell."""
+    scale = values["scale"]
+    if isinstance(scale, tuple):
+        if len(scale) != 2 or not all(_as_number(s) is not None for s in scale):
+            raise ValueError(f"config.scale = {scale!r}: a pair must be (min, max).")
+        if not 0 < scale[0] <= scale[1]:
+            raise ValueError(
+                f"config.scale = {scale!r}: a pair must satisfy 0 < min <= max."
+            )
+    elif not 0 <= scale <= 1:
+        raise ValueError(
+            f"config.scale = {scale!r}: one number s means zoom factors in [1-s, 1+s]"
+            " and must be from 0 to 1. For absolute factors give a pair, such as"
+            " scale=(0.5, 2.0); to vary the input size there will be multi_scale."
+        )
+    fraction = values["fraction"]
+    if fraction <= 0 or (fraction > 1 and fraction != int(fraction)):
+        raise ValueError(
+            f"config.fraction = {fraction!r}: give a share above 0 up to 1,"
+            " or a whole number of images above 1."
+        )
+    for name in ("classes", "object_buckets"):
+        value = values[name]
+        value = (value,) if isinstance(value, int) else value
+        low = 1 if name == "object_buckets" else 0
+        if value is not None:
+            whole = tuple(_as_integer(item) for item in value)
+            if any(item is None or item < low for item in whole):
+                raise ValueError(
+                    f"config.{name} = {values[name]!r}: every entry must be a whole"
+                    f" number of {low} or more."
+                )
+            values[name] = tuple(sorted(set(whole)))
+    device = values["device"]
+    if device is not None:
+        kind, _, count = device.partition(":")
+        if kind not in ("cpu", "gpu", "tpu") or (
+            ":" in device and not (count.isdigit() and int(count) > 0)
+        ):
+            raise ValueError(
+                f"config.device = {device!r}: expected cpu, gpu or tpu, with a count"
+                " if you like, as in 'gpu:2'."
+            )
+    if values["amp"] in ("fp32",):
+        values["amp"] = False
+    if values["cache"] is True:
+        values["cache"] = "ram"

@@ -1,0 +1,197 @@
+"""The data description: the YAML file that names a data set's folders and classes."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataDescription:
+    """A checked data description."""
+
+    path: Path  # the YAML file
+    root: Path  # what relative folders start from
+    names: tuple[str, ...]  # class names by id
+    splits: dict[str, tuple[Path, ...]]  # split -> folders and text files of images
+    kpt_shape: tuple[int, int] | None  # (K, 2 or 3)
+    flip_idx: tuple[int, ...] | None  # order of the keypoints in a mirrored image
+
+
+def read_data_yaml(path: str | os.PathLike[str]) -> DataDescription:
+    """Returns the content of a data description.
+
+    Raises:
+        FileNotFoundError: the file, or a folder that it names, does not exist.
+        ValueError: a key is missing or of the wrong kind.
+    """
+    path = Path(path).expanduser().absolute()
+    content = _load(path)
+    root = _root(path, content)
+    names = _names(path, content)
+    splits = {}
+    for split in SPLITS:
+        value = content.get(split)
+        if value is None and split == "val":
+            value = content.get("validation")
+        if value is None:
+            if split != "test":
+                raise ValueError(
+                    f"{path}: key `{split}` is missing. Add the folder of its images,"
+                    f" for example `{split}: images/{split}`."
+                )
+            continue
+        splits[split] = _places(path, root, split, value, "download" in content)
+    channels = content.get("channels", 3)
+    if channels != 3:
+        raise ValueError(
+            f"{path}: channels = {channels!r}, only 3 is supported. Leave the key out"
+            " to have every image read as colour."
+        )
+    kpt_shape = _kpt_shape(path, content)
+    return DataDescription(
+        path, root, names, splits, kpt_shape, _flip_idx(path, content, kpt_shape)
+    )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: there is no such data description. Set `data` to the path of a"
+            " YAML file, or to 'shapes' for the built-in data set."
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a YAML file: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path}: holds {_kind(content)}, but a data description is a mapping with"
+            " the keys `train`, `val` and `names`."
+        )
+    return content
+
+
+def _root(path: Path, content: dict[str, Any]) -> Path:
+    value = content.get("path")
+    if value is None:
+        return path.parent
+    if not isinstance(value, str):
+        raise _wrong_kind(path, "path", value, "the data set's root folder as text")
+    beside, here = path.parent / Path(value).expanduser(), Path(value).absolute()
+    for candidate in (beside, here):
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError(
+        f"{path}: path = {value!r} is no folder; looked for {beside} and {here}."
+        " Correct `path`, or leave it out to start from the folder of this file."
+    )
+
+
+def _names(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
+    names, count = content.get("names"), content.get("nc")
+    if count is not None:
+        whole = not isinstance(count, bool) and isinstance(count, int | float | str)
+        try:
+            whole = whole and float(count) == int(float(count)) and float(count) >= 1
+        except (ValueError, OverflowError):
+            whole = False
+        if not whole:
+            raise _wrong_kind(path, "nc", count, "the number of classes, 1 or more")
+        count = int(float(count))
+    if names is None:
+        if count is None:
+            raise ValueError(
+                f"{path}: key `names` is missing. Add the class names as a list, or"
+                " their number as `nc`."
+            )
+        return tuple(f"class_{i}" for i in range(count))
+    if isinstance(names, dict):
+        if set(names) != set(range(len(names))):
+            raise ValueError(
+                f"{path}: the keys of `names` are {sorted(names, key=str)}, but must be"
+                f" the class ids 0 to {len(names) - 1} without a gap."
+            )
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise _wrong_kind(path, "names", names, "a list, or a mapping from id to name")
+    if count is not None and count != len(names):
+        raise ValueError(
+            f"{path}: nc = {count}, but `names` has {len(names)} entries. Correct one,"
+            " or leave `nc` out."
+        )
+    return tuple(str(name) for name in names)
+
+
+def _places(
+    path: Path, root: Path, split: str, value: Any, downloadable: bool
+) -> tuple[Path, ...]:
+    entries = value if isinstance(value, list) else [value]
+    if not entries or not all(isinstance(entry, str) for entry in entries):
+        raise _wrong_kind(
+            path, split, value, "a folder, a text file, or a list of them"
+        )
+    places = tuple(root / Path(entry).expanduser() for entry in entries)
+    for entry, place in zip(entries, places, strict=True):
+        if not place.exists():
+            hint = (
+                " Its `download` entry is not carried out; fetch the data by hand."
+                if downloadable
+                else ""
+            )
+            raise FileNotFoundError(
+                f"{path}: {split} = {entry!r} does not exist; looked for {place}."
+                f" Correct `{split}` or `path`.{hint}"
+            )
+    return places
+
+
+def _kpt_shape(path: Path, content: dict[str, Any]) -> tuple[int, int] | None:
+    value = content.get("kpt_shape")
+    if value is None:
+        return None
+    right = (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(number, int) for number in value)
+        and value[0] >= 1
+        and value[1] in (2, 3)
+    )
+    if not right:
+        raise _wrong_kind(path, "kpt_shape", value, "[number of keypoints, 2 or 3]")
+    return value[0], value[1]
+
+
+def _flip_idx(
+    path: Path, content: dict[str, Any], kpt_shape: tuple[int, int] | None
+) -> tuple[int, ...] | None:
+    value = content.get("flip_idx")
+    if value is None:
+        return None
+    count = len(value) if kpt_shape is None and isinstance(value, list) else 0
+    count = count if kpt_shape is None else kpt_shape[0]
+    if not isinstance(value, list) or sorted(value, key=str) != sorted(
+        range(count), key=str
+    ):
+        raise _wrong_kind(path, "flip_idx", value, "each keypoint number once")
+    return tuple(value)
+
+
+def _wrong_kind(path: Path, key: str, value: Any, wanted: str) -> ValueError:
+    return ValueError(
+        f"{path}: {key} = {value!r} is {_kind(value)}, but must be {wanted}."
+    )
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "a mapping"
+    return {str: "text", int: "a number", float: "a number", type(None): "empty"}.get(
+        type(value), f"of type {type(value).__name__}"
+    )

@@ -1,0 +1,59 @@
+"""Reading pictures and bringing them to the size the network sees."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from yolojax.data.geometry import Hw, Letterbox, resized_hw
+
+GREY = 114  # padding level
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Returns [h, w, 3] uint8 BGR, upright (EXIF); 16 bits keep the high byte.
+
+    Raises:
+        ValueError: the file is missing, empty or not a picture.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error.strerror}). Restore the file, or start the"
+            " run again so that the data set is scanned anew."
+        ) from error
+    image = decode(data)
+    if image is None:
+        raise ValueError(
+            f"{path}: not a readable picture ({len(data)} bytes). Replace or remove it."
+        )
+    return image
+
+
+def decode(data: np.ndarray) -> np.ndarray | None:
+    """Returns [h, w, 3] uint8 BGR of an encoded picture, None if it is not one."""
+    if not len(data):
+        return None
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+
+
+def resize_long_side(image: np.ndarray, imgsz: int) -> np.ndarray:
+    """Returns the image with its long side at imgsz, bilinear."""
+    return resize(image, resized_hw(image.shape[:2], imgsz))
+
+
+def resize(image: np.ndarray, hw: Hw) -> np.ndarray:
+    """Returns the image at size hw, bilinear without antialiasing."""
+    if image.shape[:2] == hw:
+        return image
+    return cv2.resize(image, (hw[1], hw[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def letterbox_into(image: np.ndarray, box: Letterbox, out: np.ndarray) -> None:
+    """Paints a resized image and its grey padding into `out` [H, W, 3] uint8."""
+    height, width = box.new_hw
+    out[:] = GREY
+    out[box.top : box.top + height, box.left : box.left + width] = resize(
+        image, box.new_hw
+    )

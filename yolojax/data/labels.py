@@ -1,0 +1,200 @@
+"""Label files of YOLO folders: where they are, what a valid one looks like.
+
+One row per object, numbers separated by white space, coordinates relative to the image
+(0..1): `class cx cy w h`, or `class x1 y1 ... xn yn` (polygon), or a box followed by
+keypoints `x y` or `x y visibility`.
+"""
+
+import dataclasses
+import os
+
+import numpy as np
+
+LARGEST = np.float32(1.01)  # rounding of label tools may leave the image a little
+SMALLEST = np.float32(-0.01)
+
+REASONS = {
+    "not_text": "the label file is not UTF-8 text",
+    "not_a_number": "a value is not a number",
+    "mixed_polygon_and_box_rows": "some rows are polygons, some are boxes",
+    "odd_polygon_values": "a polygon needs pairs of x and y",
+    "ragged_rows": "rows have different numbers of columns",
+    "wrong_column_count": "a row has the wrong number of columns",
+    "coordinate_above_1.01": "coordinates must be relative to the image, 0..1",
+    "negative_value": "a class or coordinate is negative",
+    "non_integer_class": "a class is not a whole number",
+    "class_out_of_range": "a class is not in `names` of the data description",
+    "duplicates_removed": "identical rows were counted once",
+}
+
+
+class LabelError(ValueError):
+    """A label file that cannot be used: reason code and line number."""
+
+    def __init__(self, code: str, line: int):
+        super().__init__(f"line {line}: {REASONS[code]} ({code})")
+        self.code = code
+        self.line = line
+
+
+@dataclasses.dataclass(frozen=True)
+class ParsedLabels:
+    """What a label file says."""
+
+    rows: np.ndarray  # [n, 5] float32: class, cx, cy, w, h
+    polygons: tuple[np.ndarray, ...]  # n arrays [points, 2], or none at all
+    keypoints: np.ndarray | None  # [n, K, 3] float32: x, y, visibility
+    duplicates: int  # identical rows left out
+
+
+def label_path(image_path: str) -> str:
+    """Returns the label file of an image.
+
+    The last directory `images` of the path becomes `labels`; without one the label
+    lies next to the image.
+    """
+    images, labels = (f"{os.sep}{name}{os.sep}" for name in ("images", "labels"))
+    swapped = labels.join(image_path.rsplit(images, 1))
+    return os.path.splitext(swapped)[0] + ".txt"
+
+
+def parse_labels(
+    text: str,
+    *,
+    num_classes: int,
+    single_cls: bool,
+    kpt_shape: tuple[int, int] | None,
+    pose: bool,
+) -> ParsedLabels:
+    """Returns the objects of a label file.
+
+    Args:
+        text: content of the file.
+        num_classes: classes must be below it, unless `single_cls`.
+        single_cls: any class is fine, as all become one.
+        kpt_shape: (K, 2 or 3) if the data set has keypoints.
+        pose: whether keypoints are read, otherwise they are cut off.
+
+    Raises:
+        LabelError: the file breaks a rule; it is unusable as a whole.
+    """
+    lines, rows = _numbers(text)
+    if not rows:
+        return ParsedLabels(np.zeros((0, 5), np.float32), (), None, 0)
+    columns = 5 + (kpt_shape[0] * kpt_shape[1] if kpt_shape else 0)
+    if kpt_shape and not pose:
+        rows = [row[:5] if len(row) == columns else row for row in rows]
+    polygons: list[np.ndarray] = []
+    if not pose and max(len(row) for row in rows) > 6:
+        polygons = _polygons(lines, rows)
+        table = np.array(
+            [
+                _around(row[0], points)
+                for row, points in zip(rows, polygons, strict=True)
+            ],
+            np.float32,
+        )
+    else:
+        table = _table(lines, rows, columns if pose else 5)
+    _check_values(lines, table, kpt_shape if pose else None)
+    _check_classes(lines, table[:, 0], None if single_cls else num_classes)
+    keep = _distinct(table, polygons)
+    keypoints = None
+    if pose and kpt_shape:
+        keypoints = _keypoints(table[keep, 5:], kpt_shape)
+    return ParsedLabels(
+        table[keep, :5],
+        tuple(polygons[i] for i in keep) if polygons else (),
+        keypoints,
+        len(table) - len(keep),
+    )
+
+
+def _numbers(text: str) -> tuple[list[int], list[list[float]]]:
+    lines, rows = [], []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            rows.append([float(word) for word in words])
+        except ValueError as error:
+            raise LabelError("not_a_number", number) from error
+        lines.append(number)
+    return lines, rows
+
+
+def _polygons(lines: list[int], rows: list[list[float]]) -> list[np.ndarray]:
+    polygons = []
+    for line, row in zip(lines, rows, strict=True):
+        if len(row) == 5:
+            raise LabelError("mixed_polygon_and_box_rows", line)
+        if len(row) % 2 == 0:
+            raise LabelError("odd_polygon_values", line)
+        if len(row) == 1:
+            raise LabelError("wrong_column_count", line)
+        polygons.append(np.array(row[1:], np.float32).reshape(-1, 2))
+    return polygons
+
+
+def _around(class_id: float, points: np.ndarray) -> list[float]:
+    (x1, y1), (x2, y2) = points.min(axis=0), points.max(axis=0)
+    return [class_id, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
+
+
+def _table(lines: list[int], rows: list[list[float]], columns: int) -> np.ndarray:
+    for line, row in zip(lines, rows, strict=True):
+        if len(row) != len(rows[0]):
+            raise LabelError("ragged_rows", line)
+    if len(rows[0]) != columns:
+        raise LabelError("wrong_column_count", lines[0])
+    return np.array(rows, np.float32)
+
+
+def _check_values(
+    lines: list[int], table: np.ndarray, kpt_shape: tuple[int, int] | None
+) -> None:
+    if kpt_shape:
+        checked = table[:, 5:].reshape(len(table), *kpt_shape)[:, :, :2]
+        checked = checked.reshape(len(table), -1)
+    else:
+        checked = table[:, 1:5]
+    _require(lines, np.all(checked <= LARGEST, axis=1), "coordinate_above_1.01")
+    lowest = np.where((table[:, 3:5] < 0).any(), 0, SMALLEST)
+    _require(lines, np.all(table >= lowest, axis=1), "negative_value")
+
+
+def _check_classes(
+    lines: list[int], classes: np.ndarray, num_classes: int | None
+) -> None:
+    whole = np.isfinite(classes) & (np.floor(classes) == classes)
+    _require(lines, whole, "non_integer_class")
+    if num_classes is not None:
+        _require(lines, classes < num_classes, "class_out_of_range")
+
+
+def _require(lines: list[int], good: np.ndarray, code: str) -> None:
+    if not good.all():
+        raise LabelError(code, lines[int(np.argmin(good))])
+
+
+def _distinct(table: np.ndarray, polygons: list[np.ndarray]) -> list[int]:
+    """Returns the rows to keep; sorted by content if identical ones were left out."""
+    seen: dict[bytes, int] = {}
+    for index, row in enumerate(table):
+        key = (
+            row[:1].tobytes() + polygons[index].tobytes() if polygons else row.tobytes()
+        )
+        seen.setdefault(key, index)
+    keep = list(seen.values())
+    if len(keep) < len(table):
+        keep.sort(key=lambda index: tuple(table[index]))
+    return keep
+
+
+def _keypoints(flat: np.ndarray, kpt_shape: tuple[int, int]) -> np.ndarray:
+    points = flat.reshape(-1, *kpt_shape)
+    if kpt_shape[1] == 3:
+        return points
+    visible = (points >= 0).all(axis=2, keepdims=True).astype(np.float32)
+    return np.concatenate([points, visible], axis=2)

@@ -1,0 +1,454 @@
+"""From images to padded batches: what each step holds, and loaders that prefetch.
+
+Training is one stream of epochs * batches_per_epoch batches. Batch k is a pure
+function of k, so any worker count gives the same bytes and a run continues anywhere.
+"""
+
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import grain
+import numpy as np
+from absl import flags
+
+from yolojax.data import geometry, images
+from yolojax.data.plan import AugmentOptions, plan_sample
+from yolojax.data.records import Records
+from yolojax.data.render import render
+
+DRY_SAMPLES = 2048  # planned before training to choose the usual number of object slots
+
+Batch = dict[str, np.ndarray]
+
+
+class Batches(Protocol):
+    """Random access to batches."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, step: Any, /) -> Batch: ...
+
+
+class TrainBatches:
+    """Augmented training batches by step; everything random is a function of it."""
+
+    def __init__(
+        self,
+        records: Records,
+        *,
+        imgsz: int,
+        batch: int,
+        epochs: int,
+        seed: int,
+        augment: AugmentOptions,
+        close_mosaic: int,
+        object_buckets: Sequence[int],
+    ) -> None:
+        """Plans the first samples to choose the usual number of object slots.
+
+        Args:
+            records: the images.
+            imgsz: side of the square output, pixels.
+            batch: images per batch.
+            epochs: passes over the images.
+            seed: root of all randomness, 0 .. 2**32 - 1.
+            augment: strengths and probabilities.
+            close_mosaic: last epochs that join, blend and paste no images; 0: none.
+            object_buckets: allowed object slots per image.
+
+        Raises:
+            ValueError: a sample has more objects than the largest bucket.
+        """
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed = {seed} is not allowed; use 0 to {2**32 - 1}.")
+        self.records = records
+        self.imgsz = imgsz
+        self.batch = batch
+        self.epochs = epochs
+        self.seed = seed
+        self.augment = augment
+        self.plain_from = epochs - close_mosaic if close_mosaic > 0 else epochs
+        self.object_buckets = _checked_buckets(object_buckets)
+        self.base_slots = self.object_buckets[0]
+        self.base_slots = self._usual_slots()
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of one pass; the last one may be padded."""
+        return -(-len(self.records) // self.batch)
+
+    def __len__(self) -> int:
+        return self.epochs * self.batches_per_epoch
+
+    def indices(self, step: int) -> list[int]:
+        """Returns the images of a step in their order, without padding."""
+        epoch, position = divmod(step, self.batches_per_epoch)
+        # Four numbers: the key of a sample's own stream has three.
+        rng = np.random.default_rng([self.seed, epoch, 0, 1])
+        order = rng.permutation(len(self.records))
+        start = position * self.batch
+        return order[start : start + self.batch].tolist()
+
+    def plan(self, epoch: int, index: int):
+        """Returns the SamplePlan of an image in an epoch."""
+        options = self.augment
+        if epoch >= self.plain_from:
+            options = options.without_mixing()
+        return plan_sample(
+            self.seed,
+            epoch,
+            index,
+            sizes=self.records.sizes,
+            labels=self.records.labels,
+            imgsz=self.imgsz,
+            options=options,
+        )
+
+    def __getitem__(self, step: int) -> Batch:
+        """Returns the batch of a step."""
+        epoch = step // self.batches_per_epoch
+        indices = self.indices(step)
+        plans = [self.plan(epoch, index) for index in indices]
+        objects = [(plan.boxes, plan.classes) for plan in plans]
+        slots = self._slots(objects, indices)
+        image = np.zeros((self.batch, self.imgsz, self.imgsz, 3), np.uint8)
+        scratch = np.empty((self.imgsz, self.imgsz, 4), np.uint8)
+        for row, plan in enumerate(plans):
+            render(plan, self.records.image, image[row], scratch)
+        return {"image": image} | collate(objects, indices, self.batch, slots)
+
+    def _slots(self, objects: list, indices: list[int]) -> int:
+        counts = [len(classes) for _, classes in objects]
+        most = int(np.argmax(counts))
+        return max(
+            self.base_slots,
+            bucket_for(counts[most], self.object_buckets, f"image {indices[most]}"),
+        )
+
+    def _usual_slots(self) -> int:
+        most = self.object_buckets[0]
+        for index in range(min(len(self.records), DRY_SAMPLES)):
+            count = len(self.plan(0, index).classes)
+            most = max(most, bucket_for(count, self.object_buckets, f"image {index}"))
+        return most
+
+
+class EvalBatches:
+    """Letterboxed batches in a fixed order, every image once, nothing random."""
+
+    def __init__(
+        self,
+        records: Records,
+        *,
+        imgsz: int,
+        batch: int,
+        stride: int,
+        pad: float,
+        rect: bool,
+        object_buckets: Sequence[int],
+    ) -> None:
+        """Decides order and shapes.
+
+        Args:
+            records: the images.
+            imgsz: length of the long side, pixels.
+            batch: images per batch.
+            stride: sides of rectangular batches are multiples of it, pixels.
+            pad: extra strides per side of rectangular batches.
+            rect: group images of similar aspect ratio; otherwise imgsz x imgsz.
+            object_buckets: allowed object slots per image.
+        """
+        self.records = records
+        self.batch = batch
+        count = len(records)
+        if rect:
+            self.order, self.batch_shapes = geometry.rect_batches(
+                records.original_hw, batch=batch, imgsz=imgsz, stride=stride, pad=pad
+            )
+        else:
+            self.order = np.arange(count)
+            self.batch_shapes = [(imgsz, imgsz)] * -(-count // batch)
+        counts = [len(rows) for rows in records.labels]
+        most = int(np.argmax(counts))
+        buckets = _checked_buckets(object_buckets)
+        self.slots = bucket_for(counts[most], buckets, f"image {most}")
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of batches; the last one may be padded."""
+        return len(self.batch_shapes)
+
+    def __len__(self) -> int:
+        return len(self.batch_shapes)
+
+    def shapes(self) -> list[geometry.Hw]:
+        """Returns the distinct (height, width) of all batches, in order of use."""
+        return list(dict.fromkeys(self.batch_shapes))
+
+    def indices(self, step: int) -> list[int]:
+        """Returns the images of a batch in their order, without padding."""
+        return self.order[step * self.batch : (step + 1) * self.batch].tolist()
+
+    def __getitem__(self, step: int) -> Batch:
+        """Returns the batch of a step, with what maps its boxes back."""
+        hw = self.batch_shapes[step]
+        indices = self.indices(step)
+        image = np.zeros((self.batch, *hw, 3), np.uint8)
+        letterbox = np.tile(np.array([1, 1, 0, 0], np.float32), (self.batch, 1))
+        original_hw = np.tile(np.array(hw, np.int32), (self.batch, 1))
+        objects = []
+        for row, index in enumerate(indices):
+            pixels = self.records.image(index)
+            given, boxes, record = self._fit(index, pixels.shape[:2], hw)
+            images.letterbox_into(pixels, given, image[row])
+            # Reversed on the way out: decoding gives BGR, batches hold RGB.
+            image[row] = image[row][:, :, ::-1]
+            classes = self.records.labels[index][:, 0].astype(np.int32)
+            objects.append((boxes, classes))
+            letterbox[row] = record
+            original_hw[row] = self.records.original_hw[index]
+        rest = collate(objects, indices, self.batch, self.slots)
+        rest |= {"letterbox": letterbox, "original_hw": original_hw}
+        return {"image": image} | rest
+
+    def _fit(
+        self, index: int, resized: geometry.Hw, hw: geometry.Hw
+    ) -> tuple[geometry.Letterbox, np.ndarray, np.ndarray]:
+        """Returns the letterbox, boxes [n, 4] in it, and gains and padding [4]."""
+        given = geometry.letterbox(resized, hw, scaleup=False)
+        boxes = geometry.label_pixels(self.records.labels[index], resized)
+        ratio_h, ratio_w = given.ratio
+        boxes = boxes * np.array([ratio_w, ratio_h, ratio_w, ratio_h], np.float32)
+        boxes += np.array([given.left, given.top] * 2, np.float32)
+        height, width = self.records.original_hw[index].tolist()
+        gain_h = resized[0] / height * ratio_h
+        gain_w = resized[1] / width * ratio_w
+        return given, boxes, np.array([gain_h, gain_w, given.left, given.top])
+
+
+def collate(
+    objects: Sequence[tuple[np.ndarray, np.ndarray]],
+    indices: Sequence[int],
+    batch: int,
+    slots: int,
+) -> Batch:
+    """Returns the labels of a batch, padded to `slots` objects and `batch` images.
+
+    Args:
+        objects: per image boxes [n, 4] xyxy pixels and classes [n].
+        indices: per image its position in the data set.
+        batch: B.
+        slots: M.
+    """
+    boxes = np.zeros((batch, slots, 4), np.float32)
+    classes = np.zeros((batch, slots), np.int32)
+    valid = np.zeros((batch, slots), bool)
+    image_id = np.full(batch, -1, np.int32)
+    for row, (box, class_ids) in enumerate(objects):
+        count = len(class_ids)
+        boxes[row, :count] = box
+        classes[row, :count] = class_ids
+        valid[row, :count] = True
+    image_id[: len(indices)] = indices
+    return {
+        "boxes": boxes,
+        "classes": classes,
+        "valid": valid,
+        "image_id": image_id,
+        "example_valid": image_id >= 0,
+    }
+
+
+def bucket_for(count: int, buckets: Sequence[int], what: str) -> int:
+    """Returns the smallest bucket that holds `count` objects.
+
+    Raises:
+        ValueError: none does.
+    """
+    for bucket in buckets:
+        if count <= bucket:
+            return bucket
+    raise ValueError(
+        f"{what} has {count} objects in one sample, but the largest of object_buckets ="
+        f" {tuple(buckets)} holds {buckets[-1]}. Append a larger bucket."
+    )
+
+
+def _checked_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
+    result = tuple(int(bucket) for bucket in buckets)
+    if not result or result[0] < 1 or list(result) != sorted(set(result)):
+        raise ValueError(
+            f"object_buckets = {tuple(buckets)!r} is not allowed; use ascending whole"
+            " numbers, for example (8, 16, 32, 64)."
+        )
+    return result
+
+
+class Loader:
+    """An iterator over batches that works ahead; close it, or use it in `with`."""
+
+    def __init__(self, batches: Any, base: Any) -> None:
+        """Wraps the Grain iterator `base` over TrainBatches or EvalBatches."""
+        self.batches = batches
+        self._base = [base]  # emptied on closing
+        # Also at exit: Grain's own clean-up comes too late then, and leaks memory.
+        self._finalizer = weakref.finalize(self, _close, self._base)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Returns itself."""
+        return self
+
+    def __next__(self) -> Batch:
+        """Returns the next batch."""
+        if not self._base:
+            raise ValueError("the loader is closed; make another one")
+        batch = next(self._base[0])
+        # Arrays from worker processes lie in shared memory, which must not outlive
+        # the loader; others are passed on as they are.
+        return {
+            key: value if type(value) is np.ndarray else np.array(value, subok=False)
+            for key, value in batch.items()
+        }
+
+    def __enter__(self) -> "Loader":
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Closes the loader."""
+        self.close()
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of one pass over the images."""
+        return self.batches.batches_per_epoch
+
+    def indices(self, step: int) -> list[int]:
+        """Returns the images of a step, without padding; touches no pixels."""
+        return self.batches.indices(step)
+
+    def close(self) -> None:
+        """Stops threads and worker processes and frees shared memory."""
+        self._finalizer()
+
+
+def _close(base: list[Any]) -> None:
+    base.pop().close()
+
+
+def load(
+    batches: Any, *, start_step: int, workers: int, num_threads: int, prefetch: int
+) -> Loader:
+    """Returns an iterator over `batches[start_step:]` that works ahead.
+
+    Args:
+        batches: TrainBatches or EvalBatches.
+        start_step: first step.
+        workers: processes; 0 uses threads of this process.
+        num_threads: threads of this process, or of each worker.
+        prefetch: batches kept ready, per worker if there are any.
+
+    Raises:
+        ValueError: workers cannot share a RAM cache.
+    """
+    dataset = grain.MapDataset.source(batches)[start_step:]
+    options = grain.ReadOptions(
+        num_threads=num_threads, prefetch_buffer_size=max(prefetch, num_threads)
+    )
+    iterable = dataset.to_iter_dataset(options)
+    if workers > 0:
+        if batches.records.cache == "ram":
+            raise ValueError(
+                f"workers = {workers} with cache = 'ram' would copy the images into"
+                " every worker process. Use workers=0 (threads) or cache=False."
+            )
+        _parse_flags()
+        iterable = iterable.mp_prefetch(
+            grain.MultiprocessingOptions(
+                num_workers=workers, per_worker_buffer_size=max(prefetch, 1)
+            )
+        )
+    return Loader(batches, iter(iterable))
+
+
+def _parse_flags() -> None:
+    """Grain's workers read absl flags, which exist unparsed outside absl.app.run."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+
+
+def train_loader(
+    records: Records,
+    *,
+    imgsz: int,
+    batch: int,
+    epochs: int,
+    seed: int,
+    augment: AugmentOptions,
+    close_mosaic: int,
+    start_step: int,
+    workers: int,
+    num_threads: int,
+    prefetch: int,
+    object_buckets: Sequence[int],
+) -> Loader:
+    """Returns the training batches from a step on; see TrainBatches and load.
+
+    Each is a dict: image [B, S, S, 3] uint8 RGB, boxes [B, M, 4] float32 xyxy pixels,
+    classes [B, M] int32, valid [B, M] bool, image_id [B] int32 (-1 on padding),
+    example_valid [B] bool.
+    """
+    batches = TrainBatches(
+        records,
+        imgsz=imgsz,
+        batch=batch,
+        epochs=epochs,
+        seed=seed,
+        augment=augment,
+        close_mosaic=close_mosaic,
+        object_buckets=object_buckets,
+    )
+    return load(
+        batches,
+        start_step=start_step,
+        workers=workers,
+        num_threads=num_threads,
+        prefetch=prefetch,
+    )
+
+
+def eval_loader(
+    records: Records,
+    *,
+    imgsz: int,
+    batch: int,
+    stride: int,
+    pad: float,
+    rect: bool,
+    workers: int,
+    num_threads: int,
+    prefetch: int,
+    object_buckets: Sequence[int],
+) -> Loader:
+    """Returns every image once, in letterboxed batches; see EvalBatches and load.
+
+    Beside the keys of training batches: letterbox [B, 4] float32 (gain_h, gain_w,
+    pad_left, pad_top) and original_hw [B, 2] int32.
+    """
+    batches = EvalBatches(
+        records,
+        imgsz=imgsz,
+        batch=batch,
+        stride=stride,
+        pad=pad,
+        rect=rect,
+        object_buckets=object_buckets,
+    )
+    return load(
+        batches,
+        start_step=0,
+        workers=workers,
+        num_threads=num_threads,
+        prefetch=prefetch,
+    )

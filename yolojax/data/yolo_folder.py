@@ -1,0 +1,418 @@
+"""Data sets in the YOLO layout: a data description, folders of images, label files.
+
+Opening one looks at every image and label file once. What cannot be used is left out
+and listed in `problems`; nothing is ever written into the data set.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import uuid
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from yolojax.data import images
+from yolojax.data.description import DataDescription, read_data_yaml
+from yolojax.data.labels import REASONS, LabelError, label_path, parse_labels
+
+EXTENSIONS = frozenset(
+    "avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split()
+)
+MIN_SIDE = 10  # pixels; smaller images are left out
+CACHE_VERSION = 1  # raise it when the scan decides differently
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Something wrong with one file."""
+
+    file: str
+    line: int | None  # of a label file, from 1
+    reason: str
+    dropped: bool  # the image is left out
+
+    def __str__(self) -> str:
+        """Returns "file:line: reason"."""
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.reason}{'; image left out' if self.dropped else ''}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What the scan found out about one image and its labels."""
+
+    hw: tuple[int, int] | None  # None: the image is left out
+    rows: np.ndarray  # [n, 5] float32: class, cx, cy, w, h (0..1)
+    problems: tuple[Problem, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelRules:
+    """What the label files of a data set may say."""
+
+    num_classes: int
+    single_cls: bool
+    kpt_shape: tuple[int, int] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class YoloFolder:
+    """The usable images of one split, in the order of their paths."""
+
+    names: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: list[np.ndarray]  # N arrays [n, 5] float32: class, cx, cy, w, h (0..1)
+    original_hw: np.ndarray  # [N, 2] int32, upright
+    problems: tuple[Problem, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def load(self, index: int, imgsz: int) -> np.ndarray:
+        """Returns [h, w, 3] uint8 BGR with its long side at imgsz.
+
+        Raises:
+            ValueError: the file vanished or changed since the scan.
+        """
+        image = images.read_image(self.paths[index])
+        if image.shape[:2] != tuple(self.original_hw[index]):
+            raise ValueError(
+                f"{self.paths[index]}: is {image.shape[:2]} pixels (height, width) now,"
+                f" but was {tuple(self.original_hw[index].tolist())} when the data set"
+                " was scanned. Start the run again."
+            )
+        return images.resize_long_side(image, imgsz)
+
+
+def open_yolo_folder(
+    data: str | os.PathLike[str] | DataDescription,
+    split: str,
+    *,
+    single_cls: bool,
+    classes: Sequence[int] | None,
+    fraction: float | Sequence[float],
+    cache_dir: str | os.PathLike[str] | None,
+    threads: int,
+) -> YoloFolder:
+    """Returns one split of a data set, scanned.
+
+    Args:
+        data: a data description or the path of its YAML file.
+        split: "train", "val" or "test".
+        single_cls: treat all objects as one class named "item".
+        classes: keep only objects of these class ids; None keeps all.
+        fraction: share (0..1] or number (> 1) of the training images, or a list with
+            one such number per split.
+        cache_dir: keeps the result of the scan for the next run; None keeps nothing.
+        threads: images scanned at the same time.
+
+    Raises:
+        FileNotFoundError: a file or folder of the description does not exist.
+        ValueError: the description is wrong, or nothing usable is left.
+    """
+    if not isinstance(data, DataDescription):
+        data = read_data_yaml(data)
+    if split not in data.splits:
+        raise ValueError(
+            f"{data.path}: has no key `{split}`; its splits are"
+            f" {', '.join(data.splits)}. Add one or choose another split."
+        )
+    if classes is not None:
+        _check_classes(data, classes)
+    paths = find_images(data, split)
+    paths = paths[: fraction_count(len(paths), split_fraction(fraction, split))]
+    rules = LabelRules(len(data.names), single_cls, data.kpt_shape)
+    verdicts = _scan(paths, rules, cache_dir, threads)
+    kept = [i for i, verdict in enumerate(verdicts) if verdict.hw is not None]
+    problems = tuple(problem for verdict in verdicts for problem in verdict.problems)
+    if not kept:
+        raise ValueError(
+            f"{data.path}: none of the {len(paths)} images of split `{split}` can be"
+            f" used. {_examples(problems)}"
+        )
+    labels = [_selected(verdicts[i].rows, classes, single_cls) for i in kept]
+    _require_labels(data, split, [verdicts[i].rows for i in kept], labels, classes)
+    return YoloFolder(
+        names=("item",) if single_cls else data.names,
+        paths=tuple(paths[i] for i in kept),
+        labels=labels,
+        original_hw=np.array([verdicts[i].hw for i in kept], np.int32),
+        problems=problems,
+    )
+
+
+def _check_classes(data: DataDescription, classes: Sequence[int]) -> None:
+    unknown = [c for c in classes if c not in range(len(data.names))]
+    if unknown or not len(classes):
+        raise ValueError(
+            f"classes = {list(classes)} is not allowed: {data.path} has the class ids 0"
+            f" to {len(data.names) - 1}. Name some of them, or None for all."
+        )
+
+
+def split_fraction(fraction: float | Sequence[float], split: str) -> float:
+    """Returns the share or number of images to use of a split.
+
+    One number concerns the training split only; a list sets train, val, test in turn.
+    """
+    if isinstance(fraction, int | float):
+        return fraction if split == "train" else 1.0
+    position = ("train", "val", "test").index(split)
+    return fraction[position] if position < len(fraction) else 1.0
+
+
+def fraction_count(count: int, fraction: float) -> int:
+    """Returns how many of `count` images a share (0..1] or number (> 1) means."""
+    if isinstance(fraction, bool) or fraction <= 0:
+        raise ValueError(
+            f"fraction = {fraction!r} is not allowed; use a share in (0, 1] or a whole"
+            " number of images above 1."
+        )
+    if fraction > 1:
+        if fraction != int(fraction):
+            raise ValueError(
+                f"fraction = {fraction!r}: above 1 it is a number of images and must"
+                " be whole."
+            )
+        return min(int(fraction), count)
+    return min(max(1, round(count * fraction)), count)
+
+
+def find_images(data: DataDescription, split: str) -> list[str]:
+    """Returns the paths of a split's images, sorted.
+
+    Raises:
+        ValueError: there are none.
+    """
+    found: list[str] = []
+    for place in data.splits[split]:
+        if place.is_dir():
+            for folder, _, files in os.walk(place, followlinks=True):
+                found += [os.path.join(folder, name) for name in files]
+        else:
+            found += _listed(data, place)
+    found = sorted(name for name in found if _extension(name) in EXTENSIONS)
+    if not found:
+        places = ", ".join(str(place) for place in data.splits[split])
+        raise ValueError(
+            f"{data.path}: {split} names no image; looked in {places} for files ending"
+            f" in {', '.join(sorted(EXTENSIONS))}."
+        )
+    return found
+
+
+def _listed(data: DataDescription, place: Path) -> list[str]:
+    """Returns the images that a text file names, one per line."""
+    names = place.read_text(encoding="utf-8-sig").splitlines()
+    result = []
+    for name in (name.strip() for name in names):
+        if not name:
+            continue
+        base = place.parent if name.startswith("./") else data.root
+        result.append(os.path.normpath(base / name))
+    return result
+
+
+def _extension(name: str) -> str:
+    return os.path.splitext(name)[1][1:].lower()
+
+
+def verify(image_path: str, rules: LabelRules) -> Verdict:
+    """Returns whether an image and its labels can be used, and how.
+
+    Args:
+        image_path: the image; its label file follows from it.
+        rules: what the labels may say.
+    """
+    none = np.zeros((0, 5), np.float32)
+    hw, reason = _verify_image(image_path)
+    if hw is None:
+        return Verdict(None, none, (Problem(image_path, None, reason, True),))
+    path = label_path(image_path)
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return Verdict(hw, none, ())  # background
+    except UnicodeDecodeError:
+        problem = Problem(path, None, _explained("not_text"), True)
+        return Verdict(None, none, (problem,))
+    try:
+        parsed = parse_labels(
+            text,
+            num_classes=rules.num_classes,
+            single_cls=rules.single_cls,
+            kpt_shape=rules.kpt_shape,
+            pose=False,
+        )
+    except LabelError as error:
+        problem = Problem(path, error.line, _explained(error.code), True)
+        return Verdict(None, none, (problem,))
+    if parsed.duplicates:
+        reason = f"{_explained('duplicates_removed')}: {parsed.duplicates}"
+        return Verdict(hw, parsed.rows, (Problem(path, None, reason, False),))
+    return Verdict(hw, parsed.rows, ())
+
+
+def _explained(code: str) -> str:
+    return f"{REASONS[code]} ({code})"
+
+
+def _verify_image(path: str) -> tuple[tuple[int, int] | None, str]:
+    """Returns (height, width), or None and what is wrong."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        return None, f"cannot be read: {error.strerror} (unreadable_image)"
+    if not len(data):
+        return None, "the file is empty (unreadable_image)"
+    if jpeg_truncated(data):
+        return None, "the JPEG ends early (truncated_image)"
+    image = images.decode(data)
+    if image is None:
+        return None, "not a picture that can be decoded (unreadable_image)"
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        reason = f"{width}x{height} pixels, below {MIN_SIDE} (image_too_small)"
+        return None, reason
+    return (height, width), ""
+
+
+def jpeg_truncated(data: np.ndarray) -> bool:
+    """Returns whether a JPEG file [bytes] uint8 lacks its end marker.
+
+    Decoders fill the missing part with grey instead of failing. Bytes after the end
+    marker are harmless and common.
+    """
+    content = data.tobytes()
+    if not content.startswith(b"\xff\xd8") or content.endswith(b"\xff\xd9"):
+        return False
+    position = 2
+    while content[position : position + 1] == b"\xff":  # segments before the scan data
+        marker = content[position + 1 : position + 2]
+        length = int.from_bytes(content[position + 2 : position + 4], "big")
+        position += 2 + max(length, 2)
+        if marker == b"\xda":
+            break
+    # A thumbnail inside a segment has an end marker of its own, the scan data has not.
+    return content.find(b"\xff\xd9", position) < 0
+
+
+def _scan(
+    paths: list[str],
+    rules: LabelRules,
+    cache_dir: str | os.PathLike[str] | None,
+    threads: int,
+) -> list[Verdict]:
+    file = None
+    if cache_dir is not None:
+        file = Path(cache_dir) / f"scan-{_fingerprint(paths, rules)[:32]}.npz"
+        stored = _read_scan(file)
+        if stored is not None:
+            return stored
+    with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
+        verdicts = list(pool.map(lambda path: verify(path, rules), paths))
+    if file is not None:
+        _write_scan(file, verdicts)
+    return verdicts
+
+
+def _fingerprint(paths: list[str], rules: LabelRules) -> str:
+    """Returns a hash of names, sizes and times of all files, and of the rules."""
+    digest = hashlib.sha256(repr((CACHE_VERSION, cv2.__version__, rules)).encode())
+    for path in paths:
+        for name in (path, label_path(path)):
+            try:
+                status = os.stat(name)
+                state = (status.st_size, status.st_mtime_ns)
+            except OSError:
+                state = (-1, -1)
+            digest.update(repr((name, state)).encode())
+    return digest.hexdigest()
+
+
+def _write_scan(file: Path, verdicts: list[Verdict]) -> None:
+    """Keeps a scan; a folder that cannot be written is reported and done without."""
+    problems = [
+        [dataclasses.astuple(problem) for problem in verdict.problems]
+        for verdict in verdicts
+    ]
+    arrays: dict[str, Any] = {
+        "hw": np.array([verdict.hw or (0, 0) for verdict in verdicts], np.int32),
+        "counts": np.array([len(verdict.rows) for verdict in verdicts], np.int64),
+        "rows": np.concatenate([verdict.rows for verdict in verdicts]),
+        "problems": np.array(json.dumps(problems)),
+    }
+
+    temporary = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+        os.replace(temporary, file)
+    except OSError as error:
+        warnings.warn(f"The scan of the data set is not kept: {error}", stacklevel=2)
+
+
+def _read_scan(file: Path) -> list[Verdict] | None:
+    try:
+        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as stored:
+            hw, counts, rows = stored["hw"], stored["counts"], stored["rows"]
+            problems = json.loads(str(stored["problems"]))
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return None  # absent or damaged: scan again
+    split = np.split(rows, np.cumsum(counts)[:-1])
+    return [
+        Verdict(
+            None if height == 0 else (height, width),
+            part,
+            tuple(Problem(*entry) for entry in entries),
+        )
+        for (height, width), part, entries in zip(
+            hw.tolist(), split, problems, strict=True
+        )
+    ]
+
+
+def _selected(
+    rows: np.ndarray, classes: Sequence[int] | None, single_cls: bool
+) -> np.ndarray:
+    if classes is not None:
+        rows = rows[np.isin(rows[:, 0], np.asarray(classes))]
+    if single_cls:
+        rows = rows.copy()
+        rows[:, 0] = 0
+    return rows
+
+
+def _require_labels(
+    data: DataDescription,
+    split: str,
+    rows: list[np.ndarray],
+    labels: list[np.ndarray],
+    classes: Sequence[int] | None,
+) -> None:
+    if split != "train" or any(len(row) for row in labels):
+        return
+    if any(len(row) for row in rows):
+        raise ValueError(
+            f"{data.path}: no training image has an object of classes = {classes}."
+            " Name others, or None for all."
+        )
+    example = label_path(find_images(data, split)[0])
+    raise ValueError(
+        f"{data.path}: split `{split}` has no label at all; the first label file should"
+        f" be {example}. Labels lie in a folder `labels` next to `images`."
+    )
+
+
+def _examples(problems: tuple[Problem, ...]) -> str:
+    return "First problems: " + " | ".join(str(problem) for problem in problems[:3])

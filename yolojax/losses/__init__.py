@@ -1,0 +1,1 @@
+"""Target assignment and losses: arrays in, arrays out."""

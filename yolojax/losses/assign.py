@@ -1,0 +1,133 @@
+"""Task-aligned assignment of objects to anchor points.
+
+Memory: overlaps are computed for a few objects at a time and reduced at once to the
+top anchors per object and the best object per anchor, so nothing of size
+[B, M, A] ever exists, however crowded the images are.
+
+Reference: Feng et al. 2021, TOOD, arXiv:2108.07755.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from yolojax.ops import boxes as box_ops
+
+TOP_K = 10  # anchors an object may claim
+ALPHA, BETA = 0.5, 6.0  # exponents of score and overlap in the alignment metric
+MIN_SIDE = 16.0  # pixels; smaller sides are enlarged to this when looking for anchors
+CHUNK = 16  # objects handled at once
+EPS = 1e-9
+
+
+class Assignment(NamedTuple):
+    """What each anchor should predict."""
+
+    foreground: Bool[Array, "*b a"]
+    slot: Int[Array, "*b a"]  # index of the object, 0 for background
+    score: Float[Array, "*b a"]  # soft class target, 0 for background
+
+
+@functools.partial(jax.vmap, in_axes=(0, 0, None, 0, 0, 0))
+def assign(
+    scores: Float[Array, "a c"],
+    boxes: Float[Array, "a 4"],
+    points: Float[Array, "a 2"],
+    gt_boxes: Float[Array, "m 4"],
+    gt_classes: Int[Array, "m"],
+    valid: Bool[Array, "m"],
+) -> Assignment:
+    """Returns the assignment of each image of a batch; no gradients.
+
+    Args:
+        scores: [B, A, C] predicted class probabilities.
+        boxes: [B, A, 4] predicted xyxy in pixels.
+        points: [A, 2] anchor points in pixels, shared by the batch.
+        gt_boxes: [B, M, 4] object boxes xyxy in pixels; M may be 0.
+        gt_classes: [B, M] class index of each object.
+        valid: [B, M] False on padding.
+    """
+    anchors, slots = points.shape[0], gt_boxes.shape[0]
+    if slots == 0:
+        none = jnp.zeros(anchors, jnp.int32)
+        return Assignment(none > 0, none, none.astype(boxes.dtype))
+    claims = _claims(scores, boxes, points, gt_boxes, gt_classes, valid)
+    top, claimed, best_slot = claims
+    # How many objects claim each anchor, and which one if there is just one.
+    spread = jnp.where(claimed, top, anchors).reshape(-1)  # [M*K], `anchors` = nowhere
+    owner = jnp.repeat(jnp.arange(slots), top.shape[1])
+    count = jnp.zeros(anchors + 1, jnp.int32).at[spread].add(1)[:anchors]
+    single = jnp.zeros(anchors + 1, jnp.int32).at[spread].max(owner)[:anchors]
+    foreground = count > 0
+    # A contested anchor goes to the object it overlaps most, claimant or not.
+    slot = jnp.where(count > 1, best_slot, jnp.where(foreground, single, 0))
+    metric, overlap = _alignment(
+        jnp.take_along_axis(scores, gt_classes[slot][:, None], axis=1)[:, 0],
+        boxes,
+        gt_boxes[slot],
+        _inside(points, gt_boxes[slot], valid[slot]),
+    )
+    metric, overlap = metric * foreground, overlap * foreground
+    zeros = jnp.zeros(slots, metric.dtype)
+    best_metric = zeros.at[slot].max(metric)
+    best_overlap = zeros.at[slot].max(overlap)
+    score = metric * best_overlap[slot] / (best_metric[slot] + EPS)
+    return Assignment(foreground, slot, jnp.where(foreground, score, 0.0))
+
+
+def _claims(scores, boxes, points, gt_boxes, gt_classes, valid):
+    """Returns each object's top anchors [M, K], which of them it claims, and each
+    anchor's most overlapping object [A]."""  # noqa: D205, D209
+    anchors, slots = points.shape[0], gt_boxes.shape[0]
+    by_class = scores.T  # [C, A]
+    top_k = min(TOP_K, anchors)
+
+    def chunk(best, inputs):
+        best_overlap, best_slot = best
+        first, gt, classes, ok = inputs
+        inside = _inside(points[None], gt[:, None], ok[:, None])  # [chunk, A]
+        metric, overlap = _alignment(
+            by_class[classes], boxes[None], gt[:, None], inside
+        )
+        _, top = jax.lax.top_k(metric, top_k)
+        claimed = jnp.take_along_axis(inside, top, axis=1)
+        here = overlap.max(0)
+        better = here > best_overlap  # strict: the lowest slot wins a tie
+        best_slot = jnp.where(better, first + overlap.argmax(0), best_slot)
+        best = jnp.where(better, here, best_overlap), best_slot
+        return best, (top, claimed)
+
+    best = jnp.full(anchors, -1.0, boxes.dtype), jnp.zeros(anchors, jnp.int32)
+    if slots <= CHUNK:
+        best, (top, claimed) = chunk(best, (0, gt_boxes, gt_classes, valid))
+        return top, claimed, best[1]
+    count = -(-slots // CHUNK)
+
+    def cut(x):
+        width = [(0, count * CHUNK - slots)] + [(0, 0)] * (x.ndim - 1)
+        return jnp.pad(x, width).reshape(count, CHUNK, *x.shape[1:])
+
+    first = jnp.arange(count, dtype=jnp.int32) * CHUNK
+    inputs = first, cut(gt_boxes), cut(gt_classes), cut(valid)
+    best, (top, claimed) = jax.lax.scan(chunk, best, inputs)
+    flat = [x.reshape(count * CHUNK, -1)[:slots] for x in (top, claimed)]
+    return flat[0], flat[1], best[1]
+
+
+def _inside(points, gt_boxes, valid):
+    """Returns True where a point lies in the (if tiny, enlarged) box of a valid slot."""
+    low, high = gt_boxes[..., :2], gt_boxes[..., 2:]
+    grow = jnp.maximum(MIN_SIDE - (high - low), 0) / 2
+    grow = jnp.where((high - low) < MIN_SIDE, grow, 0.0)
+    near = jnp.minimum(points - (low - grow), (high + grow) - points).min(-1)
+    return (near > EPS) & valid
+
+
+def _alignment(scores, boxes, gt_boxes, inside):
+    """Returns the alignment metric and the overlap, both 0 outside."""
+    overlap = jnp.maximum(box_ops.complete_iou(gt_boxes, boxes), 0)
+    overlap = jnp.where(inside, overlap, 0.0)
+    return jnp.where(inside, scores**ALPHA * overlap**BETA, 0.0), overlap

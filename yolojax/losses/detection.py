@@ -1,0 +1,116 @@
+"""Detection losses. Pure functions of raw head outputs and padded targets."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from yolojax.losses.assign import Assignment, assign
+from yolojax.ops import boxes as box_ops
+
+
+class Gains(NamedTuple):
+    """Weights of the three terms."""
+
+    box: float
+    cls: float
+    dfl: float
+
+
+class Geometry(NamedTuple):
+    """The anchor points of one input size."""
+
+    points: Float[Array, "a 2"]  # in cells of their level
+    strides: Float[Array, "a"]  # pixels per cell
+
+
+def detection_loss(
+    outputs: dict[str, jax.Array],
+    geometry: Geometry,
+    gt_boxes: Float[Array, "b m 4"],
+    gt_classes: Int[Array, "b m"],
+    valid: Bool[Array, "b m"],
+    *,
+    gains: Gains,
+    example_valid: Bool[Array, "b"] | None = None,
+    class_weights: Float[Array, "c"] | None = None,
+) -> tuple[Float[Array, "3"], Assignment]:
+    """Returns the gain-scaled terms (box, cls, dfl) of a batch, and the assignment.
+
+    All terms are normalised by the sum of the soft class targets over the whole batch,
+    at least 1. The loss to differentiate is their sum times the number of images.
+
+    Args:
+        outputs: "boxes" [B, A, 4 * bins] distance logits, "scores" [B, A, C] logits.
+        geometry: anchor points and strides of the A anchors.
+        gt_boxes: xyxy in input pixels.
+        gt_classes: class index of each object.
+        valid: False on padded objects.
+        gains: weights of the terms.
+        example_valid: False on padded images; None if there are none.
+        class_weights: factor on each class's column of the class loss.
+    """
+    box_logits, logits = outputs["boxes"], outputs["scores"]
+    bins = box_logits.shape[-1] // 4
+    points, strides = (jnp.asarray(x, box_logits.dtype) for x in geometry)
+    gt_boxes = gt_boxes.astype(box_logits.dtype)
+    ltrb = box_ops.expected_distance(box_logits, bins)  # [B, A, 4] cells
+    points_b = jnp.broadcast_to(points[None], (*ltrb.shape[:2], 2))
+    boxes = box_ops.ltrb_to_xyxy(points_b, ltrb)
+    assignment = assign(
+        jax.nn.sigmoid(jax.lax.stop_gradient(logits)),
+        jax.lax.stop_gradient(boxes) * strides[None, :, None],
+        points * strides[:, None],
+        gt_boxes,
+        gt_classes,
+        valid,
+    )
+    weight = assignment.score  # [B, A], 0 on background
+    total = jnp.maximum(weight.sum(), 1)
+    if gt_boxes.shape[1] == 0:
+        target, target_class = jnp.zeros_like(boxes), jnp.zeros_like(assignment.slot)
+    else:
+        target = jnp.take_along_axis(gt_boxes, assignment.slot[..., None], axis=1)
+        target = target / strides[None, :, None]
+        target_class = jnp.take_along_axis(gt_classes, assignment.slot, axis=1)
+    soft = jax.nn.one_hot(target_class, logits.shape[-1], dtype=logits.dtype)
+    bce = binary_cross_entropy(logits, soft * weight[..., None])  # [B, A, C]
+    if class_weights is not None:
+        bce = bce * class_weights[None, None].astype(bce.dtype)
+    if example_valid is not None:
+        bce = bce * example_valid[:, None, None]
+    box = (1 - box_ops.complete_iou(boxes, target)) * weight
+    dfl = distribution_focal_loss(
+        box_logits.reshape(*ltrb.shape, bins),
+        box_ops.xyxy_to_ltrb(points_b, target).clip(0, bins - 1 - 0.01),
+    ).mean(-1)
+    sums = jnp.stack([box.sum(), bce.sum(), (dfl * weight).sum()])
+    return sums * jnp.array(gains, sums.dtype) / total, assignment
+
+
+def binary_cross_entropy(
+    logits: Float[Array, "*n"], target: Float[Array, "*n"]
+) -> Float[Array, "*n"]:
+    """Returns the cross-entropy of sigmoid(logits) against targets in 0..1."""
+    return jax.nn.softplus(logits) - logits * target
+
+
+def distribution_focal_loss(
+    logits: Float[Array, "*n bins"], target: Float[Array, "*n"]
+) -> Float[Array, "*n"]:
+    """Returns the cross-entropy against the two bins around a continuous distance.
+
+    Args:
+        logits: scores of the distances 0 .. bins-1, in cells.
+        target: true distance in cells, within [0, bins - 1).
+
+    Reference: Li et al. 2020, Generalized Focal Loss, arXiv:2006.04388.
+    """
+    log_p = jax.nn.log_softmax(logits)  # [*n, bins]
+    # Both neighbouring bins get the share that linear interpolation gives them; the
+    # dense form has an elementwise gradient where an indexed one would scatter.
+    bins = jnp.arange(logits.shape[-1], dtype=logits.dtype)
+    bins = bins.reshape((1,) * target.ndim + (-1,))
+    share = jnp.maximum(1 - jnp.abs(target[..., None] - bins), 0)  # [*n, bins]
+    return -(share * log_p).sum(-1)

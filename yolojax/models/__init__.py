@@ -1,0 +1,66 @@
+"""Network architectures and their table."""
+
+import functools
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from yolojax import registry
+from yolojax.models import yolo11
+from yolojax.models.blocks import INFERENCE
+
+MODELS = {f"yolo11{scale}": yolo11.builder(scale) for scale in yolo11.SCALES}
+
+
+def build(
+    name: str, head: Callable[..., nn.Module], *, dtype: Any, remat: bool
+) -> nn.Module:
+    """Returns the named network with the given head.
+
+    Args:
+        name: key of MODELS, or "package.module:attribute" of a builder with the
+            signature (head, dtype, remat).
+        head: makes, from dtype and name, the Linen module that maps the pyramid's
+            feature maps to raw outputs.
+        dtype: what the blocks compute in; parameters stay float32.
+        remat: recompute activations in the backward pass.
+    """
+    return registry.lookup(MODELS, name, "model")(head, dtype=dtype, remat=remat)
+
+
+def initial_variables(
+    model: nn.Module, *, biases: Mapping[str, float], seed: int
+) -> dict[str, Any]:
+    """Returns {"params", "batch_stats"} of a fresh network, as NumPy arrays.
+
+    The values are those of `model.init`, but drawn leaf by leaf with NumPy from
+    (seed, path): compiling `init` takes longer than compiling a training step.
+
+    Args:
+        model: the network.
+        biases: start values of output biases by path suffix; all others are 0.
+        seed: root of the random kernels.
+    """
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    init = functools.partial(model.init, mode=INFERENCE)
+    shapes = jax.eval_shape(init, jax.random.key(0), image)
+    shapes = {name: shapes[name] for name in ("params", "batch_stats")}
+
+    def start(path: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        kind = name.rpartition("/")[2]
+        if kind == "kernel":
+            bound = np.prod(leaf.shape[:-1]) ** -0.5  # 1 / sqrt(fan_in)
+            rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+            return rng.uniform(-bound, bound, leaf.shape).astype(np.float32)
+        fill = 1.0 if kind in ("scale", "var") else 0.0
+        for suffix, value in biases.items():
+            fill = value if name.endswith(suffix) else fill
+        return np.full(leaf.shape, fill, np.float32)
+
+    return jax.tree_util.tree_map_with_path(start, shapes)

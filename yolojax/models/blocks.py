@@ -1,0 +1,291 @@
+"""Blocks shared by backbones, necks and heads.
+
+Axes: B batch, H height, W width, C channels. Images and features are NHWC.
+
+Submodule names are an interface: joined with "/", and with `_<number>` read as
+`.<number>`, the parameter paths are the names that published YOLO11 weights use.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from yolojax.ops import conv
+
+EPSILON = 1e-3  # of every batch norm of the detection family
+MOMENTUM = 0.03  # weight of the new batch in the running statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """How a forward pass treats batch norm."""
+
+    train: bool  # normalise with, and update from, the batch's own statistics
+    example_valid: jax.Array | None = None  # [B] bool, rows that count; None: all
+
+
+INFERENCE = Mode(train=False)
+
+
+def uniform_fan_in(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Returns a kernel drawn uniformly from +-1/sqrt(fan_in), fan_in = k*k*C/groups."""
+    fan_in = 1
+    for side in shape[:-1]:
+        fan_in *= side
+    bound = fan_in**-0.5
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation whose running variance uses the unbiased batch variance.
+
+    `flax.linen.BatchNorm` stores the biased variance; published weights and their
+    recipe assume N / (N - 1) times that. Statistics are computed in float32 at least,
+    and over the whole global batch when the batch is sharded under jit.
+
+    Reference: Ioffe and Szegedy 2015, arXiv:1502.03167.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, C]."""
+        channels = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels)
+        if mode.train:
+            mean, var, count = _moments(x, mode.example_valid)
+            if not self.is_initializing():
+                unbiased = var * (count / jnp.maximum(count - 1, 1))
+                running_mean.value += MOMENTUM * (mean - running_mean.value)
+                running_var.value += MOMENTUM * (unbiased - running_var.value)
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = scale * jax.lax.rsqrt(var + EPSILON)  # [C]
+        shift = bias - mean * factor
+        wide = x.astype(factor.dtype)
+        out = wide * factor[None, None, None] + shift[None, None, None]
+        return out.astype(self.dtype)
+
+
+def _moments(
+    x: jax.Array, valid: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns mean [C], biased variance [C] and count [] over the rows that count."""
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    b, h, w, _ = wide.shape
+    if valid is None:
+        mean = wide.mean((0, 1, 2))
+        var = jnp.square(wide - mean[None, None, None]).mean((0, 1, 2))
+        return mean, var, jnp.asarray(b * h * w, wide.dtype)
+    weight = valid.astype(wide.dtype)[:, None, None, None]
+    count = weight.sum() * (h * w)
+    mean = (wide * weight).sum((0, 1, 2)) / count
+    var = (jnp.square(wide - mean[None, None, None]) * weight).sum((0, 1, 2)) / count
+    return mean, var, count
+
+
+class Conv(nn.Module):
+    """A convolution's kernel without bias, symmetric padding."""
+
+    features: int
+    kernel: int = 1
+    stride: int = 1
+    groups: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] -> [B, H/stride, W/stride, features]."""
+        shape = (self.kernel, self.kernel, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", uniform_fan_in, shape, jnp.float32)
+        return conv.conv2d(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            stride=self.stride,
+            groups=self.groups,
+        )
+
+
+class ConvBN(nn.Module):
+    """Convolution without bias, then batch norm, then SiLU unless `act` is off."""
+
+    features: int
+    kernel: int = 1
+    stride: int = 1
+    groups: int = 1
+    act: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+        """[B, H, W, C] -> [B, H/stride, W/stride, features]."""
+        x = Conv(
+            self.features,
+            self.kernel,
+            self.stride,
+            self.groups,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        x = BatchNorm(dtype=self.dtype, name="bn")(x, mode=mode)
+        return nn.silu(x) if self.act else x
+
+
+class Bottleneck(nn.Module):
+    """Two 3x3 convolutions with a residual connection where shapes allow it."""
+
+    features: int
+    expansion: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, features]."""
+        hidden = int(self.features * self.expansion)
+        y = ConvBN(hidden, 3, dtype=self.dtype, name="cv1")(x, mode=mode)
+        y = ConvBN(self.features, 3, dtype=self.dtype, name="cv2")(y, mode=mode)
+        return x + y if x.shape == y.shape else y
+
+
+class C3k(nn.Module):
+    """Cross-stage block: a chain of bottlenecks beside a shortcut convolution."""
+
+    features: int
+    repeats: int = 2
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, features]."""
+        hidden = self.features // 2
+        y = ConvBN(hidden, dtype=self.dtype, name="cv1")(x, mode=mode)
+        for i in range(self.repeats):
+            y = Bottleneck(hidden, 1.0, dtype=self.dtype, name=f"m_{i}")(y, mode=mode)
+        z = ConvBN(hidden, dtype=self.dtype, name="cv2")(x, mode=mode)
+        out = jnp.concatenate([y, z], axis=-1)
+        return ConvBN(self.features, dtype=self.dtype, name="cv3")(out, mode=mode)
+
+
+class C3k2(nn.Module):
+    """Split, chain inner blocks, keep every intermediate, join."""
+
+    features: int
+    repeats: int
+    c3k: bool  # inner blocks are C3k, else Bottleneck
+    expansion: float = 0.5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, features]."""
+        hidden = int(self.features * self.expansion)
+        y = ConvBN(2 * hidden, dtype=self.dtype, name="cv1")(x, mode=mode)
+        parts = [y[..., :hidden], y[..., hidden:]]
+        for i in range(self.repeats):
+            block = (
+                C3k(hidden, dtype=self.dtype, name=f"m_{i}")
+                if self.c3k
+                else Bottleneck(hidden, 0.5, dtype=self.dtype, name=f"m_{i}")
+            )
+            parts.append(block(parts[-1], mode=mode))
+        out = jnp.concatenate(parts, axis=-1)
+        return ConvBN(self.features, dtype=self.dtype, name="cv2")(out, mode=mode)
+
+
+class SPPF(nn.Module):
+    """Spatial pyramid pooling: three chained 5x5 maxima, joined."""
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, features]."""
+        hidden = x.shape[-1] // 2
+        parts = [ConvBN(hidden, dtype=self.dtype, name="cv1")(x, mode=mode)]
+        for _ in range(3):
+            parts.append(conv.max_pool(parts[-1], 5))
+        out = jnp.concatenate(parts, axis=-1)
+        return ConvBN(self.features, dtype=self.dtype, name="cv2")(out, mode=mode)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over pixels, with a depthwise position term.
+
+    Reference: Vaswani et al. 2017, arXiv:1706.03762.
+    """
+
+    heads: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, C]."""
+        b, h, w, channels = x.shape
+        value_dim = channels // self.heads
+        key_dim = value_dim // 2
+        qkv = ConvBN(
+            channels + 2 * self.heads * key_dim,
+            act=False,
+            dtype=self.dtype,
+            name="qkv",
+        )(x, mode=mode)
+        qkv = qkv.reshape(b, h * w, self.heads, 2 * key_dim + value_dim)
+        query, key, value = jnp.split(qkv, [key_dim, 2 * key_dim], axis=-1)
+        logits = jnp.einsum("bnhd,bmhd->bhnm", query * key_dim**-0.5, key)
+        weights = nn.softmax(
+            logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        ).astype(self.dtype)
+        out = jnp.einsum("bhnm,bmhd->bnhd", weights, value)
+        value = value.reshape(b, h, w, channels)
+        position = ConvBN(
+            channels, 3, groups=channels, act=False, dtype=self.dtype, name="pe"
+        )(value, mode=mode)
+        out = out.reshape(b, h, w, channels) + position
+        return ConvBN(channels, act=False, dtype=self.dtype, name="proj")(
+            out, mode=mode
+        )
+
+
+class PSABlock(nn.Module):
+    """Attention and a two-layer perceptron, each with a residual connection."""
+
+    heads: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, C]."""
+        channels = x.shape[-1]
+        x = x + Attention(self.heads, dtype=self.dtype, name="attn")(x, mode=mode)
+        y = ConvBN(2 * channels, dtype=self.dtype, name="ffn_0")(x, mode=mode)
+        y = ConvBN(channels, act=False, dtype=self.dtype, name="ffn_1")(y, mode=mode)
+        return x + y
+
+
+class C2PSA(nn.Module):
+    """Split; one half passes attention blocks; join."""
+
+    repeats: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, C]."""
+        channels = x.shape[-1]
+        hidden = channels // 2
+        y = ConvBN(2 * hidden, dtype=self.dtype, name="cv1")(x, mode=mode)
+        a, b = y[..., :hidden], y[..., hidden:]
+        for i in range(self.repeats):
+            b = PSABlock(max(hidden // 64, 1), dtype=self.dtype, name=f"m_{i}")(
+                b, mode=mode
+            )
+        out = jnp.concatenate([a, b], axis=-1)
+        return ConvBN(channels, dtype=self.dtype, name="cv2")(out, mode=mode)

@@ -1,0 +1,127 @@
+"""YOLO11: backbone and neck of all five scales; the head comes from the task."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from yolojax.models.blocks import C2PSA, SPPF, C3k2, ConvBN, Mode
+from yolojax.ops import conv
+
+
+class Scale(NamedTuple):
+    """Depth and width factors of one model size."""
+
+    depth: float
+    width: float
+    max_channels: int
+    c3k_everywhere: bool
+
+
+SCALES = {
+    "n": Scale(0.50, 0.25, 1024, False),
+    "s": Scale(0.50, 0.50, 1024, False),
+    "m": Scale(0.50, 1.00, 512, True),
+    "l": Scale(1.00, 1.00, 512, True),
+    "x": Scale(1.00, 1.50, 512, True),
+}
+
+# Layer index -> (kind, input layers, nominal arguments); -1 is the layer before.
+LAYERS: tuple[tuple[str, tuple[int, ...], tuple], ...] = (
+    ("conv", (-1,), (64,)),  # 0, stride 2
+    ("conv", (-1,), (128,)),  # 1, stride 4
+    ("c3k2", (-1,), (256, False, 0.25)),  # 2
+    ("conv", (-1,), (256,)),  # 3, stride 8
+    ("c3k2", (-1,), (512, False, 0.25)),  # 4
+    ("conv", (-1,), (512,)),  # 5, stride 16
+    ("c3k2", (-1,), (512, True, 0.5)),  # 6
+    ("conv", (-1,), (1024,)),  # 7, stride 32
+    ("c3k2", (-1,), (1024, True, 0.5)),  # 8
+    ("sppf", (-1,), (1024,)),  # 9
+    ("c2psa", (-1,), ()),  # 10
+    ("upsample", (-1,), ()),  # 11, stride 16
+    ("concat", (-1, 6), ()),  # 12
+    ("c3k2", (-1,), (512, False, 0.5)),  # 13
+    ("upsample", (-1,), ()),  # 14, stride 8
+    ("concat", (-1, 4), ()),  # 15
+    ("c3k2", (-1,), (256, False, 0.5)),  # 16: level of stride 8
+    ("conv", (-1,), (256,)),  # 17, stride 16
+    ("concat", (-1, 13), ()),  # 18
+    ("c3k2", (-1,), (512, False, 0.5)),  # 19: level of stride 16
+    ("conv", (-1,), (512,)),  # 20, stride 32
+    ("concat", (-1, 10), ()),  # 21
+    ("c3k2", (-1,), (1024, True, 0.5)),  # 22: level of stride 32
+)
+LEVELS = (16, 19, 22)
+HEAD_NAME = f"model_{len(LAYERS)}"
+
+
+class YOLO11(nn.Module):
+    """The network: image in, the head's raw outputs out."""
+
+    scale: Scale
+    head: Callable[..., nn.Module]  # makes the head from dtype and name
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    def width(self, channels: int) -> int:
+        """Returns a layer's channels at this scale."""
+        return 8 * math.ceil(
+            min(channels, self.scale.max_channels) * self.scale.width / 8
+        )
+
+    @nn.compact
+    def __call__(self, image: jax.Array, *, mode: Mode) -> Any:
+        """[B, H, W, 3] RGB in 0..1, H and W multiples of 32 -> head outputs."""
+        outputs: list[jax.Array] = []
+        x = image.astype(self.dtype)
+        for index, (kind, inputs, arguments) in enumerate(LAYERS):
+            taken = [x if i == -1 else outputs[i] for i in inputs]
+            if kind == "upsample":
+                x = conv.upsample2(taken[0])
+            elif kind == "concat":
+                x = jnp.concatenate(taken, axis=-1)
+            else:
+                x = self._layer(kind, index, arguments)(taken[0], mode=mode)
+            self.sow("intermediates", f"layer_{index}", x)
+            outputs.append(x)
+        head = self.head(dtype=self.dtype, name=HEAD_NAME)
+        return head(tuple(outputs[level] for level in LEVELS), mode=mode)
+
+    def _layer(self, kind: str, index: int, arguments: tuple) -> Callable[..., Any]:
+        """Returns the module of one layer, wrapped for remat if asked."""
+        repeats = max(round(2 * self.scale.depth), 1)
+        kwargs: dict[str, Any] = {"dtype": self.dtype, "name": f"model_{index}"}
+        if kind == "conv":
+            module: nn.Module = ConvBN(self.width(arguments[0]), 3, 2, **kwargs)
+        elif kind == "c3k2":
+            features, c3k, expansion = arguments
+            c3k = c3k or self.scale.c3k_everywhere
+            module = C3k2(self.width(features), repeats, c3k, expansion, **kwargs)
+        elif kind == "sppf":
+            module = SPPF(self.width(arguments[0]), **kwargs)
+        else:
+            module = C2PSA(repeats, **kwargs)
+        return _rematerialised(module) if self.remat else module
+
+
+def _rematerialised(module: nn.Module) -> Callable[..., jax.Array]:
+    """Returns the module's call with activations recomputed in the backward pass."""
+
+    def call(x: jax.Array, *, mode: Mode) -> jax.Array:
+        # The module is made outside, so parameter paths do not depend on remat.
+        return nn.remat(lambda inner, y: inner(y, mode=mode))(module, x)
+
+    return call
+
+
+def builder(scale: str) -> Callable[..., nn.Module]:
+    """Returns the build function of one scale, for the table of models."""
+
+    def build(head: Callable[..., nn.Module], *, dtype: Any, remat: bool) -> nn.Module:
+        return YOLO11(SCALES[scale], head, dtype, remat)
+
+    return build

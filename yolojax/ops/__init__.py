@@ -1,0 +1,1 @@
+"""Pure jnp building blocks: boxes, anchor points, non-maximum suppression."""

@@ -1,0 +1,121 @@
+"""Convolution and pooling, in the form that is fastest on the backend at hand.
+
+XLA's CPU backend is several times slower than plain matrix products and elementwise
+arithmetic for pointwise and depthwise convolutions and for strided pooling windows;
+`experiments/cpu_convolutions` measures both forms. On GPU and TPU its own
+convolutions win.
+"""
+
+import functools
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Form = Literal["native", "pointwise", "depthwise"]
+
+
+def conv2d(
+    x: jax.Array, kernel: jax.Array, *, stride: int = 1, groups: int = 1
+) -> jax.Array:
+    """Returns the cross-correlation with symmetric padding k // 2.
+
+    Args:
+        x: [B, H, W, C] input.
+        kernel: [k, k, C / groups, features] weights.
+        stride: step in both directions.
+        groups: 1, or C for a depthwise convolution.
+
+    Returns:
+        [B, ceil(H / stride), ceil(W / stride), features] for odd k.
+    """
+    form = best_form(kernel.shape, stride, groups, jax.default_backend())
+    return FORMS[form](x, kernel, stride, groups)
+
+
+def best_form(
+    kernel_shape: tuple[int, ...], stride: int, groups: int, backend: str
+) -> Form:
+    """Returns the name of the fastest form of a convolution on a backend."""
+    size, _, inputs, features = kernel_shape
+    if backend != "cpu":
+        return "native"
+    if size == 1 and stride == 1 and groups == 1:
+        return "pointwise"
+    if inputs == 1 and groups == features and stride == 1:
+        return "depthwise"
+    return "native"
+
+
+def native(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
+    """Returns XLA's own convolution."""
+    pad = kernel.shape[0] // 2
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride, stride),
+        padding=((pad, pad), (pad, pad)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def pointwise(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
+    """Returns a 1x1 convolution as one matrix product."""
+    del stride, groups
+    return jnp.einsum("bhwc,cd->bhwd", x, kernel[0, 0])
+
+
+def depthwise(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
+    """Returns a depthwise convolution as shifted multiply-adds."""
+    del stride, groups
+    size = kernel.shape[0]
+    pad = size // 2
+    _, height, width, _ = x.shape
+    padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    products = [
+        padded[:, row : row + height, column : column + width]
+        * kernel[row, column][None, None]
+        for row in range(size)
+        for column in range(size)
+    ]
+    return functools.reduce(jnp.add, products)
+
+
+FORMS = {
+    "native": native,
+    "pointwise": pointwise,
+    "depthwise": depthwise,
+}
+
+
+def max_pool(x: jax.Array, size: int) -> jax.Array:
+    """Returns the maximum over size x size windows at stride 1, same shape.
+
+    Shifted maxima, rows then columns, on every backend: quicker than a pooling window
+    on a CPU, and the gradient is a deterministic sum on a GPU.
+
+    Args:
+        x: [B, H, W, C].
+        size: odd window side; the border never wins.
+    """
+    pad = size // 2
+    low = -jnp.inf
+    for axis in (1, 2):
+        widths = [(pad, pad) if a == axis else (0, 0) for a in range(4)]
+        padded = jnp.pad(x, widths, constant_values=low)
+        length = x.shape[axis]
+        parts = [
+            lax.slice_in_dim(padded, start, start + length, axis=axis)
+            for start in range(size)
+        ]
+        x = functools.reduce(jnp.maximum, parts)
+    return x
+
+
+def upsample2(x: jax.Array) -> jax.Array:
+    """Returns x at twice the height and width, nearest neighbour."""
+    b, h, w, c = x.shape
+    x = jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, 2, w, 2, c))
+    return x.reshape(b, 2 * h, 2 * w, c)

@@ -1,0 +1,73 @@
+"""Optimisers, schedule, weight averaging and the decisions at an epoch's end.
+
+`plan_run` fixes every number of a run before it starts, `schedule` and `is_update`
+read it per iteration, `build` makes the gradient transformation that takes those
+numbers as runtime arrays.
+"""
+
+from yolojax.optim.ema import EMA_DECAY, EMA_TAU, ema_decay, ema_update
+from yolojax.optim.groups import (
+    GROUPS,
+    MUSGD_GROUPS,
+    group_of,
+    groups,
+    musgd_group_of,
+    musgd_groups,
+)
+from yolojax.optim.muon import orthogonalise
+from yolojax.optim.schedule import (
+    Hyper,
+    RunPlan,
+    auto_optimizer,
+    is_update,
+    optimizer_steps,
+    plan_run,
+    schedule,
+    update_due,
+    updates_before,
+)
+from yolojax.optim.stopping import (
+    Stopper,
+    mosaic_closed,
+    stopper_update,
+    update_best,
+    validation_due,
+)
+from yolojax.optim.transforms import (
+    OPTIMIZERS,
+    build,
+    clip_by_global_norm,
+    global_norm,
+)
+
+__all__ = [
+    "EMA_DECAY",
+    "EMA_TAU",
+    "GROUPS",
+    "MUSGD_GROUPS",
+    "OPTIMIZERS",
+    "Hyper",
+    "RunPlan",
+    "Stopper",
+    "auto_optimizer",
+    "build",
+    "clip_by_global_norm",
+    "ema_decay",
+    "ema_update",
+    "global_norm",
+    "group_of",
+    "groups",
+    "is_update",
+    "mosaic_closed",
+    "musgd_group_of",
+    "musgd_groups",
+    "optimizer_steps",
+    "orthogonalise",
+    "plan_run",
+    "schedule",
+    "stopper_update",
+    "update_best",
+    "update_due",
+    "updates_before",
+    "validation_due",
+]

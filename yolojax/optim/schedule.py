@@ -1,0 +1,250 @@
+"""The numbers of a run: learning rates, momentum, accumulation, when to update.
+
+`plan_run` resolves the config once; everything else is a pure function of the plan and
+the global iteration index, so a resumed run needs no scheduler state. Host code in
+float64, no JAX.
+"""
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+
+from yolojax.optim.groups import GROUPS, MUSGD_GROUPS
+
+_ADAM_FAMILY = ("adam", "adamax", "adamw", "nadam", "radam")
+_BOOST = 3.0  # learning rate of the boosted groups of MuSGD over lr0
+_AUTO_LONG_RUN = 10_000  # updates above which auto prefers MuSGD
+_FEW_STEPS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyper:
+    """The values of one iteration."""
+
+    lr: tuple[float, ...]  # per group, in the order of the plan's `groups`
+    momentum: float  # beta1 for the Adam family
+    accumulate: int  # batches whose gradients are summed into an update
+
+
+@dataclasses.dataclass(frozen=True)
+class RunPlan:
+    """Everything about a run that is known before its first iteration."""
+
+    n_images: int
+    batch: int  # over all devices
+    nbs: int  # nominal batch
+    epochs: int
+    batches_per_epoch: int
+    optimizer: str  # resolved: never "auto"
+    groups: tuple[str, ...]
+    initial_lr: tuple[float, ...]  # per group
+    lrf: float  # final rate as a fraction of the initial one
+    cos_lr: bool
+    momentum: float
+    weight_decay: float  # scaled with the batch
+    warmup_iterations: int
+    warmup_momentum: float  # equals `momentum` where momentum does not ramp
+    warmup_bias_lr: float
+    accumulate_nominal: int
+    accumulate: int  # not above the batches of the whole run
+    notes: tuple[str, ...]  # for the log: choices made, settings not used, warnings
+
+    @property
+    def total_iterations(self) -> int:
+        """Batches of the whole run."""
+        return self.batches_per_epoch * self.epochs
+
+    @property
+    def planned_steps(self) -> int:
+        """Optimiser updates of the whole run."""
+        return len(optimizer_steps(self))
+
+
+def plan_run(
+    *,
+    n_images: int,
+    batch: int,
+    nbs: int,
+    epochs: int,
+    lr0: float,
+    lrf: float,
+    cos_lr: bool,
+    momentum: float,
+    weight_decay: float,
+    warmup_epochs: float,
+    warmup_momentum: float,
+    warmup_bias_lr: float,
+    optimizer: str,
+    num_classes: int,
+) -> RunPlan:
+    """Returns the plan of a run.
+
+    Args:
+        n_images: training images of one epoch.
+        batch: images per batch, over all devices.
+        nbs: nominal batch up to which gradients are summed.
+        epochs: length of the run.
+        lr0: initial learning rate.
+        lrf: final learning rate as a fraction of `lr0`.
+        cos_lr: cosine instead of linear decay.
+        momentum: momentum, or beta1 of the Adam family.
+        weight_decay: decay at the nominal batch.
+        warmup_epochs: length of the warm-up, capped at one epoch less than the run.
+        warmup_momentum: momentum at iteration 0; beta1 does not ramp.
+        warmup_bias_lr: learning rate of the biases at iteration 0.
+        optimizer: "auto", an optimiser in any letter case, or "package.module:attr".
+        num_classes: classes of the data set, used by "auto" alone.
+
+    Raises:
+        ValueError: a count below 1.
+    """
+    _check_counts(n_images=n_images, batch=batch, nbs=nbs, epochs=epochs)
+    name = optimizer if ":" in optimizer else optimizer.lower()
+    notes: tuple[str, ...] = ()
+    if name == "auto":
+        updates = math.ceil(n_images / max(batch, nbs)) * epochs
+        name, auto_lr, auto_momentum = auto_optimizer(updates, num_classes)
+        long_run = f"{'more than' if updates > _AUTO_LONG_RUN else 'at most'} 10000"
+        notes = (
+            f"optimizer=auto: {updates} nominal updates are {long_run}, so"
+            f" {name} with lr0={auto_lr}, momentum={auto_momentum}, warmup_bias_lr=0."
+            f" Not used: lr0={lr0}, momentum={momentum},"
+            f" warmup_bias_lr={warmup_bias_lr}; name an optimizer to set them.",
+        )
+        lr0, momentum, warmup_bias_lr = auto_lr, auto_momentum, 0.0
+    batches = math.ceil(n_images / min(batch, n_images))
+    nominal = max(round(nbs / batch), 1)
+    warmup = min(warmup_epochs, epochs - 1)
+    groups = MUSGD_GROUPS if name == "musgd" else GROUPS
+    plan = RunPlan(
+        n_images=n_images,
+        batch=batch,
+        nbs=nbs,
+        epochs=epochs,
+        batches_per_epoch=batches,
+        optimizer=name,
+        groups=groups,
+        initial_lr=tuple(lr0 * _BOOST if "boosted" in g else lr0 for g in groups),
+        lrf=lrf,
+        cos_lr=cos_lr,
+        momentum=momentum,
+        weight_decay=weight_decay * batch * nominal / nbs,
+        warmup_iterations=round(warmup * batches) if warmup > 0 else 0,
+        warmup_momentum=momentum if name in _ADAM_FAMILY else warmup_momentum,
+        warmup_bias_lr=warmup_bias_lr,
+        accumulate_nominal=nominal,
+        accumulate=min(nominal, batches * epochs),
+        notes=notes,
+    )
+    return dataclasses.replace(plan, notes=notes + _few_steps_note(plan))
+
+
+def auto_optimizer(updates: int, num_classes: int) -> tuple[str, float, float]:
+    """Returns (optimizer, lr0, momentum) that `optimizer="auto"` stands for.
+
+    Args:
+        updates: ceil(images / max(batch, nbs)) * epochs.
+        num_classes: classes of the data set.
+    """
+    if updates > _AUTO_LONG_RUN:
+        return "musgd", 0.01, 0.9
+    return "adamw", round(0.002 * 5 / (4 + num_classes), 6), 0.9
+
+
+def schedule(plan: RunPlan, iteration: int) -> Hyper:
+    """Returns the values of a global iteration, counted from 0.
+
+    The rate decays from epoch to epoch. During warm-up it rises to the rate of the
+    current epoch, biases come down from `warmup_bias_lr`, momentum and accumulation
+    rise to their final values.
+
+    Raises:
+        ValueError: the iteration lies outside the run.
+    """
+    if not 0 <= iteration < plan.total_iterations:
+        raise ValueError(
+            f"iteration {iteration} lies outside the run of {plan.epochs} epochs of"
+            f" {plan.batches_per_epoch} batches, 0 to {plan.total_iterations - 1}."
+        )
+    factor = _decay_factor(plan, iteration // plan.batches_per_epoch)
+    lr = tuple(initial * factor for initial in plan.initial_lr)
+    warmup = plan.warmup_iterations
+    if warmup == 0 or iteration > warmup:
+        return Hyper(lr, plan.momentum, plan.accumulate)
+
+    def ramp(start: float, end: float) -> float:
+        return float(np.interp(iteration, [0, warmup], [start, end]))
+
+    starts = (plan.warmup_bias_lr if "bias" in g else 0.0 for g in plan.groups)
+    return Hyper(
+        lr=tuple(ramp(start, end) for start, end in zip(starts, lr, strict=True)),
+        momentum=ramp(plan.warmup_momentum, plan.momentum),
+        accumulate=max(1, round(ramp(1, plan.accumulate))),
+    )
+
+
+def update_due(last: int, iteration: int, accumulate: int) -> bool:
+    """Returns whether an iteration ends with an update.
+
+    Args:
+        last: iteration of the previous update, -1 before the first.
+        iteration: this iteration.
+        accumulate: `Hyper.accumulate` of this iteration.
+    """
+    return iteration - last >= accumulate
+
+
+@functools.lru_cache(maxsize=8)
+def optimizer_steps(plan: RunPlan) -> np.ndarray:
+    """Returns the iterations that end with an update, ascending int64, read-only.
+
+    The count runs through epoch boundaries. Gradients after the last entry are never
+    applied.
+    """
+    ramp, last = [], -1
+    if plan.warmup_iterations > 0:
+        for iteration in range(plan.warmup_iterations + 1):
+            if update_due(last, iteration, schedule(plan, iteration).accumulate):
+                ramp.append(iteration)
+                last = iteration
+    # From here on accumulation is constant, so the updates are evenly spaced.
+    rest = np.arange(last + plan.accumulate, plan.total_iterations, plan.accumulate)
+    steps = np.concatenate([np.asarray(ramp, np.int64), rest.astype(np.int64)])
+    steps.setflags(write=False)
+    return steps
+
+
+def is_update(plan: RunPlan, iteration: int) -> bool:
+    """Returns whether an iteration ends with an update, without any running state."""
+    return updates_before(plan, iteration + 1) > updates_before(plan, iteration)
+
+
+def updates_before(plan: RunPlan, iteration: int) -> int:
+    """Returns the number of updates done when an iteration begins."""
+    return int(np.searchsorted(optimizer_steps(plan), iteration, side="left"))
+
+
+def _decay_factor(plan: RunPlan, epoch: int) -> float:
+    progress = epoch / plan.epochs
+    if plan.cos_lr:
+        return (1 - math.cos(math.pi * progress)) / 2 * (plan.lrf - 1) + 1
+    return (1 - progress) * (1 - plan.lrf) + plan.lrf
+
+
+def _check_counts(**counts: int) -> None:
+    for key, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{key} = {value} must be at least 1.")
+
+
+def _few_steps_note(plan: RunPlan) -> tuple[str, ...]:
+    steps = plan.planned_steps
+    if steps >= _FEW_STEPS:
+        return ()
+    return (
+        f"Only {steps} optimiser steps are planned ({plan.total_iterations} batches,"
+        f" gradients of {plan.accumulate} summed into one step), too few to learn"
+        f" much. Raise epochs, or lower nbs={plan.nbs} towards batch={plan.batch}.",
+    )

@@ -1,0 +1,36 @@
+"""Dtype policies: what the network computes in. Parameters are always float32."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Compute dtype of the network's blocks, and whether the loss must be scaled.
+
+    Parameters, batch-norm statistics, losses and decoding stay float32 (float64 when
+    x64 is enabled and compute is float64).
+    """
+
+    name: str
+    compute: Any
+    loss_scaling: bool
+    note: str = ""  # for the log, if the choice needs a word
+
+
+def resolve(amp: bool | str, backend: str) -> Precision:
+    """Returns the policy that `config.amp` means on this backend.
+
+    Args:
+        amp: True, False, "bf16" or "fp16".
+        backend: jax.default_backend(): "cpu", "gpu" or "tpu".
+    """
+    if amp == "fp16":
+        return Precision("fp16", jnp.float16, loss_scaling=True)
+    if amp == "bf16" or (amp is True and backend != "cpu"):
+        return Precision("bf16", jnp.bfloat16, loss_scaling=False)
+    note = "amp=True on a CPU computes in fp32 (bf16 gains nothing there;" \
+        " amp='bf16' forces it)" if amp is True else ""  # fmt: skip
+    return Precision("fp32", jnp.float32, loss_scaling=False, note=note)

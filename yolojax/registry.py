@@ -1,0 +1,41 @@
+"""Names in a config -> objects in code."""
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def lookup(table: Mapping[str, Any], name: str, key: str) -> Any:
+    """Returns table[name], or the object that "package.module:attribute" names.
+
+    Args:
+        table: the built-in choices.
+        name: value found in the config.
+        key: path of that value in the config, for the error message.
+
+    Raises:
+        ValueError: `name` is neither in the table nor importable.
+    """
+    if name in table:
+        return table[name]
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(
+                f"config.{key} = {name!r} cannot be imported: {error}."
+            ) from error
+    raise ValueError(
+        f"config.{key} = {name!r} is unknown.{did_you_mean(name, table)}"
+        f" Built in: {', '.join(sorted(table))}."
+        " To use your own, write 'package.module:attribute'."
+    )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns " Did you mean 'x'?" for the nearest known name, else ""."""
+    lowered = {word.lower(): word for word in known}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1)
+    return f" Did you mean {lowered[close[0]]!r}?" if close else ""

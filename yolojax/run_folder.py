@@ -1,0 +1,100 @@
+"""The folder of a run: where it is, whose it is, and whether it may be continued."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from yolojax import config as config_lib
+from yolojax.writers import write_atomic
+
+log = logging.getLogger("yolojax")
+
+CONFIG_FILE = "config.json"
+
+
+def default(task: str, name: str) -> Path:
+    """Returns runs/<task>/<name>, or the first free runs/<task>/<name>-2, -3, ..."""
+    return _free(Path("runs") / task, name)
+
+
+def new(parent: Path, name: str) -> Path:
+    """Makes and returns parent/<name>, or the first free parent/<name>-2, -3, ..."""
+    folder = _free(parent, name)
+    _make(folder)
+    return folder
+
+
+def claim(folder: Path, config: Any) -> bool:
+    """Makes the folder a run's own and returns whether it holds that run already.
+
+    Args:
+        folder: where the run writes; made if missing.
+        config: checked settings; recorded as config.json.
+
+    Raises:
+        ValueError: the folder cannot be written, holds something else, or a run with
+            other settings.
+    """
+    recorded = folder / CONFIG_FILE
+    settings = json.loads(json.dumps(dict(config.items()), default=list))
+    if not recorded.exists():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ValueError(
+                f"{folder} is not empty and holds no run. Choose another --workdir;"
+                " nothing in it was touched."
+            )
+        _make(folder)
+        _record(recorded, settings)
+        return False
+    try:
+        before = json.loads(recorded.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{recorded} cannot be read ({error}). Choose another --workdir."
+        ) from error
+    names = sorted(set(before) | set(settings))
+    different = [n for n in names if before.get(n) != settings.get(n)]
+    fatal = [n for n in different if n not in config_lib.FREE_ON_RESUME]
+    if fatal:
+        changes = "; ".join(
+            f"{n} is {before.get(n)!r} there and {settings.get(n)!r} now" for n in fatal
+        )
+        raise ValueError(
+            f"{folder} holds a run with other settings: {changes}. Use its settings to"
+            " go on, or another --workdir to start anew. Nothing was changed."
+        )
+    for name in different:
+        log.info(
+            "resuming with %s = %r (was %r)", name, settings.get(name), before.get(name)
+        )
+    _record(recorded, settings)
+    return True
+
+
+def _free(parent: Path, name: str) -> Path:
+    number, folder = 1, parent / name
+    while folder.exists():
+        number += 1
+        folder = parent / f"{name}-{number}"
+    return folder
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"--workdir {folder} cannot be made: {error.strerror}. Choose a folder that"
+            " you may write to."
+        ) from error
+
+
+def _record(path: Path, settings: dict[str, Any]) -> None:
+    try:
+        write_atomic(path, json.dumps(settings, indent=1) + "\n")
+    except OSError as error:
+        raise ValueError(
+            f"--workdir {path.parent} cannot be written to: {error.strerror}. Choose a folder"
+            " that you may write to."
+        ) from error

@@ -1,0 +1,69 @@
+"""Devices: the mesh, where arrays live, and host batches -> global arrays.
+
+One program runs over all devices. The batch is split along its first axis, everything
+else is replicated; sums over the batch (losses, batch-norm statistics, gradients) are
+global, so the number of devices does not change the result.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from yolojax.types import Batch
+
+
+def make_mesh(device: str | None, batch: int) -> Mesh:
+    """Returns a one-axis mesh over the devices that a run uses.
+
+    Args:
+        device: None for all of the default backend, or "cpu", "gpu", "tpu" with an
+            optional count, as in "gpu:2".
+        batch: global batch size, which the devices share evenly.
+
+    Raises:
+        ValueError: there are fewer devices, or they cannot share the batch evenly.
+    """
+    kind, _, count = (device or "").partition(":")
+    try:
+        devices = jax.devices(kind or None)
+    except RuntimeError as error:
+        raise ValueError(
+            f"config.device = {device!r}: {str(error).splitlines()[0]}"
+            " For GPUs install yolojax[cuda12], for TPUs yolojax[tpu]."
+        ) from error
+    if count:
+        if int(count) > len(devices):
+            raise ValueError(
+                f"config.device = {device!r}: this machine has {len(devices)}."
+            )
+        devices = devices[: int(count)]
+    if batch % len(devices):
+        fitting = [n for n in range(1, len(devices) + 1) if batch % n == 0]
+        raise ValueError(
+            f"config.batch = {batch} cannot be split evenly over {len(devices)}"
+            f" devices. Use a multiple of {len(devices)}, or fewer devices with"
+            f" config.device='{devices[0].platform}:{fitting[-1]}'."
+        )
+    return jax.make_mesh(
+        (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
+    )
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Returns the tree as arrays held in full by every device."""
+    return jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def put_batch(host: Mapping[str, np.ndarray], mesh: Mesh) -> Batch:
+    """Returns a host batch as global arrays, split over the devices by image."""
+    sharding = NamedSharding(mesh, P("data"))
+    return Batch(
+        **{
+            name: jax.make_array_from_process_local_data(sharding, host[name])
+            for name in Batch.__dataclass_fields__
+        }
+    )

@@ -1,0 +1,245 @@
+"""The training step and the evaluation step: pure functions, jitted once per shape."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+
+from yolojax import optim
+from yolojax.models.blocks import INFERENCE, Mode
+from yolojax.tasks.detect import Detect, Selection
+from yolojax.types import Batch, Detections, LossScale, PyTree, TrainState
+
+SCALE_START = 65536.0  # fp16: first loss scale
+SCALE_GROWTH_STEPS = 2000  # fp16: finite steps before the scale doubles
+
+
+@struct.dataclass
+class Hyper:
+    """What changes from step to step, as arrays so that nothing is compiled again."""
+
+    lr: jax.Array  # [G] learning rate of each parameter group
+    momentum: jax.Array  # []
+    update: jax.Array  # [] bool: this batch completes an optimiser step
+    first: jax.Array  # [] bool: this batch starts an epoch
+
+
+@struct.dataclass
+class Logs:
+    """What the loop reads from a step now and then."""
+
+    losses: jax.Array  # [L] mean of this epoch's loss terms so far
+    grad_norm: jax.Array  # [] of the summed gradients, before clipping
+    bad_step: jax.Array  # [] first non-finite step, -1 if none
+    bad_terms: jax.Array  # [L] its loss terms
+    skipped: jax.Array  # [] optimiser steps skipped by fp16 overflow
+
+
+def initial_state(
+    variables: dict[str, PyTree],
+    tx: optax.GradientTransformation,
+    *,
+    seed: int,
+    num_losses: int,
+    accumulates: bool,
+    loss_scaling: bool,
+) -> TrainState:
+    """Returns the state before the first step.
+
+    Args:
+        variables: {"params", "batch_stats"} of the network.
+        tx: the optimiser.
+        seed: root of the step keys.
+        num_losses: number of loss terms.
+        accumulates: whether gradients may be summed over several batches.
+        loss_scaling: whether the loss is scaled (fp16).
+    """
+    params, batch_stats = variables["params"], variables["batch_stats"]
+    # Not shared: state buffers are donated, and one buffer cannot be given twice.
+    ema = jax.tree.map(jnp.array, {"params": params, "batch_stats": batch_stats})
+    wide = jnp.result_type(float)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(
+        step=zero,
+        rng=jax.random.key(seed),
+        params=jax.tree.map(jnp.array, params),
+        batch_stats=jax.tree.map(jnp.array, batch_stats),
+        opt_state=tx.init(params),
+        grad_sum=jax.tree.map(jnp.zeros_like, params) if accumulates else None,
+        ema=ema,
+        updates=zero,
+        loss_sum=jnp.zeros(num_losses, wide),
+        loss_count=zero,
+        bad_step=zero - 1,
+        bad_terms=jnp.zeros(num_losses, wide),
+        loss_scale=LossScale(jnp.float32(SCALE_START), zero, zero)
+        if loss_scaling
+        else None,
+    )
+
+
+def make_train_step(
+    model: nn.Module,
+    task: Detect,
+    tx: optax.GradientTransformationExtraArgs,
+    *,
+    padded: bool,
+) -> Callable[[TrainState, Batch, Hyper], tuple[TrainState, Logs]]:
+    """Returns the step (state, batch, hyper) -> (state, logs), to be jitted.
+
+    A step with a non-finite loss or gradient changes nothing and every later step
+    neither: the state stays the one before that step, which makes it replayable, until
+    the loop reads `logs.bad_step`.
+
+    Args:
+        model: the network.
+        task: its loss.
+        tx: clipping and optimiser.
+        padded: whether batches may hold rows that are no examples.
+    """
+
+    def train_step(
+        state: TrainState, batch: Batch, hyper: Hyper
+    ) -> tuple[TrainState, Logs]:
+        scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
+        images = batch.example_valid.sum()
+
+        def loss_fn(params: PyTree) -> tuple[jax.Array, tuple[jax.Array, PyTree]]:
+            outputs, changed = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                _normalise(batch.image),
+                mode=Mode(True, batch.example_valid if padded else None),
+                mutable=["batch_stats"],
+            )
+            terms = task.loss(outputs, batch, padded=padded)
+            return terms.sum() * images * scale, (terms, changed["batch_stats"])
+
+        grads, (terms, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+        if state.loss_scale is not None:
+            grads = jax.tree.map(lambda g: g / scale, grads)
+        if state.grad_sum is not None:
+            grads = jax.tree.map(jnp.add, state.grad_sum, grads)
+        norm = optim.global_norm(grads)
+        finite = jnp.isfinite(terms).all()
+        if state.loss_scale is None:  # fp16 gradients may overflow: that is handled
+            finite &= jnp.isfinite(norm)
+        good = finite & (state.bad_step < 0)
+        state = _record(state, terms, good, hyper.first)
+        state = state.replace(
+            batch_stats=_select(good, batch_stats, state.batch_stats),
+            grad_sum=_select(good, grads, state.grad_sum)
+            if state.grad_sum is not None
+            else None,
+        )
+        state = jax.lax.cond(
+            good & hyper.update,
+            lambda s, g: _update(s, g, norm, tx, hyper),
+            lambda s, g: s,
+            state,
+            grads,
+        )
+        return state, Logs(
+            losses=state.loss_sum / jnp.maximum(state.loss_count, 1),
+            grad_norm=norm,
+            bad_step=state.bad_step,
+            bad_terms=state.bad_terms,
+            skipped=jnp.int32(0)
+            if state.loss_scale is None
+            else state.loss_scale.skipped,
+        )
+
+    return train_step
+
+
+def make_eval_step(
+    model: nn.Module, task: Detect, selection: Selection
+) -> Callable[[dict[str, PyTree], Batch], tuple[jax.Array, Detections]]:
+    """Returns the step (variables, batch) -> (loss terms [L], detections)."""
+
+    def eval_step(
+        variables: dict[str, PyTree], batch: Batch
+    ) -> tuple[jax.Array, Detections]:
+        outputs = model.apply(variables, _normalise(batch.image), mode=INFERENCE)
+        terms = task.loss(outputs, batch, padded=True)
+        return terms, task.decode(outputs, batch.image.shape[1:3], selection)
+
+    return eval_step
+
+
+def _normalise(image: jax.Array) -> jax.Array:
+    """Returns uint8 pixels as floats in 0..1."""
+    return image.astype(jnp.result_type(float)) / 255
+
+
+def _record(
+    state: TrainState, terms: jax.Array, good: jax.Array, first: jax.Array
+) -> TrainState:
+    """Returns the state with counters, loss sums and the first bad step noted."""
+    new_bad = ~good & (state.bad_step < 0)
+    kept = jnp.where(first, 0, state.loss_sum)
+    count = jnp.where(first, 0, state.loss_count)
+    return state.replace(
+        step=state.step + good,
+        loss_sum=jnp.where(good, kept + terms, state.loss_sum),
+        loss_count=jnp.where(good, count + 1, state.loss_count),
+        bad_step=jnp.where(new_bad, state.step, state.bad_step),
+        bad_terms=jnp.where(new_bad, terms, state.bad_terms),
+    )
+
+
+def _update(
+    state: TrainState,
+    grads: PyTree,
+    norm: jax.Array,
+    tx: optax.GradientTransformationExtraArgs,
+    hyper: Hyper,
+) -> TrainState:
+    """Returns the state after one optimiser step with the summed gradients."""
+
+    def apply(params: PyTree, opt_state: PyTree) -> tuple[PyTree, PyTree]:
+        changes, opt_state = tx.update(
+            grads, opt_state, params, lr=hyper.lr, momentum=hyper.momentum
+        )
+        return optax.apply_updates(params, changes), opt_state
+
+    params, opt_state, loss_scale = state.params, state.opt_state, state.loss_scale
+    if loss_scale is None:
+        params, opt_state = apply(params, opt_state)
+    else:
+        finite = jnp.isfinite(norm)
+        params, opt_state = jax.lax.cond(
+            finite, apply, lambda p, o: (p, o), params, opt_state
+        )
+        loss_scale = _rescale(loss_scale, finite)
+    updates = state.updates + 1
+    live = {"params": params, "batch_stats": state.batch_stats}
+    return state.replace(
+        params=params,
+        opt_state=opt_state,
+        loss_scale=loss_scale,
+        updates=updates,
+        ema=optim.ema_update(state.ema, live, updates),
+        grad_sum=None
+        if state.grad_sum is None
+        else jax.tree.map(jnp.zeros_like, state.grad_sum),
+    )
+
+
+def _rescale(loss_scale: LossScale, finite: jax.Array) -> LossScale:
+    """Returns the loss scale after a step: halved on overflow, doubled now and then."""
+    good_steps = jnp.where(finite, loss_scale.good_steps + 1, 0)
+    grow = good_steps >= SCALE_GROWTH_STEPS
+    factor = jnp.where(finite, jnp.where(grow, 2.0, 1.0), 0.5)
+    return LossScale(
+        scale=loss_scale.scale * factor,
+        good_steps=jnp.where(grow, 0, good_steps),
+        skipped=loss_scale.skipped + ~finite,
+    )
+
+
+def _select(condition: jax.Array, new: PyTree, old: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

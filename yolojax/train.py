@@ -1,0 +1,592 @@
+"""Training: build everything, restore if there is something, loop over batches."""
+
+import dataclasses
+import json
+import logging
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from yolojax import build, checkpoint, evaluate, optim, run_folder, sharding
+from yolojax import visualize, writers
+from yolojax.data.pipeline import EvalBatches, TrainBatches
+from yolojax.data.yolo_folder import YoloFolder
+from yolojax.step import Hyper, Logs, initial_state, make_eval_step, make_train_step
+from yolojax.types import TrainState
+
+log = logging.getLogger("yolojax")
+
+TRAIN_PICTURES = 3  # augmented batches that are drawn
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its state is saved."""
+
+
+class NonFiniteLoss(Exception):
+    """The loss or the gradient stopped being a number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a run is made of; nothing here changes while it goes on."""
+
+    config: Any
+    workdir: Path
+    names: tuple[str, ...]
+    net: build.Network
+    plan: optim.RunPlan
+    batches: TrainBatches
+    val_batches: EvalBatches
+    mesh: Mesh
+    tx: Any  # clipping and optimiser
+    train_step: Any  # jitted (state, batch, hyper) -> (state, logs)
+    eval_step: Any  # jitted (variables, batch) -> (terms, detections)
+    checkpoints: checkpoint.Checkpoints
+
+
+@dataclasses.dataclass
+class Journal:
+    """What the host remembers of a run; saved beside every checkpoint."""
+
+    epoch: int = 0  # finished epochs
+    saves: int = 0  # checkpoints written
+    seconds: float = 0.0  # of training, over all sessions
+    best_fitness: float | None = None
+    stopper: optim.Stopper = dataclasses.field(default_factory=optim.Stopper)
+    may_stop: bool = False
+    stopped: bool = False
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def record(self, parts: Parts) -> dict[str, Any]:
+        """Returns the journal as plain JSON values."""
+        return dataclasses.asdict(self) | {
+            "names": list(parts.names),
+            "model": parts.config.model,
+            "imgsz": parts.config.imgsz,
+        }
+
+
+def journal_from(record: dict[str, Any]) -> Journal:
+    """Returns the journal that a checkpoint recorded."""
+    known = {field.name for field in dataclasses.fields(Journal)}
+    values = {name: value for name, value in record.items() if name in known}
+    return Journal(**values | {"stopper": optim.Stopper(**record["stopper"])})
+
+
+def run(config: Any, workdir: Path | None) -> None:
+    """Trains, or goes on with, the run of a folder: `--mode train`."""
+    sources = [build.open_split(config, split) for split in ("train", "val")]
+    train_source, val_source = sources
+    _check_sizes(config, train_source)
+    mesh = sharding.make_mesh(config.device, config.batch)
+    workdir = workdir or run_folder.default(config.task, config.name or "train")
+    known = run_folder.claim(workdir, config)
+    log.info("run folder: %s", workdir)
+    _report_problems(sources, workdir)
+    parts = make_parts(config, workdir, train_source, val_source, mesh)
+    with parts.checkpoints:
+        state, journal = _start(parts, known)
+        if journal.stopped or journal.epoch >= config.epochs:
+            log.info(
+                "this run is complete after epoch %d (%s). To train longer, give a"
+                " higher --config.epochs%s.",
+                journal.epoch,
+                "patience ran out" if journal.stopped else "all epochs done",
+                " or --config.patience" if journal.stopped else "",
+            )
+            return
+        if config.plots and int(state.step) == 0:
+            _draw_training_data(parts, train_source)
+        with _StopRequest() as stop:
+            _train(parts, state, journal, stop)
+        parts.checkpoints.wait()
+        _finish(parts)
+
+
+def make_parts(
+    config: Any,
+    workdir: Path,
+    train_source: YoloFolder,
+    val_source: YoloFolder,
+    mesh: Mesh,
+) -> Parts:
+    """Returns everything a run needs, from data sets and settings."""
+    names = train_source.names
+    weights = build.class_weights(train_source.labels, len(names), config.cls_pw)
+    net = build.network(config, len(names), weights)
+    plan = build.run_plan(config, len(train_source), len(names))
+    for note in (net.policy.note, *plan.notes):
+        if note:
+            log.info(note)
+    batches = build.train_batches(config, build.records(config, train_source))
+    val_batches = build.eval_batches(
+        config, build.records(config, val_source), 2 * config.batch
+    )
+    shapes = jax.eval_shape(lambda: build.initial_variables(net, config.seed))
+    tx = optim.build(
+        plan.optimizer,
+        shapes["params"],
+        weight_decay=plan.weight_decay,
+        momentum=plan.momentum,
+        clip_norm=config.clip_norm,
+        frozen=None,
+    )
+    padded = len(train_source) % config.batch != 0
+    selection = build.selection(config, build.most_objects(train_source, val_source))
+    return Parts(
+        config=config,
+        workdir=workdir,
+        names=names,
+        net=net,
+        plan=plan,
+        batches=batches,
+        val_batches=val_batches,
+        mesh=mesh,
+        tx=tx,
+        train_step=jax.jit(
+            make_train_step(net.model, net.task, tx, padded=padded), donate_argnums=0
+        ),
+        eval_step=jax.jit(make_eval_step(net.model, net.task, selection)),
+        checkpoints=checkpoint.open_checkpoints(workdir),
+    )
+
+
+def _start(parts: Parts, known: bool) -> tuple[TrainState, Journal]:
+    """Returns the state to go on from: the newest saved one, or a fresh one."""
+    fresh = initial_state(
+        build.initial_variables(parts.net, parts.config.seed),
+        parts.tx,
+        seed=parts.config.seed,
+        num_losses=len(parts.net.task.loss_names),
+        accumulates=parts.plan.accumulate > 1,
+        loss_scaling=parts.net.policy.loss_scaling,
+    )
+    newest = parts.checkpoints.newest() if known else None
+    if newest is None:
+        return sharding.replicate(fresh, parts.mesh), Journal()
+    state, record = parts.checkpoints.restore(newest, fresh)
+    parts.checkpoints.forget_best_after(newest)
+    journal = journal_from(record)
+    if journal.stopped and _still_waiting(journal.stopper, parts.config.patience):
+        journal.stopped = False  # patience was raised
+    if journal.epoch < parts.config.epochs and not journal.stopped:
+        log.info(
+            "resuming at epoch %d of %d, step %d of %d",
+            journal.epoch + 1,
+            parts.config.epochs,
+            int(state.step),
+            parts.plan.total_iterations,
+        )
+    return sharding.replicate(state, parts.mesh), journal
+
+
+def _train(
+    parts: Parts, state: TrainState, journal: Journal, stop: "_StopRequest"
+) -> None:
+    """Runs the remaining epochs."""
+    config, plan = parts.config, parts.plan
+    columns = _columns(parts)
+    outputs = _Outputs(
+        progress=writers.Progress(
+            sys.stdout,
+            config.epochs,
+            plan.batches_per_epoch,
+            parts.net.task.loss_names,
+        ),
+        csv=writers.ResultsCsv(parts.workdir / "results.csv", columns, journal.epoch),
+        events=writers.JsonLines(parts.workdir / "log.jsonl", journal.epoch),
+        board=writers.TensorBoard(
+            parts.workdir / "tensorboard", int(state.step) if journal.epoch else None
+        ),
+    )
+    log.info(
+        "%d images, %d epochs of %d batches of %d at %d px, %d optimiser steps, %s, %s,"
+        " %d device%s",
+        plan.n_images,
+        config.epochs,
+        plan.batches_per_epoch,
+        config.batch,
+        config.imgsz,
+        plan.planned_steps,
+        plan.optimizer,
+        parts.net.policy.name,
+        parts.mesh.size,
+        "" if parts.mesh.size == 1 else "s",
+    )
+    outputs.progress.print(writers.epoch_header(columns))
+    clock = _Clock(journal.seconds)
+    first = int(state.step)
+    with build.loader(parts.batches, config, start_step=first) as loader:
+        for epoch in range(journal.epoch, config.epochs):
+            started = clock.seconds()
+            state = _train_epoch(
+                parts, state, journal, epoch, loader, outputs.progress, clock, stop
+            )
+            best = _end_epoch(parts, state, journal, epoch, outputs, clock, stop)
+            row = outputs.last_row | {"time": clock.seconds()}
+            seconds = clock.seconds() - started
+            outputs.progress.print(
+                writers.epoch_row(row, columns, config.epochs, seconds, best=best)
+            )
+            if journal.stopped:
+                log.info(
+                    "stopping: no better fitness than %.5f of epoch %d for %d epochs",
+                    journal.stopper.best,
+                    journal.stopper.best_epoch,
+                    config.patience,
+                )
+                break
+            stop.check(parts, saved=True)
+    outputs.close()
+
+
+def _train_epoch(
+    parts: Parts,
+    state: TrainState,
+    journal: Journal,
+    epoch: int,
+    loader: Any,
+    progress: writers.Progress,
+    clock: "_Clock",
+    stop: "_StopRequest",
+) -> TrainState:
+    """Returns the state after the (remaining) batches of an epoch."""
+    config, total = parts.config, parts.plan.batches_per_epoch
+    done = int(state.step) - epoch * total
+    meter = _Meter(config.batch)
+    logs: Logs | None = None
+    for i in range(done, total):
+        iteration = epoch * total + i
+        waiting = time.monotonic()
+        host = next(loader)
+        meter.waited(time.monotonic() - waiting)
+        batch = sharding.put_batch(host, parts.mesh)
+        earlier = logs
+        state, logs = parts.train_step(state, batch, hyper_at(parts.plan, iteration))
+        meter.stepped()
+        last = i == total - 1
+        if last or (i + 1) % config.log_every == 0:
+            # The step before the newest one: reading it does not stop the device.
+            seen = jax.device_get(logs if last or earlier is None else earlier)
+            if seen.bad_step >= 0:
+                _stop_non_finite(parts, state, journal, seen)
+            left = parts.plan.total_iterations - iteration - 1
+            progress.update(
+                epoch + 1,
+                i + 1,
+                dict(zip(parts.net.task.loss_names, seen.losses, strict=True)),
+                optim.schedule(parts.plan, iteration).lr[0],
+                meter.images_per_second(),
+                meter.wait_share(),
+                _device_memory(),
+                clock.remaining(iteration + 1, left),
+            )
+        if stop.requested or (not last and clock.save_due(config.save_minutes)):
+            journal.seconds = clock.seconds()
+            if config.save or stop.requested:
+                _save(parts, state, journal)
+            stop.check(parts, saved=True)
+    return state
+
+
+def _end_epoch(
+    parts: Parts,
+    state: TrainState,
+    journal: Journal,
+    epoch: int,
+    outputs: "_Outputs",
+    clock: "_Clock",
+    stop: "_StopRequest",
+) -> bool:
+    """Validates, decides, writes; returns whether this epoch is the best so far."""
+    config, task = parts.config, parts.net.task
+    sums, count, bad = jax.device_get(
+        (state.loss_sum, state.loss_count, state.bad_step)
+    )
+    assert bad < 0, "a non-finite step was not noticed"
+    fitness = None
+    if optim.validation_due(
+        val=config.val,
+        epoch=epoch,
+        epochs=config.epochs,
+        may_stop=journal.may_stop,
+        stopping=False,
+    ):
+
+        def on_batch(done: int) -> None:
+            outputs.progress.status(f"validating {done}/{len(parts.val_batches)}")
+            if stop.requested:  # the state is saved as "validation still to do"
+                journal.seconds = clock.seconds()
+                _save(parts, state, journal)
+                stop.check(parts, saved=True)
+
+        found = validate(parts, state.ema, on_batch=on_batch)
+        summary = found.result.summary()
+        fitness = round(float(summary["fitness"]), 5)
+        metrics = {k: float(v) for k, v in summary.items() if k.startswith("metrics/")}
+        losses = zip(task.loss_names, found.losses, strict=True)
+        journal.metrics = metrics | {f"val/{n}": float(v) for n, v in losses}
+    journal.best_fitness, best = optim.update_best(journal.best_fitness, fitness)
+    journal.stopper, journal.may_stop, journal.stopped = optim.stopper_update(
+        journal.stopper, fitness, epoch + 1, config.patience
+    )
+    journal.epoch = epoch + 1
+    journal.seconds = clock.seconds()
+    outputs.write(parts, journal, sums / max(count, 1), int(state.step))
+    if best:
+        number = journal.saves + 1  # that of the state saved just below
+        parts.checkpoints.save_best(number, state.ema, journal.record(parts))
+    if best or config.save or journal.stopped or epoch + 1 == config.epochs:
+        _save(parts, state, journal)
+        clock.saved()
+    return best
+
+
+def validate(parts: Parts, variables: Any, **options: Any) -> evaluate.Evaluation:
+    """Returns metrics and losses of the given weights on the validation split."""
+    with build.loader(parts.val_batches, parts.config, start_step=0) as loader:
+        return evaluate.evaluate(
+            parts.eval_step,
+            variables,
+            loader,
+            names=parts.names,
+            metrics=parts.net.task.metrics(),
+            mesh=parts.mesh,
+            **options,
+        )
+
+
+def hyper_at(plan: optim.RunPlan, iteration: int) -> Hyper:
+    """Returns the schedule's values of one iteration as arrays."""
+    values = optim.schedule(plan, iteration)
+    wide = jax.dtypes.canonicalize_dtype(np.float64)
+    return Hyper(
+        lr=np.asarray(values.lr, wide),
+        momentum=np.asarray(values.momentum, wide),
+        update=np.asarray(optim.is_update(plan, iteration)),
+        first=np.asarray(iteration % plan.batches_per_epoch == 0),
+    )
+
+
+def _finish(parts: Parts) -> None:
+    """Evaluates the best weights once more, draws, and says where everything is."""
+    variables, record = checkpoint.load_weights(parts.workdir, checkpoint.BEST)
+    keep = evaluate.PICTURES if parts.config.plots else 0
+    found = validate(parts, sharding.replicate(variables, parts.mesh), keep=keep)
+    log.info("best epoch: %d", record["epoch"])
+    print(writers.class_table(found.result))
+    if parts.config.plots:
+        evaluate.draw(found, parts.names, parts.workdir)
+        csv = parts.workdir / "results.csv"
+        visualize.results_png(csv, parts.workdir / "results.png")
+    log.info("everything is in %s", parts.workdir)
+
+
+def _save(parts: Parts, state: TrainState, journal: Journal) -> None:
+    journal.saves += 1
+    parts.checkpoints.save_last(journal.saves, state, journal.record(parts))
+
+
+def _stop_non_finite(
+    parts: Parts, state: TrainState, journal: Journal, seen: Logs
+) -> None:
+    """Saves what replays the bad step, then raises NonFiniteLoss."""
+    step = int(seen.bad_step)
+    names = parts.net.task.loss_names
+    terms = {n: float(v) for n, v in zip(names, seen.bad_terms, strict=True)}
+    bad = [n for n, v in terms.items() if not np.isfinite(v)] or ["gradient"]
+    indices = parts.batches.indices(step)
+    paths = [parts.batches.records.source.paths[i] for i in indices]
+    epoch = step // parts.plan.batches_per_epoch + 1
+    report = parts.workdir / f"nonfinite_step_{step}.json"
+    details = {
+        "step": step,
+        "epoch": epoch,
+        "seed": parts.config.seed,
+        "losses": {n: v if np.isfinite(v) else str(v) for n, v in terms.items()},
+        "indices": indices,
+        "images": paths,
+    }
+    writers.write_atomic(report, json.dumps(details, indent=1) + "\n")
+    minus_one = sharding.replicate(np.int32(-1), parts.mesh)
+    _save(parts, state.replace(bad_step=minus_one), journal)
+    parts.checkpoints.wait()
+    raise NonFiniteLoss(
+        f"{', '.join(bad)} is not finite at step {step} (epoch {epoch}), images"
+        f" {indices}. The state before that step is saved, and {report} lists the"
+        " images: the same command replays it. Lower lr0, or check these labels."
+    )
+
+
+def _draw_training_data(parts: Parts, source: YoloFolder) -> None:
+    """Writes labels.png and the first augmented training batches."""
+    rows = np.concatenate(source.labels)
+    visualize.labels_png(
+        rows[:, 0].astype(int), rows[:, 1:], parts.names, parts.workdir / "labels.png"
+    )
+    for i in range(min(TRAIN_PICTURES, len(parts.batches))):
+        picture = visualize.batch_grid(parts.batches[i], parts.names)
+        visualize.save_image(parts.workdir / f"train_batch{i}.png", picture)
+
+
+def _report_problems(sources: list[YoloFolder], workdir: Path) -> None:
+    """Writes data_problems.txt and says how many images were left out."""
+    problems = [problem for source in sources for problem in source.problems]
+    if not problems:
+        return
+    listing = workdir / "data_problems.txt"
+    writers.write_atomic(listing, "".join(f"{problem}\n" for problem in problems))
+    dropped = sum(problem.dropped for problem in problems)
+    log.warning("%d images left out, e.g. %s", dropped, problems[0])
+    log.warning("all %d problems of the data set: %s", len(problems), listing)
+
+
+def _check_sizes(config: Any, source: YoloFolder) -> None:
+    """Batch norm needs more than one value per channel."""
+    if config.imgsz < 64 and len(source) % config.batch == 1:
+        raise ValueError(
+            f"the last batch of {len(source)} images would hold a single one, and at"
+            f" imgsz = {config.imgsz} it has a single cell on the coarsest level, too"
+            " little for batch norm. Change config.batch or raise config.imgsz."
+        )
+
+
+def _columns(parts: Parts) -> tuple[str, ...]:
+    """Returns the columns of results.csv."""
+    plain = [c for c in writers.DETECT_COLUMNS if not c.startswith("lr/")]
+    return (*plain, *(f"lr/pg{i}" for i in range(len(parts.plan.groups))))
+
+
+def _still_waiting(stopper: optim.Stopper, patience: int) -> bool:
+    """Whether a stopped run would go on with this patience."""
+    return patience == 0 or stopper.best == 0
+
+
+def _device_memory() -> str:
+    """Returns the peak memory of the first device, "" where it is not known."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    peak = stats.get("peak_bytes_in_use")
+    return f"{peak / 2**30:.1f}G" if peak else ""
+
+
+@dataclasses.dataclass
+class _Outputs:
+    """Everything the numbers of an epoch are written to."""
+
+    progress: writers.Progress
+    csv: writers.ResultsCsv
+    events: writers.JsonLines
+    board: writers.TensorBoard
+    last_row: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def write(
+        self, parts: Parts, journal: Journal, losses: np.ndarray, step: int
+    ) -> None:
+        """Writes one finished epoch."""
+        last = journal.epoch * parts.plan.batches_per_epoch - 1
+        rates = optim.schedule(parts.plan, last).lr
+        names = parts.net.task.loss_names
+        values: dict[str, Any] = dict.fromkeys(_columns(parts), 0.0)
+        values |= journal.metrics
+        values |= {"epoch": journal.epoch, "time": journal.seconds}
+        values |= {
+            f"train/{n}": round(float(v), 5) for n, v in zip(names, losses, strict=True)
+        }
+        values |= {f"lr/pg{i}": rate for i, rate in enumerate(rates)}
+        self.last_row = values
+        self.csv.append(values)
+        self.events.write(values | {"step": step})
+        self.board.write(step, {k: v for k, v in values.items() if k != "epoch"})
+
+    def close(self) -> None:
+        """Flushes and closes."""
+        self.progress.close()
+        self.board.close()
+
+
+class _Meter:
+    """Speed and waiting time of the current epoch."""
+
+    def __init__(self, batch: int):
+        self._batch = batch
+        self._start = time.monotonic()
+        self._steps = 0
+        self._waited = 0.0
+
+    def waited(self, seconds: float) -> None:
+        self._waited += seconds
+
+    def stepped(self) -> None:
+        self._steps += 1
+
+    def images_per_second(self) -> float:
+        return self._steps * self._batch / max(time.monotonic() - self._start, 1e-9)
+
+    def wait_share(self) -> float:
+        return self._waited / max(time.monotonic() - self._start, 1e-9)
+
+
+class _Clock:
+    """Time of the run over all its sessions, and since the last save."""
+
+    def __init__(self, before: float):
+        self._before = before
+        self._start = self._saved = time.monotonic()
+        self._first: int | None = None
+
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._start
+
+    def remaining(self, done: int, left: int) -> float:
+        """Returns the seconds that `left` steps will take, judged by this session."""
+        if self._first is None:
+            self._first = done - 1
+        return left * (time.monotonic() - self._start) / max(done - self._first, 1)
+
+    def save_due(self, minutes: float) -> bool:
+        due = minutes > 0 and time.monotonic() - self._saved > 60 * minutes
+        if due:
+            self.saved()
+        return due
+
+    def saved(self) -> None:
+        self._saved = time.monotonic()
+
+
+class _StopRequest:
+    """Turns SIGTERM and SIGINT into a request that the loop answers by saving."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "_StopRequest":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt  # a second Ctrl-C does not wait
+        self.requested = True
+
+    def check(self, parts: Parts, *, saved: bool) -> None:
+        """Raises Interrupted if the run was asked to stop, once all is on disk."""
+        if not self.requested:
+            return
+        parts.checkpoints.wait()
+        raise Interrupted(
+            f"stopped on request; everything is saved. To go on, run the same command"
+            f" with --workdir {parts.workdir}"
+        )
