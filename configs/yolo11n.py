@@ -1,6 +1,6 @@
 """YOLO11-n detection.
 
-First run:  python -m yolojax.main --config configs/yolo11n.py     (built-in drawn shapes)
+First run:  python -m yolojax.main --config configs/yolo11n.py  (drawn shapes)
 Your data:  python -m yolojax.main --config configs/yolo11n.py:path/to/data.yaml
 One change: append --config.optimizer=adamw --config.lr0=0.001     (unknown keys fail)
 Target:     mAP50-95 39.5 on COCO val2017 at 640 px (published figure of this model).

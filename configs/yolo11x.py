@@ -1,6 +1,6 @@
 """YOLO11-x detection.
 
-First run:  python -m yolojax.main --config configs/yolo11x.py     (built-in drawn shapes)
+First run:  python -m yolojax.main --config configs/yolo11x.py  (drawn shapes)
 Your data:  python -m yolojax.main --config configs/yolo11x.py:path/to/data.yaml
 One change: append --config.optimizer=adamw --config.lr0=0.001     (unknown keys fail)
 Target:     mAP50-95 54.7 on COCO val2017 at 640 px (published figure of this model).

@@ -306,7 +306,17 @@ def test_mosaic_has_the_sample_and_three_uniform_partners():
     assert (np.abs(seen - 150) < 50).all()
 
 
+def test_mixup_weights_have_the_reference_distribution():
+    options = dataclasses.replace(PLAIN, mixup=1.0)
+    ratios = [sample(options, epoch=epoch).mixup[0] for epoch in range(500)]
+    # Beta(32, 32): mean 0.5, standard deviation 0.062.
+    assert abs(np.mean(ratios) - 0.5) < 0.015 and abs(np.std(ratios) - 0.062) < 0.01
+
+
 def test_close_mosaic_leaves_the_rest_on():
+    mixed = dataclasses.replace(USUAL, mixup=1.0, cutmix=1.0)
+    off = {"mosaic": 0.0, "mixup": 0.0, "cutmix": 0.0}
+    assert mixed.without_mixing() == dataclasses.replace(mixed, **off)
     got = sample(dataclasses.replace(USUAL, mixup=1.0, cutmix=1.0).without_mixing())
     assert len(got.base.sources) == 1
     assert got.mixup is None and got.cutmix is None and got.hsv is not None

@@ -159,15 +159,23 @@ def test_output_format_matches_reference(golden):
 def test_flips_in_the_matrix_equal_flipped_pixels(flips):
     sizes, _ = data_set()
     sources = pictures(sizes)
-    still = dataclasses.replace(PLAIN, mosaic=1.0, scale=0.5, translate=0.1)
+    still = dataclasses.replace(
+        PLAIN, mosaic=0.5, scale=0.5, translate=0.1, mixup=0.3, cutmix=1.0
+    )
     options = dataclasses.replace(still, flipud=flips[0], fliplr=flips[1])
-    plain, flipped = paint(sample(still), sources), paint(sample(options), sources)
-    if flips[0]:
-        plain = plain[::-1]
-    if flips[1]:
-        plain = plain[:, ::-1]
-    # A position exactly between two tiles belongs to the other one when mirrored.
-    assert (difference(plain, flipped).max(axis=2) > 2).mean() < 0.01
+    pasted = 0
+    for epoch in range(40):
+        first = sample(still, epoch=epoch, objects=1)
+        second = sample(options, epoch=epoch, objects=1)
+        pasted += second.cutmix is not None
+        plain, flipped = paint(first, sources), paint(second, sources)
+        if flips[0]:
+            plain = plain[::-1]
+        if flips[1]:
+            plain = plain[:, ::-1]
+        # A position exactly between two tiles belongs to the other one when mirrored.
+        assert (difference(plain, flipped).max(axis=2) > 2).mean() < 0.01
+    assert pasted > 5
 
 
 # Several sources
@@ -263,6 +271,39 @@ def test_mosaic_differs_from_a_doubled_canvas_only_at_seams(extra):
         assert delta.mean() < 6
         checked += int(away.sum())
     assert checked > 6 * imgsz**2  # most pixels are not near a seam
+
+
+def test_tiles_meet_without_gap_or_blend():
+    """With tiles of one colour each, every pixel is exactly what its nearest is."""
+    imgsz = 64
+    sizes, labels = data_set(imgsz=imgsz)
+    sources = [
+        np.full((*sizes[i], 3), (40 * i, 250 - 40 * i, 7), np.uint8) for i in range(6)
+    ]
+    options = dataclasses.replace(PLAIN, mosaic=1.0, scale=0.5, translate=0.2)
+    turned = dataclasses.replace(options, degrees=40.0, shear=5.0, perspective=0.0005)
+    for epoch in range(20):
+        center = (40 + 2 * epoch, 80 - epoch)
+        draws = np.random.default_rng(epoch).random(8)
+        indices = (0, 1, 2 + epoch % 3, 5)
+        chosen = turned if epoch % 2 else options
+        canvas = plan.mosaic_canvas(indices, center, draws, sizes, labels, 64, chosen)
+        got = draw(plan.LayerPlan(canvas.sources), sources, imgsz)
+
+        origins, covered = geometry.mosaic_layout(center, sizes[list(indices)], imgsz)
+        doubled = np.full((128, 128, 3), 114, np.uint8)
+        for index, (x1, y1, x2, y2) in zip(indices, covered, strict=True):
+            doubled[y1:y2, x1:x2] = sources[index][0, 0]
+        move = np.eye(3)
+        move[:2, 2] = -origins[0]
+        inverse = np.linalg.inv(canvas.sources[0].matrix @ move)
+        x, y = np.meshgrid(np.arange(64.0), np.arange(64.0))
+        at = inverse @ np.stack([x.ravel(), y.ravel(), np.ones(64 * 64)])
+        column, row = np.floor(at[:2] / at[2] + 0.5).astype(int)
+        inside = (column >= 0) & (column < 128) & (row >= 0) & (row < 128)
+        want = np.full((64 * 64, 3), 114, np.uint8)
+        want[inside] = doubled[row[inside], column[inside]]
+        np.testing.assert_array_equal(got.reshape(-1, 3), want)
 
 
 def test_every_output_pixel_belongs_to_at_most_one_tile():

@@ -260,6 +260,18 @@ def test_damaged_images_are_left_out_with_a_reason(folder, kind, code):
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.parametrize("kind", ["folder", "binary"])
+def test_unreadable_label_files_are_left_out_with_a_reason(folder, kind):
+    path = folder / "labels/train/t1.txt"
+    path.unlink()
+    path.mkdir() if kind == "folder" else path.write_bytes(b"\xff\xfe0 0.5")
+    got = opened(folder)
+    assert len(got) == 3
+    (problem,) = got.problems
+    code = "unreadable_label" if kind == "folder" else "not_text"
+    assert problem.file == str(path) and f"({code})" in problem.reason
+
+
 def test_bytes_after_the_end_of_a_jpeg_are_harmless(folder):
     path = folder / "images/train/t1.jpg"
     path.write_bytes(path.read_bytes() + b"\0" * 64)
@@ -389,7 +401,11 @@ def test_scan_is_kept_and_renewed(folder, tmp_path_factory, monkeypatch):
     np.testing.assert_array_equal(second.original_hw, first.original_hw)
     for a, b in zip(first.labels, second.labels, strict=True):
         np.testing.assert_array_equal(a, b)
-    (folder / "labels/train/t0.txt").write_text("2 0.5 0.5 0.25 0.25\n")
+    label = folder / "labels/train/t0.txt"
+    changed = label.read_text().replace("0 ", "2 ", 1)  # of the same length
+    later = label.stat().st_mtime_ns + 10**9
+    label.write_text(changed)
+    os.utime(label, ns=(later, later))
     assert opened(folder, cache_dir=cache).labels[0][0, 0] == 2
     assert len(calls) == 4
     opened(folder, cache_dir=cache, single_cls=True)

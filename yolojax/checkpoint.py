@@ -7,6 +7,7 @@ Both are Orbax directories, float32; n counts the saves of the run. A directory 
 its final name is whole: Orbax writes under a temporary name and renames at the end.
 """
 
+import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,9 @@ class Checkpoints:
                 state=ocp.args.StandardRestore(abstract), record=ocp.args.JsonRestore()
             ),
         )
-        state = found.state.replace(rng=jax.random.wrap_key_data(found.state.rng))
+        state = dataclasses.replace(
+            found.state, rng=jax.random.wrap_key_data(found.state.rng)
+        )
         return state, found.record
 
     def forget_best_after(self, number: int) -> None:
@@ -148,7 +151,7 @@ def _snapshot(state: TrainState) -> TrainState:
     The copy matters: the next step overwrites donated buffers while a background
     thread is still writing.
     """
-    raw = state.replace(rng=jax.random.key_data(state.rng))
+    raw = dataclasses.replace(state, rng=jax.random.key_data(state.rng))
     return jax.tree.map(_copy, raw)
 
 

@@ -62,7 +62,7 @@ KEYS: dict[str, Key] = {
     "task": _text("detect", "what the model predicts",
                   choices=("detect", "segment", "pose", "obb", "classify"),
                   working=("detect",)),
-    "model": _text("yolo11n", "name in yolojax.models.MODELS, or 'package.module:attr'"),
+    "model": _text("yolo11n", "name in yolojax.models.MODELS, or 'module:attribute'"),
     "data": _text("shapes", "'shapes' (drawn by code) or the path of a data.yaml"),
     "name": _text(None, "name of the run folder; None: the mode ('train', 'val')"),
     "pretrained": Key(False, "switch or text", "start weights; False: random",
@@ -74,15 +74,14 @@ KEYS: dict[str, Key] = {
     "fraction": Key(1.0, "number", "share (0..1] or number (> 1) of training images"),
     # How long, how fast
     "epochs": _integer(100, "passes over the training images", low=1),
-    "patience": _integer(100, "epochs without a better fitness before stopping; 0: off"),
+    "patience": _integer(100, "epochs without a better fitness until it stops; 0: off"),
     "batch": _integer(16, "images per step over all devices", low=1),
     "batch_size": _integer(None, "another name of `batch`", low=1),
-    "nbs": _integer(64, "nominal batch: gradients are summed up to about this many images",
-                    low=1),
-    "imgsz": _integer(640, "input side in pixels, rounded up to a multiple of 32", low=32),
-    "amp": Key(True, "switch or text", "precision: True (bf16 on GPU/TPU), 'bf16', 'fp16',"
-               " False or 'fp32'", choices=AMP_MODES),
-    "remat": _switch(False, "recompute activations in the backward pass to save memory"),
+    "nbs": _integer(64, "gradients are summed up to about this many images", low=1),
+    "imgsz": _integer(640, "input side, pixels; rounded up to a multiple of 32", low=32),
+    "amp": Key(True, "switch or text", "precision: True (bf16 on GPU/TPU), 'bf16',"
+               " 'fp16', False or 'fp32'", choices=AMP_MODES),
+    "remat": _switch(False, "recompute activations in the backward pass: less memory"),
     "device": _text(None, "None (all of the best kind), 'cpu', 'gpu', 'tpu', or with a"
                     " count as in 'cpu:8' or 'gpu:2'"),
     "seed": _integer(0, "root of everything random"),
@@ -120,13 +119,12 @@ KEYS: dict[str, Key] = {
     "close_mosaic": _integer(10, "last epochs without mosaic, mixup, cutmix; 0: never"),
     "copy_paste": _fraction(0.0, "share of objects copied; needs polygons",
                             working=(0.0,)),
-    "multi_scale": _fraction(0.0, "random input size, fraction of imgsz", working=(0.0,)),
+    "multi_scale": _fraction(0.0, "random input size, share of imgsz", working=(0.0,)),
     # Data loading
-    "cache": Key(False, "switch or text", "True or 'ram': decoded images stay in memory",
+    "cache": Key(False, "switch or text", "True, 'ram': decoded images stay in memory",
                  choices=(False, True, "ram", "disk", "device"),
                  working=(False, True, "ram")),
-    "workers": _integer(-1, "loader processes; 0: threads; -1: 0 on a CPU, else 8 at most",
-                        low=-1),
+    "workers": _integer(-1, "loader processes; 0: threads; -1: automatic", low=-1),
     "object_buckets": Key((8, 16, 32, 64, 128, 256, 512, 1024, 2048), "list",
                           "allowed object slots per image in a batch"),
     # Validation

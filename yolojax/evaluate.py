@@ -20,6 +20,7 @@ from yolojax.types import Detections, PyTree
 log = logging.getLogger("yolojax")
 
 PICTURES = 3  # validation batches that are drawn
+_FIELDS = ("boxes", "scores", "classes", "valid")
 
 
 @dataclass
@@ -101,7 +102,8 @@ def draw(evaluation: Evaluation, names: tuple[str, ...], folder: Path) -> None:
         path = folder / f"confusion_matrix{name}.png"
         visualize.confusion_png(result.confusion, names, path, normalize=normalize)
     for i, (host, found) in enumerate(evaluation.samples):
-        picture = visualize.val_grid(host, found, names)
+        predictions = {name: getattr(found, name) for name in _FIELDS}
+        picture = visualize.val_grid(host, predictions, names)
         visualize.save_image(folder / f"val_batch{i}.png", picture)
 
 

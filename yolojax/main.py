@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from yolojax import config as config_lib
@@ -94,6 +95,7 @@ def _set_up_logging() -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    absl_logging.set_verbosity(absl_logging.WARNING)  # libraries report every save
 
 
 class _Plain(logging.Formatter):

@@ -95,6 +95,6 @@ def _record(path: Path, settings: dict[str, Any]) -> None:
         write_atomic(path, json.dumps(settings, indent=1) + "\n")
     except OSError as error:
         raise ValueError(
-            f"--workdir {path.parent} cannot be written to: {error.strerror}. Choose a folder"
-            " that you may write to."
+            f"--workdir {path.parent} cannot be written to: {error.strerror}. Choose a"
+            " folder that you may write to."
         ) from error

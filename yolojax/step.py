@@ -1,5 +1,6 @@
 """The training step and the evaluation step: pure functions, jitted once per shape."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from flax import struct
 from yolojax import optim
 from yolojax.models.blocks import INFERENCE, Mode
 from yolojax.tasks.detect import Detect, Selection
-from yolojax.types import Batch, Detections, LossScale, PyTree, TrainState
+from yolojax.types import Array, Batch, Detections, LossScale, PyTree, TrainState
 
 SCALE_START = 65536.0  # fp16: first loss scale
 SCALE_GROWTH_STEPS = 2000  # fp16: finite steps before the scale doubles
@@ -22,21 +23,21 @@ SCALE_GROWTH_STEPS = 2000  # fp16: finite steps before the scale doubles
 class Hyper:
     """What changes from step to step, as arrays so that nothing is compiled again."""
 
-    lr: jax.Array  # [G] learning rate of each parameter group
-    momentum: jax.Array  # []
-    update: jax.Array  # [] bool: this batch completes an optimiser step
-    first: jax.Array  # [] bool: this batch starts an epoch
+    lr: Array  # [G] learning rate of each parameter group
+    momentum: Array  # []
+    update: Array  # [] bool: this batch completes an optimiser step
+    first: Array  # [] bool: this batch starts an epoch
 
 
 @struct.dataclass
 class Logs:
     """What the loop reads from a step now and then."""
 
-    losses: jax.Array  # [L] mean of this epoch's loss terms so far
-    grad_norm: jax.Array  # [] of the summed gradients, before clipping
-    bad_step: jax.Array  # [] first non-finite step, -1 if none
-    bad_terms: jax.Array  # [L] its loss terms
-    skipped: jax.Array  # [] optimiser steps skipped by fp16 overflow
+    losses: Array  # [L] mean of this epoch's loss terms so far
+    grad_norm: Array  # [] of the summed gradients, before clipping
+    bad_step: Array  # [] first non-finite step, -1 if none
+    bad_terms: Array  # [L] its loss terms
+    skipped: Array  # [] optimiser steps skipped by fp16 overflow
 
 
 def initial_state(
@@ -62,21 +63,24 @@ def initial_state(
     # Not shared: state buffers are donated, and one buffer cannot be given twice.
     ema = jax.tree.map(jnp.array, {"params": params, "batch_stats": batch_stats})
     wide = jnp.result_type(float)
-    zero = jnp.zeros((), jnp.int32)
+
+    def zero() -> jax.Array:  # a new buffer each time, for the same reason
+        return jnp.zeros((), jnp.int32)
+
     return TrainState(
-        step=zero,
+        step=zero(),
         rng=jax.random.key(seed),
         params=jax.tree.map(jnp.array, params),
         batch_stats=jax.tree.map(jnp.array, batch_stats),
         opt_state=tx.init(params),
         grad_sum=jax.tree.map(jnp.zeros_like, params) if accumulates else None,
         ema=ema,
-        updates=zero,
+        updates=zero(),
         loss_sum=jnp.zeros(num_losses, wide),
-        loss_count=zero,
-        bad_step=zero - 1,
+        loss_count=zero(),
+        bad_step=zero() - 1,
         bad_terms=jnp.zeros(num_losses, wide),
-        loss_scale=LossScale(jnp.float32(SCALE_START), zero, zero)
+        loss_scale=LossScale(jnp.float32(SCALE_START), zero(), zero())
         if loss_scaling
         else None,
     )
@@ -129,7 +133,8 @@ def make_train_step(
             finite &= jnp.isfinite(norm)
         good = finite & (state.bad_step < 0)
         state = _record(state, terms, good, hyper.first)
-        state = state.replace(
+        state = dataclasses.replace(
+            state,
             batch_stats=_select(good, batch_stats, state.batch_stats),
             grad_sum=_select(good, grads, state.grad_sum)
             if state.grad_sum is not None
@@ -163,7 +168,7 @@ def make_eval_step(
     def eval_step(
         variables: dict[str, PyTree], batch: Batch
     ) -> tuple[jax.Array, Detections]:
-        outputs = model.apply(variables, _normalise(batch.image), mode=INFERENCE)
+        outputs: Any = model.apply(variables, _normalise(batch.image), mode=INFERENCE)
         terms = task.loss(outputs, batch, padded=True)
         return terms, task.decode(outputs, batch.image.shape[1:3], selection)
 
@@ -182,7 +187,8 @@ def _record(
     new_bad = ~good & (state.bad_step < 0)
     kept = jnp.where(first, 0, state.loss_sum)
     count = jnp.where(first, 0, state.loss_count)
-    return state.replace(
+    return dataclasses.replace(
+        state,
         step=state.step + good,
         loss_sum=jnp.where(good, kept + terms, state.loss_sum),
         loss_count=jnp.where(good, count + 1, state.loss_count),
@@ -217,7 +223,8 @@ def _update(
         loss_scale = _rescale(loss_scale, finite)
     updates = state.updates + 1
     live = {"params": params, "batch_stats": state.batch_stats}
-    return state.replace(
+    return dataclasses.replace(
+        state,
         params=params,
         opt_state=opt_state,
         loss_scale=loss_scale,

@@ -13,8 +13,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from yolojax import build, checkpoint, evaluate, optim, run_folder, sharding
-from yolojax import visualize, writers
+from yolojax import (
+    build,
+    checkpoint,
+    evaluate,
+    optim,
+    run_folder,
+    sharding,
+    visualize,
+    writers,
+)
 from yolojax.data.pipeline import EvalBatches, TrainBatches
 from yolojax.data.yolo_folder import YoloFolder
 from yolojax.step import Hyper, Logs, initial_state, make_eval_step, make_train_step
@@ -40,6 +48,7 @@ class Parts:
     config: Any
     workdir: Path
     names: tuple[str, ...]
+    paths: tuple[str, ...]  # of the training images
     net: build.Network
     plan: optim.RunPlan
     batches: TrainBatches
@@ -144,6 +153,7 @@ def make_parts(
         config=config,
         workdir=workdir,
         names=names,
+        paths=train_source.paths,
         net=net,
         plan=plan,
         batches=batches,
@@ -403,7 +413,7 @@ def _stop_non_finite(
     terms = {n: float(v) for n, v in zip(names, seen.bad_terms, strict=True)}
     bad = [n for n, v in terms.items() if not np.isfinite(v)] or ["gradient"]
     indices = parts.batches.indices(step)
-    paths = [parts.batches.records.source.paths[i] for i in indices]
+    paths = [parts.paths[i] for i in indices]
     epoch = step // parts.plan.batches_per_epoch + 1
     report = parts.workdir / f"nonfinite_step_{step}.json"
     details = {
@@ -416,7 +426,7 @@ def _stop_non_finite(
     }
     writers.write_atomic(report, json.dumps(details, indent=1) + "\n")
     minus_one = sharding.replicate(np.int32(-1), parts.mesh)
-    _save(parts, state.replace(bad_step=minus_one), journal)
+    _save(parts, dataclasses.replace(state, bad_step=minus_one), journal)
     parts.checkpoints.wait()
     raise NonFiniteLoss(
         f"{', '.join(bad)} is not finite at step {step} (epoch {epoch}), images"

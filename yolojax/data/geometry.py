@@ -199,7 +199,7 @@ def affine_matrix(
     *,
     degrees: float,
     translate: float,
-    scale: float | tuple[float, float],
+    scale: float | Sequence[float],
     shear: float,
     perspective: float,
 ) -> tuple[np.ndarray, float]:
@@ -216,7 +216,9 @@ def affine_matrix(
         shear: largest shear either way, degrees.
         perspective: largest perspective coefficient, 1 / pixel.
     """
-    low, high = scale if isinstance(scale, tuple) else (1 - scale, 1 + scale)
+    low, high = (
+        (1 - scale, 1 + scale) if isinstance(scale, int | float) else tuple(scale)
+    )
     px, py = (_between(draw, -perspective, perspective) for draw in draws[:2])
     angle = math.radians(_between(draws[2], -degrees, degrees))
     zoom = _between(draws[3], low, high)

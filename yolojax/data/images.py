@@ -35,7 +35,10 @@ def decode(data: np.ndarray) -> np.ndarray | None:
     """Returns [h, w, 3] uint8 BGR of an encoded picture, None if it is not one."""
     if not len(data):
         return None
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+    try:
+        return cv2.imdecode(data, cv2.IMREAD_COLOR)
+    except cv2.error:  # a header that claims an absurd size, for example
+        return None
 
 
 def resize_long_side(image: np.ndarray, imgsz: int) -> np.ndarray:
@@ -51,7 +54,10 @@ def resize(image: np.ndarray, hw: Hw) -> np.ndarray:
 
 
 def letterbox_into(image: np.ndarray, box: Letterbox, out: np.ndarray) -> None:
-    """Paints a resized image and its grey padding into `out` [H, W, 3] uint8."""
+    """Paints a resized image and its grey padding into `out` [H, W, 3] uint8.
+
+    The channels keep their order.
+    """
     height, width = box.new_hw
     out[:] = GREY
     out[box.top : box.top + height, box.left : box.left + width] = resize(

@@ -4,16 +4,18 @@ Training is one stream of epochs * batches_per_epoch batches. Batch k is a pure
 function of k, so any worker count gives the same bytes and a run continues anywhere.
 """
 
+import functools
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+import cv2
 import grain
 import numpy as np
 from absl import flags
 
 from yolojax.data import geometry, images
-from yolojax.data.plan import AugmentOptions, plan_sample
+from yolojax.data.plan import AugmentOptions, SamplePlan, plan_sample
 from yolojax.data.records import Records
 from yolojax.data.render import render
 
@@ -84,14 +86,12 @@ class TrainBatches:
     def indices(self, step: int) -> list[int]:
         """Returns the images of a step in their order, without padding."""
         epoch, position = divmod(step, self.batches_per_epoch)
-        # Four numbers: the key of a sample's own stream has three.
-        rng = np.random.default_rng([self.seed, epoch, 0, 1])
-        order = rng.permutation(len(self.records))
+        order = _epoch_order(self.seed, epoch, len(self.records))
         start = position * self.batch
         return order[start : start + self.batch].tolist()
 
-    def plan(self, epoch: int, index: int):
-        """Returns the SamplePlan of an image in an epoch."""
+    def plan(self, epoch: int, index: int) -> SamplePlan:
+        """Returns what happens to an image in an epoch."""
         options = self.augment
         if epoch >= self.plain_from:
             options = options.without_mixing()
@@ -132,6 +132,14 @@ class TrainBatches:
             count = len(self.plan(0, index).classes)
             most = max(most, bucket_for(count, self.object_buckets, f"image {index}"))
         return most
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    # Four numbers: the key of a sample's own stream has three.
+    order = np.random.default_rng([seed, epoch, 0, 1]).permutation(count)
+    order.flags.writeable = False
+    return order
 
 
 class EvalBatches:
@@ -202,8 +210,7 @@ class EvalBatches:
             pixels = self.records.image(index)
             given, boxes, record = self._fit(index, pixels.shape[:2], hw)
             images.letterbox_into(pixels, given, image[row])
-            # Reversed on the way out: decoding gives BGR, batches hold RGB.
-            image[row] = image[row][:, :, ::-1]
+            cv2.cvtColor(image[row], cv2.COLOR_BGR2RGB, dst=image[row])
             classes = self.records.labels[index][:, 0].astype(np.int32)
             objects.append((boxes, classes))
             letterbox[row] = record

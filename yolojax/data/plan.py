@@ -30,7 +30,7 @@ class AugmentOptions:
     hsv_v: float  # brightness jitter, fraction
     degrees: float  # rotation either way
     translate: float  # shift, fraction of the side
-    scale: float | tuple[float, float]  # s: zoom in [1 - s, 1 + s]; or (min, max)
+    scale: float | Sequence[float]  # s: zoom in [1 - s, 1 + s]; or (min, max)
     shear: float  # degrees either way
     perspective: float  # 1 / pixel either way
     flipud: float  # probability

@@ -104,4 +104,5 @@ class Records:
 
         with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
             list(pool.map(load, range(len(self))))
+        block.flags.writeable = False
         self._block = block

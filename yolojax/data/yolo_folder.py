@@ -242,6 +242,9 @@ def verify(image_path: str, rules: LabelRules) -> Verdict:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return Verdict(hw, none, ())  # background
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror} (unreadable_label)"
+        return Verdict(None, none, (Problem(path, None, reason, True),))
     except UnicodeDecodeError:
         problem = Problem(path, None, _explained("not_text"), True)
         return Verdict(None, none, (problem,))

@@ -37,8 +37,8 @@ def assign(
     boxes: Float[Array, "a 4"],
     points: Float[Array, "a 2"],
     gt_boxes: Float[Array, "m 4"],
-    gt_classes: Int[Array, "m"],
-    valid: Bool[Array, "m"],
+    gt_classes: Int[Array, " m"],
+    valid: Bool[Array, " m"],
 ) -> Assignment:
     """Returns the assignment of each image of a batch; no gradients.
 
@@ -58,7 +58,7 @@ def assign(
     top, claimed, best_slot = claims
     # How many objects claim each anchor, and which one if there is just one.
     spread = jnp.where(claimed, top, anchors).reshape(-1)  # [M*K], `anchors` = nowhere
-    owner = jnp.repeat(jnp.arange(slots), top.shape[1])
+    owner = jnp.repeat(jnp.arange(slots, dtype=jnp.int32), top.shape[1])
     count = jnp.zeros(anchors + 1, jnp.int32).at[spread].add(1)[:anchors]
     single = jnp.zeros(anchors + 1, jnp.int32).at[spread].max(owner)[:anchors]
     foreground = count > 0
@@ -79,8 +79,7 @@ def assign(
 
 
 def _claims(scores, boxes, points, gt_boxes, gt_classes, valid):
-    """Returns each object's top anchors [M, K], which of them it claims, and each
-    anchor's most overlapping object [A]."""  # noqa: D205, D209
+    """Returns top anchors [M, K], which of them are claimed, best slot [A]."""
     anchors, slots = points.shape[0], gt_boxes.shape[0]
     by_class = scores.T  # [C, A]
     top_k = min(TOP_K, anchors)
@@ -96,7 +95,8 @@ def _claims(scores, boxes, points, gt_boxes, gt_classes, valid):
         claimed = jnp.take_along_axis(inside, top, axis=1)
         here = overlap.max(0)
         better = here > best_overlap  # strict: the lowest slot wins a tie
-        best_slot = jnp.where(better, first + overlap.argmax(0), best_slot)
+        nearest = overlap.argmax(0).astype(jnp.int32)
+        best_slot = jnp.where(better, first + nearest, best_slot)
         best = jnp.where(better, here, best_overlap), best_slot
         return best, (top, claimed)
 
@@ -118,7 +118,7 @@ def _claims(scores, boxes, points, gt_boxes, gt_classes, valid):
 
 
 def _inside(points, gt_boxes, valid):
-    """Returns True where a point lies in the (if tiny, enlarged) box of a valid slot."""
+    """Returns whether points lie in the (if tiny, enlarged) boxes of valid slots."""
     low, high = gt_boxes[..., :2], gt_boxes[..., 2:]
     grow = jnp.maximum(MIN_SIDE - (high - low), 0) / 2
     grow = jnp.where((high - low) < MIN_SIDE, grow, 0.0)

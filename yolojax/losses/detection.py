@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from yolojax.losses.assign import Assignment, assign
@@ -21,8 +22,8 @@ class Gains(NamedTuple):
 class Geometry(NamedTuple):
     """The anchor points of one input size."""
 
-    points: Float[Array, "a 2"]  # in cells of their level
-    strides: Float[Array, "a"]  # pixels per cell
+    points: Float[np.ndarray, "a 2"]  # in cells of their level
+    strides: Float[np.ndarray, " a"]  # pixels per cell
 
 
 def detection_loss(
@@ -33,8 +34,8 @@ def detection_loss(
     valid: Bool[Array, "b m"],
     *,
     gains: Gains,
-    example_valid: Bool[Array, "b"] | None = None,
-    class_weights: Float[Array, "c"] | None = None,
+    example_valid: Bool[Array, " b"] | None = None,
+    class_weights: Float[Array, " c"] | None = None,
 ) -> tuple[Float[Array, "3"], Assignment]:
     """Returns the gain-scaled terms (box, cls, dfl) of a batch, and the assignment.
 

@@ -17,8 +17,8 @@ def select(
     multi_label: bool,
     agnostic: bool,
     max_candidates: int = 30000,
-    keep_classes: Bool[Array, "c"] | None = None,
-) -> tuple[Float[Array, "d 4"], Float[Array, "d"], Int[Array, "d"], Int[Array, "d"]]:
+    keep_classes: Bool[Array, " c"] | None = None,
+) -> tuple[Float[Array, "d 4"], Float[Array, " d"], Int[Array, " d"], Int[Array, " d"]]:
     """Returns the kept detections of one image in descending score order.
 
     Greedy: the best remaining candidate is kept and removes all candidates whose IoU
@@ -70,8 +70,8 @@ def select(
 
 
 def _greedy(
-    boxes: Float[Array, "k 4"], alive: Bool[Array, "k"], iou: float, max_det: int
-) -> Int[Array, "d"]:
+    boxes: Float[Array, "k 4"], alive: Bool[Array, " k"], iou: float, max_det: int
+) -> Int[Array, " d"]:
     """Returns the indices of kept boxes, -1 after the last; boxes are sorted."""
     x1, y1, x2, y2 = boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3]
     area = (x2 - x1) * (y2 - y1)

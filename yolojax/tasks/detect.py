@@ -74,7 +74,7 @@ class Detect:
     def decode(
         self,
         outputs: dict[str, jax.Array],
-        image_hw: tuple[int, int],
+        image_hw: tuple[int, ...],
         selection: Selection,
     ) -> Detections:
         """Returns the detections of each image, best first.
@@ -97,7 +97,7 @@ class Detect:
         return Detections(boxes, scores, classes, anchor >= 0)
 
     def predict(
-        self, outputs: dict[str, jax.Array], image_hw: tuple[int, int]
+        self, outputs: dict[str, jax.Array], image_hw: tuple[int, ...]
     ) -> tuple[jax.Array, jax.Array]:
         """Returns boxes [B, A, 4] xyxy in pixels and scores [B, A, C]."""
         logits = outputs["boxes"]
@@ -114,6 +114,7 @@ class Detect:
         return DetectionMetrics(CONFUSION_CONF)
 
     @staticmethod
-    def geometry(image_hw: tuple[int, int]) -> Geometry:
+    def geometry(image_hw: tuple[int, ...]) -> Geometry:
         """Returns the anchor points of an input size."""
-        return Geometry(*anchor_points(image_hw, heads.STRIDES))
+        height, width = image_hw
+        return Geometry(*anchor_points((height, width), heads.STRIDES))

@@ -1,0 +1,324 @@
+"""Whole training steps against reference trajectories, and the step's contracts."""
+
+import dataclasses
+import json
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import (
+    fill_by_rule,
+    published_name,
+    rule_weight,
+    to_published,
+)
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from yolojax import models, optim, sharding
+from yolojax.losses.detection import Gains
+from yolojax.models.blocks import INFERENCE
+from yolojax.ops import boxes as box_ops
+from yolojax.step import Hyper, initial_state, make_train_step
+from yolojax.tasks.detect import Detect
+from yolojax.types import Batch
+
+
+def generator(name):
+    return np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+
+
+def rule_a(name, shape):
+    """Start weights of the `sgd` and `adamw` trajectories."""
+    r = generator(name)
+    if name.endswith("running_var") or (len(shape) == 1 and name.endswith(".weight")):
+        return r.uniform(0.5, 1.5, shape).astype(np.float32)
+    if name.endswith(("bias", "running_mean")):
+        return (0.1 * r.standard_normal(shape)).astype(np.float32)
+    return (r.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+
+def make_batch(image, targets, slots=16):
+    """Packs rows (image, class, cx, cy, w, h) into a padded batch."""
+    b, _, h, w = image.shape
+    boxes = np.zeros((b, slots, 4))
+    classes = np.zeros((b, slots), np.int32)
+    valid = np.zeros((b, slots), bool)
+    for index, label, cx, cy, bw, bh in np.asarray(targets, float).reshape(-1, 6):
+        row = int(index)
+        slot = valid[row].sum()
+        corners = [cx - bw / 2, cy - bh / 2, cx + bw / 2, cy + bh / 2]
+        boxes[row, slot] = np.array(corners) * [w, h, w, h]
+        classes[row, slot], valid[row, slot] = int(label), True
+    return Batch(
+        image=image.transpose(0, 2, 3, 1),
+        boxes=boxes,
+        classes=classes,
+        valid=valid,
+        example_valid=np.ones(b, bool),
+    )
+
+
+def small_task(classes=3):
+    return Detect(classes, Gains(7.5, 0.5, 1.5), None)
+
+
+def build_model(task, dtype=jnp.float32, name="tiny_model:build"):
+    return models.build(name, task.head(), dtype=dtype, remat=False)
+
+
+def by_name(tree):
+    return {
+        published_name(path): to_published(np.asarray(leaf))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def first_values(tensors, names, like):
+    rows = np.full((len(names), 32), np.nan)
+    for row, name in zip(rows, names, strict=True):
+        flat = tensors[str(name)].reshape(-1)[:32]
+        row[: len(flat)] = flat
+    assert rows.shape == like.shape
+    return rows
+
+
+def close(got, want, tolerance):
+    limit = tolerance * np.nanmax(np.abs(want))
+    np.testing.assert_allclose(got, want, rtol=tolerance, atol=limit)
+
+
+@pytest.mark.parametrize("case", ["modelrule_sgd", "sgd", "adamw"])
+def test_ten_steps_match_the_reference_in_float64(case, golden):
+    values = golden(f"train_trajectory_{case}")
+    hyper = json.loads(str(values["hyper"]))
+    rule = rule_weight if case == "modelrule_sgd" else rule_a
+    with jax.enable_x64(True):
+        task = small_task()
+        model = build_model(task, jnp.float64, "yolo11n")
+        start = models.initial_variables(model, biases=task.initial_biases(), seed=0)
+        start = fill_by_rule(start, rule)
+        norms = by_name(start)
+        for name, want in zip(
+            values["param_names_all"], values["init_param_l2_all"], strict=True
+        ):
+            if "dfl" not in name:
+                np.testing.assert_allclose(
+                    np.linalg.norm(norms[name].astype(float)), want, rtol=1e-6
+                )
+        start = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), start)
+        beta = hyper.get("momentum", hyper.get("beta1"))
+        tx = optim.build(
+            hyper["optimizer"],
+            start["params"],
+            weight_decay=hyper["weight_decay"],
+            momentum=beta,
+            clip_norm=10.0,
+            frozen=None,
+        )
+        state = initial_state(
+            start, tx, seed=0, num_losses=3, accumulates=False, loss_scaling=False
+        )
+        step = jax.jit(make_train_step(model, task, tx, padded=False), donate_argnums=0)
+        lr = np.full(3, hyper["lr"])
+        for i in range(10):
+            batch = f"batch{i % 2}"
+            state, logs = step(
+                state,
+                make_batch(values[f"{batch}/img"], values[f"{batch}/targets"]),
+                Hyper(lr, np.float64(beta), np.True_, np.True_),
+            )
+            close(logs.losses, values["loss_items"][i], 1e-5)
+            close(logs.grad_norm, values["grad_norm"][i], 1e-5)
+            tensors = by_name({"params": state.params, "batch_stats": state.batch_stats})
+            average = by_name(state.ema)
+            for kind, key, names in (
+                (tensors, "param_slice", values["param_names"]),
+                (tensors, "buf_slice", values["buffer_names"]),
+                (average, "ema_slice", values["param_names"]),
+                (average, "ema_buf_slice", values["buffer_names"]),
+            ):
+                want = values[key][i]
+                got = first_values(kind, names, want)
+                for row, expected in zip(got, want, strict=True):
+                    close(row, expected, 1e-5)
+        assert int(state.updates) == 10
+        for name, want in zip(
+            values["param_names_all"], values["final_param_l2_all"], strict=True
+        ):
+            if "dfl" not in name:
+                np.testing.assert_allclose(
+                    np.linalg.norm(tensors[name]), want, rtol=1e-5
+                )
+        image = make_batch(values["batch0/img"], []).image.astype(float) / 255
+        outputs = jax.jit(lambda v, x: model.apply(v, x, mode=INFERENCE))(
+            state.ema, image
+        )
+        boxes, scores = jax.jit(task.predict, static_argnums=1)(outputs, (64, 64))
+        decoded = np.concatenate([box_ops.xyxy_to_cxcywh(boxes), scores], axis=-1)
+        close(decoded.transpose(0, 2, 1), values["ema_eval_output_batch0"], 1e-4)
+
+
+@pytest.fixture(scope="module")
+def little():
+    """A small model's step, start and batch, compiled once for several tests."""
+    task = small_task()
+    model = build_model(task)
+    start = models.initial_variables(model, biases=task.initial_biases(), seed=0)
+    tx = optim.build(
+        "sgd",
+        start["params"],
+        weight_decay=5e-4,
+        momentum=0.9,
+        clip_norm=10.0,
+        frozen=None,
+    )
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (8, 3, 64, 64), np.uint8)
+    targets = [(i, i % 3, 0.5, 0.5, 0.4 + 0.05 * i, 0.5) for i in range(8)]
+    batch = make_batch(image, targets, slots=8)
+    step = jax.jit(make_train_step(model, task, tx, padded=True))
+    return task, model, tx, start, batch, step
+
+
+def hyper(update=True, first=False, lr=0.01):
+    return Hyper(
+        np.full(3, lr, np.float32),
+        np.float32(0.9),
+        np.asarray(update),
+        np.asarray(first),
+    )
+
+
+def start_state(little, **options):
+    _, _, tx, start, _, _ = little
+    defaults = {"accumulates": True, "loss_scaling": False}
+    return initial_state(start, tx, seed=0, num_losses=3, **defaults | options)
+
+
+def equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_gradients_are_summed_until_an_update_is_due(little):
+    *_, batch, step = little
+    state = start_state(little)
+    first, _ = step(state, batch, hyper(update=False))
+    equal(first.params, state.params)
+    equal(first.ema, state.ema)
+    assert int(first.updates) == 0
+    assert any(np.any(g) for g in jax.tree.leaves(first.grad_sum))
+    second, logs = step(first, batch, hyper(update=True))
+    assert int(second.updates) == 1
+    assert not any(np.any(g) for g in jax.tree.leaves(second.grad_sum))
+    direct, alone = step(state, batch, hyper(update=True))
+    # Batch norm's own statistics do not enter the training gradient: twice the same.
+    np.testing.assert_allclose(logs.grad_norm, 2 * alone.grad_norm, rtol=1e-4)
+    assert int(second.step) == 2
+    assert int(direct.step) == 1
+
+
+def test_loss_mean_restarts_with_the_epoch(little):
+    *_, batch, step = little
+    state, one = step(start_state(little), batch, hyper(first=True))
+    state, two = step(state, batch, hyper())
+    _, again = step(state, batch, hyper(first=True))
+    assert int(state.loss_count) == 2
+    # Mean of two equals the mean of both; a new epoch forgets them.
+    assert not np.allclose(two.losses, again.losses)
+    np.testing.assert_allclose(state.loss_sum / 2, two.losses, rtol=1e-6)
+    assert int(one.bad_step) == -1
+
+
+def test_a_non_finite_loss_freezes_the_state_before_it(little):
+    *_, batch, step = little
+    state, _ = step(start_state(little), batch, hyper(first=True))
+    # Images are integers, so a huge learning rate makes the parameters overflow.
+    burst, logs = step(state, batch, hyper(lr=1e30))
+    bad, logs = step(burst, batch, hyper())
+    assert int(logs.bad_step) == 2
+    assert not np.isfinite(logs.bad_terms).all()
+    equal(bad.params, burst.params)
+    equal(bad.batch_stats, burst.batch_stats)
+    equal(bad.ema, burst.ema)
+    assert int(bad.step) == 2
+    later, logs = step(bad, batch, hyper())
+    assert int(logs.bad_step) == 2
+    equal(later.params, burst.params)
+
+
+def test_padded_rows_do_not_change_a_step(little):
+    *_, batch, step = little
+    state = start_state(little)
+    row = lambda x: np.concatenate([x[:5], np.zeros_like(x[:3])])
+    padded = Batch(**{f: row(getattr(batch, f)) for f in Batch.__dataclass_fields__})
+    garbage = dataclasses.replace(
+        padded, image=np.concatenate([batch.image[:5], batch.image[:3] // 2 + 9])
+    )
+    one, logs = step(state, padded, hyper())
+    two, same = step(state, garbage, hyper())
+    np.testing.assert_allclose(logs.losses, same.losses, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6),
+        (one.params, one.batch_stats),
+        (two.params, two.batch_stats),
+    )
+
+
+def test_eight_devices_compute_what_one_does(little):
+    *_, batch, step = little
+    results = []
+    for count in (1, 8):
+        mesh = sharding.make_mesh(f"cpu:{count}", 8)
+        state = sharding.replicate(start_state(little), mesh)
+        losses = []
+        host = {f: getattr(batch, f) for f in Batch.__dataclass_fields__}
+        for i in range(4):
+            state, logs = step(state, sharding.put_batch(host, mesh), hyper(first=i == 0))
+            losses.append(np.asarray(logs.losses))
+        results.append(np.array(losses))
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-4)
+
+
+def test_batches_are_split_and_states_are_not(little):
+    *_, batch, _ = little
+    mesh = sharding.make_mesh("cpu:8", 8)
+    host = {f: getattr(batch, f) for f in Batch.__dataclass_fields__}
+    put = sharding.put_batch(host, mesh)
+    assert put.image.sharding == NamedSharding(mesh, P("data"))
+    assert put.image.addressable_shards[3].data.shape[0] == 1
+    state = sharding.replicate(start_state(little), mesh)
+    assert state.step.sharding == NamedSharding(mesh, P())
+
+
+@pytest.mark.parametrize(("device", "batch"), [("cpu:8", 12), ("cpu:9", 9), ("tpu", 8)])
+def test_impossible_device_requests_are_explained(device, batch):
+    with pytest.raises(ValueError, match="config"):
+        sharding.make_mesh(device, batch)
+
+
+def test_fp16_overflow_skips_the_step_and_halves_the_scale(little):
+    task, _, tx, start, batch, _ = little
+    model = build_model(task, jnp.float16)
+    step = jax.jit(make_train_step(model, task, tx, padded=False))
+    state = start_state(little, accumulates=False, loss_scaling=True)
+    huge = dataclasses.replace(state.loss_scale, scale=jnp.float32(2.0**60))
+    state = dataclasses.replace(state, loss_scale=huge)
+    after, logs = step(state, batch, hyper())
+    assert int(logs.bad_step) == -1
+    assert int(after.loss_scale.skipped) == 1
+    assert float(after.loss_scale.scale) == 2.0**59
+    equal(after.params, state.params)
+    assert int(after.updates) == 1  # a skipped step still counts
+    calm = dataclasses.replace(
+        state.loss_scale, scale=jnp.float32(64.0), good_steps=jnp.int32(1999)
+    )
+    after, _ = step(dataclasses.replace(state, loss_scale=calm), batch, hyper())
+    assert int(after.loss_scale.skipped) == 0
+    assert float(after.loss_scale.scale) == 128.0
+    assert int(after.loss_scale.good_steps) == 0
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), after.params, state.params)
+    assert any(jax.tree.leaves(moved))
+    assert {x.dtype for x in jax.tree.leaves(after.params)} == {jnp.dtype("float32")}
