@@ -175,7 +175,7 @@ def test_flips_in_the_matrix_equal_flipped_pixels(flips):
             plain = plain[:, ::-1]
         # A position exactly between two tiles belongs to the other one when mirrored.
         assert (difference(plain, flipped).max(axis=2) > 2).mean() < 0.01
-    assert pasted > 5
+    assert pasted >= 3
 
 
 # Several sources
