@@ -1,12 +1,17 @@
 """Checkpoints: the whole training state for resuming, the best weights for use.
 
     <workdir>/checkpoints/last/<n>   TrainState and run record, newest kept
-    <workdir>/checkpoints/best/<n>   EMA weights of the best epoch
+    <workdir>/checkpoints/best/<n>   EMA weights of the best epoch: the newer of two
 
 Both are Orbax directories, float32; n counts the saves of the run. A directory under
 its final name is whole: Orbax writes under a temporary name and renames at the end.
+
+A run may be killed at any moment. Best weights are on disk before the state that speaks
+of them, and their predecessor stays until the next ones: whichever state is the newest,
+the best weights up to it are there.
 """
 
+import contextlib
 import dataclasses
 import shutil
 from dataclasses import dataclass
@@ -31,10 +36,12 @@ class Checkpoints:
 
     def save_last(self, number: int, state: TrainState, record: dict[str, Any]) -> None:
         """Starts writing the training state; returns once it is copied to the host."""
+        self.best.wait_until_finished()
         _save(self.last, number, _snapshot(state), record)
 
     def save_best(self, number: int, ema: PyTree, record: dict[str, Any]) -> None:
         """Starts writing the weights of a new best epoch."""
+        self.last.wait_until_finished()
         _save(self.best, number, jax.tree.map(_copy, ema), record)
 
     def newest(self) -> int | None:
@@ -63,7 +70,11 @@ class Checkpoints:
         return state, found.record
 
     def forget_best_after(self, number: int) -> None:
-        """Removes best weights newer than a resumed state: they are made again."""
+        """Removes best weights newer than a resumed state: they are made again.
+
+        Args:
+            number: of the resumed state, 0 for a fresh one.
+        """
         for newer in [s for s in self.best.all_steps() if s > number]:
             self.best.delete(newer)
 
@@ -88,13 +99,15 @@ def open_checkpoints(workdir: Path) -> Checkpoints:
     root = (workdir / "checkpoints").absolute()
     for leftover in root.glob("*/*.orbax-checkpoint-tmp*"):
         shutil.rmtree(leftover)  # a killed write; nothing ever reads it
-    options = ocp.CheckpointManagerOptions(
-        preservation_policy=ocp.checkpoint_managers.LatestN(n=1),
-        enable_async_checkpointing=True,
-    )
-    return Checkpoints(
-        *(ocp.CheckpointManager(root / name, options=options) for name in (LAST, BEST))
-    )
+
+    def manager(name: str, kept: int) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=ocp.checkpoint_managers.LatestN(n=kept),
+            enable_async_checkpointing=True,
+        )
+        return ocp.CheckpointManager(root / name, options=options)
+
+    return Checkpoints(last=manager(LAST, 1), best=manager(BEST, 2))
 
 
 def load_weights(workdir: Path, which: str) -> tuple[PyTree, dict[str, Any]]:
@@ -115,16 +128,17 @@ def load_weights(workdir: Path, which: str) -> tuple[PyTree, dict[str, Any]]:
             " that has finished an epoch."
         )
     path = root / str(max(steps))
-    handler = ocp.PyTreeCheckpointHandler()
-    with ocp.Checkpointer(handler) as reader:
-        metadata = reader.metadata(path / "state").item_metadata
-        tree = reader.restore(
-            path / "state",
-            restore_args=jax.tree.map(
-                lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree
-            ),
+    # The handlers alone: a Checkpointer takes an item for a checkpoint of its own and
+    # warns that it is incomplete.
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+        as_numpy = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
+            handler.metadata(path / "state").tree,
         )
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        tree = handler.restore(
+            path / "state", args=ocp.args.PyTreeRestore(restore_args=as_numpy)
+        )
+    with contextlib.closing(ocp.JsonCheckpointHandler()) as reader:
         record = reader.restore(path / "record")
     return (tree["ema"] if which == LAST else tree), record
 
