@@ -12,7 +12,9 @@ from yolojax.ops import anchors, boxes, nms
 
 def test_anchor_points_and_decoding_match_reference(golden):
     values = golden("decode_boxes")
-    points, strides = anchors.anchor_points(tuple(values["imgsz_hw"]), (8, 16, 32))
+    points, strides = anchors.anchor_points(
+        tuple(map(int, values["imgsz_hw"])), (8, 16, 32)
+    )
     np.testing.assert_array_equal(points, values["anchor_points"])
     np.testing.assert_array_equal(strides, values["anchor_strides"][:, 0])
     logits = jnp.array(values["box_logits"].transpose(0, 2, 1))

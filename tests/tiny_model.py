@@ -3,6 +3,7 @@
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from yolojax.models.blocks import ConvBN
 from yolojax.models.yolo11 import HEAD_NAME
@@ -17,7 +18,7 @@ class Tiny(nn.Module):
 
     @nn.compact
     def __call__(self, image, *, mode):
-        x, features = image.astype(self.dtype), []
+        x, features = jnp.asarray(image, self.dtype), []
         for i, width in enumerate((8, 8, 16, 16, 16)):
             x = ConvBN(width, 3, 2, dtype=self.dtype, name=f"model_{i}")(x, mode=mode)
             features.append(x)

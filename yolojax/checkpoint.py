@@ -69,6 +69,11 @@ class Checkpoints:
         )
         return state, found.record
 
+    def record(self, number: int) -> dict[str, Any]:
+        """Returns the run record of a checkpoint alone."""
+        args = ocp.args.Composite(record=ocp.args.JsonRestore())
+        return self.last.restore(number, args=args).record
+
     def forget_best_after(self, number: int) -> None:
         """Removes best weights newer than a resumed state: they are made again.
 

@@ -6,15 +6,19 @@ A config is one flat `ml_collections.ConfigDict`. Config files start from
 anything slow starts.
 """
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
 
 from yolojax.registry import did_you_mean
+
+log = logging.getLogger("yolojax")
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,13 @@ KEYS: dict[str, Key] = {
     "batch": _integer(16, "images per step over all devices", low=1),
     "batch_size": _integer(None, "another name of `batch`", low=1),
     "nbs": _integer(64, "gradients are summed up to about this many images", low=1),
-    "imgsz": _integer(640, "input side, pixels; rounded up to a multiple of 32", low=32),
+    "imgsz": _integer(640, "input side, pixels; rounded up to multiples of 32", low=32),
     "amp": Key(True, "switch or text", "precision: True (bf16 on GPU/TPU), 'bf16',"
                " 'fp16', False or 'fp32'", choices=AMP_MODES),
     "remat": _switch(False, "recompute activations in the backward pass: less memory"),
     "device": _text(None, "None (all of the best kind), 'cpu', 'gpu', 'tpu', or with a"
                     " count as in 'cpu:8' or 'gpu:2'"),
-    "seed": _integer(0, "root of everything random"),
+    "seed": Key(0, "integer", "root of everything random", low=0, high=2**32 - 1),
     # Optimiser and schedule
     "optimizer": _text("auto", "auto or one of OPTIMIZERS (any letter case)"),
     "lr0": _fraction(0.01, "initial learning rate (auto chooses its own)"),
@@ -212,6 +216,8 @@ def check(config: Mapping[str, Any]) -> ml_collections.ConfigDict:
     values = {name: _settle(name, KEYS[name], value) for name, value in values.items()}
     _resolve_batch(values)
     _check_across(values)
+    if values["data"] != "shapes":  # a run must find it again from another folder
+        values["data"] = str(Path(values["data"]).expanduser().absolute())
     return config_dict.FrozenConfigDict(values)
 
 
@@ -223,7 +229,7 @@ def check_name(name: str) -> None:
         raise ValueError(f"config.{name}: {NOT_YET[name]}.")
     raise ValueError(
         f"config.{name} is not a setting.{did_you_mean(name, KEYS)}"
-        " All settings are listed in yolojax/config.py."
+        " --help lists all settings."
     )
 
 
@@ -241,16 +247,18 @@ def _settle(name: str, key: Key, value: Any) -> Any:
         value = tuple(value)
     if value is None and (key.default is None or None in key.working):
         return None
-    if isinstance(value, str) and "text" not in key.kind:
-        raise ValueError(f"config.{name} = {value!r}: expected {_expected(key)}.")
+    given = value
+    if name == "batch" and (_among(given, (-1,)) or _is_share(given)):
+        raise ValueError(
+            f"config.batch = {given!r}: an automatic batch size is not supported yet;"
+            f" expected {_expected(key)}."
+        )
     value = KINDS[key.kind](value)
     if value is None:
-        raise ValueError(
-            f"config.{name} has the wrong type: expected {_expected(key)}."
-        )
-    if name == "optimizer":
+        raise ValueError(f"config.{name} = {given!r}: expected {_expected(key)}.")
+    if name == "optimizer" and ":" not in value:
         value = value.lower()
-        if value not in OPTIMIZER_NAMES and ":" not in value:
+        if value not in OPTIMIZER_NAMES:
             raise ValueError(
                 f"config.optimizer = {value!r} is unknown."
                 f"{did_you_mean(value, OPTIMIZER_NAMES)}"
@@ -258,8 +266,9 @@ def _settle(name: str, key: Key, value: Any) -> Any:
             )
     if name == "amp" and isinstance(value, str):
         value = value.lower()
-    if name == "imgsz":
-        value = math.ceil(value / 32) * 32 if value >= key.low else value
+    if name == "imgsz" and value >= key.low and value % 32:
+        value = math.ceil(value / 32) * 32
+        log.info("config.imgsz = %d: rounded up to %d, a multiple of 32", given, value)
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, int | float) and not key.low <= number <= key.high:
             raise ValueError(f"config.{name} = {value!r}: expected {_expected(key)}.")
@@ -286,6 +295,11 @@ def _among(value: Any, allowed: tuple[Any, ...]) -> bool:
     )
 
 
+def _is_share(value: Any) -> bool:
+    """True for a number between 0 and 1."""
+    return isinstance(value, float) and 0 < value < 1
+
+
 def _as_number(value: Any) -> Any:
     ok = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if ok and math.isfinite(value) else None
@@ -301,6 +315,8 @@ def _as_switch(value: Any) -> Any:
 
 
 def _as_text(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # --config.name=3 arrives as a number
     return value if isinstance(value, str) and value else None
 
 
@@ -331,6 +347,7 @@ def _expected(key: Key) -> str:
     """Returns the sentence part that says what a key may hold."""
     words = {"switch": "true or false", "switch or text": "true, false or a name"}
     text = words.get(key.kind, f"{'an' if key.kind[0] == 'i' else 'a'} {key.kind}")
+    text = text.replace(" or list", " or a list")
     if math.isfinite(key.low) and math.isfinite(key.high):
         text += f" from {key.low:g} to {key.high:g}"
     elif math.isfinite(key.low):
@@ -349,6 +366,7 @@ def _resolve_batch(values: dict[str, Any]) -> None:
             " Give one of them; `batch` is the name."
         )
     values["batch"] = alias
+    log.info("config.batch_size = %d is taken as config.batch", alias)
 
 
 def _check_across(values: dict[str, Any]) -> None:
@@ -367,6 +385,10 @@ def _check_across(values: dict[str, Any]) -> None:
             " and must be from 0 to 1. For absolute factors give a pair, such as"
             " scale=(0.5, 2.0); to vary the input size there will be multi_scale."
         )
+    if values["amp"] == "fp32":
+        values["amp"] = False
+    if values["cache"] is True:
+        values["cache"] = "ram"
     fraction = values["fraction"]
     if fraction <= 0 or (fraction > 1 and fraction != int(fraction)):
         raise ValueError(
@@ -385,7 +407,16 @@ def _check_across(values: dict[str, Any]) -> None:
                     f" number of {low} or more."
                 )
             values[name] = tuple(sorted(set(whole)))
-    device = values["device"]
+    _check_places(values["name"], values["device"])
+
+
+def _check_places(name: str | None, device: str | None) -> None:
+    """Checks where a run goes and what it runs on."""
+    if name is not None and (name in (".", "..") or "/" in name or "\\" in name):
+        raise ValueError(
+            f"config.name = {name!r}: expected a plain name. To choose the whole path"
+            " of the run folder, use --workdir."
+        )
     if device is not None:
         kind, _, count = device.partition(":")
         if kind not in ("cpu", "gpu", "tpu") or (
@@ -395,7 +426,3 @@ def _check_across(values: dict[str, Any]) -> None:
                 f"config.device = {device!r}: expected cpu, gpu or tpu, with a count"
                 " if you like, as in 'gpu:2'."
             )
-    if values["amp"] in ("fp32",):
-        values["amp"] = False
-    if values["cache"] is True:
-        values["cache"] = "ram"

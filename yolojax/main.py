@@ -3,15 +3,17 @@
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from yolojax import config as config_lib
+from yolojax.registry import did_you_mean
 
 MODES = {  # name -> module with run(config, workdir)
     "train": "yolojax.train",
@@ -19,38 +21,57 @@ MODES = {  # name -> module with run(config, workdir)
     "benchmark": "yolojax.benchmark",
 }
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "config file, with an optional data set: configs/yolo11n.py[:DATA]"
-)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "folder of the run; an existing run in it is resumed"
-)
-_MODE = flags.DEFINE_enum("mode", "train", list(MODES), "what to do")
-_DEBUG = flags.DEFINE_bool("debug", False, "show tracebacks of errors")
+_PACKAGE = Path(__file__).parent
+_HELP = {
+    "config": "config file, with the data set if it takes one: configs/yolo11n.py:DATA",
+    "workdir": "folder of the run; a run that is already in it is resumed",
+    "mode": f"what to do: {', '.join(MODES)}; default train",
+    "debug": "show where an error comes from",
+}
+_CONFIG = config_flags.DEFINE_config_file("config", None, _HELP["config"])
+_WORKDIR = flags.DEFINE_string("workdir", None, _HELP["workdir"])
+_MODE = flags.DEFINE_enum("mode", "train", list(MODES), _HELP["mode"])
+_DEBUG = flags.DEFINE_bool("debug", False, _HELP["debug"])
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs one mode; errors that a user can mend are one line."""
     if len(argv) > 1:
-        _fail(f"unexpected argument {argv[1]!r}. Settings look like --config.epochs=3.")
+        _fail(_stray(argv[1]))
+    if _WORKDIR.value == "":
+        _fail("--workdir is empty. Name a folder, or leave it out for runs/...")
     _set_up_logging()
     try:
         config = config_lib.check(_CONFIG.value)
         _set_up_jax(config)
-        workdir = Path(_WORKDIR.value) if _WORKDIR.value else None
+        workdir = Path(_WORKDIR.value).expanduser() if _WORKDIR.value else None
         _load(MODES[_MODE.value]).run(config, workdir)
-    except (ValueError, OSError) as error:
-        if _DEBUG.value:
-            raise
-        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
     except Exception as error:
-        # Defined in modules that load JAX, which a wrong setting need not wait for.
+        # Its class is defined in a module that loads JAX.
         if type(error).__name__ == "Interrupted":
             print(error)
-            sys.exit(130)
-        if type(error).__name__ == "NonFiniteLoss" and not _DEBUG.value:
-            _fail(str(error))
-        raise
+            sys.exit(getattr(error, "status", 130))
+        text = None if _DEBUG.value else explain(error)
+        if text is None:
+            raise
+        _fail(text)
+
+
+def explain(error: Exception) -> str | None:
+    """Returns the line that tells a user what to mend, None if only a trace helps."""
+    if "RESOURCE_EXHAUSTED" in str(error):
+        return (
+            f"out of memory: {str(error).strip().splitlines()[0]} Lower config.batch or"
+            " config.imgsz, or set --config.remat=true."
+        )
+    if isinstance(error, OSError) or type(error).__name__ == "NonFiniteLoss":
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = bool(frames) and Path(frames[-1].filename).is_relative_to(_PACKAGE)
+    # A library's ValueError speaks of arrays, not of what the user gave.
+    return str(error) if isinstance(error, ValueError) and ours else None
 
 
 def parse(argv: Sequence[str]) -> list[str]:
@@ -59,26 +80,108 @@ def parse(argv: Sequence[str]) -> list[str]:
     Unknown settings are found before the config file is read, so that the message can
     name the nearest one.
     """
+    argv = arrange(argv)
+    # config_flags looks for the settings there, not in what it is given.
+    sys.argv[:] = argv
+    flagged = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
+    if {"--help", "-help", "-h"} & set(flagged):
+        _print_help()
+        sys.exit(0)
+    path = ""
     try:
-        for argument in argv[1:]:
+        for argument in flagged:
             match = re.match(r"--?(no)?config\.([^=]+)", argument)
             if match:
                 config_lib.check_name(match[2])
-            if argument == "--":
-                break
-        rest = flags.FLAGS(list(argv))
-        if flags.FLAGS["config"].value is None:
+            if argument.lstrip("-").startswith("config="):
+                path = argument.partition("=")[2].partition(":")[0]
+        if not path:
             _fail("--config is missing. Try --config configs/yolo11n.py.")
-        _CONFIG.value.items()  # a config file that cannot be read fails here
+        if not Path(path).is_file():
+            _fail(f"--config {path}: there is no such file. Try configs/yolo11n.py.")
+        rest = flags.FLAGS(argv)
+        if not hasattr(_CONFIG.value, "items"):
+            _fail(f"--config {path}: get_config must return what default() gave it.")
         return rest
-    except (ValueError, OSError, flags.Error) as error:
-        _fail(str(error).strip().splitlines()[-1] if "Traceback" in str(error)
-              else str(error))  # fmt: skip
-        raise  # for the type checker: _fail does not return
+    except flags.UnrecognizedFlagError as error:
+        _fail(_unknown_flag(error.flagname))
+    except Exception as error:
+        if "--debug" in flagged:
+            raise
+        _fail(_config_error(error, path))
+    raise AssertionError("_fail does not return")
 
 
-def _fail(text: str) -> None:
-    print(f"error: {text}", file=sys.stderr)
+def arrange(argv: Sequence[str]) -> list[str]:
+    """Returns the arguments with `--key value` as `--key=value` and --config first."""
+    words, rest = list(argv[1:]), []
+    if "--" in words:
+        words, rest = words[: words.index("--")], words[words.index("--") :]
+    joined: list[str] = []
+    for word in words:
+        takes_value = joined and re.fullmatch(
+            r"--?(config(\.[^=]+)?|workdir|mode)", joined[-1]
+        )
+        if takes_value and not re.match(r"--?[A-Za-z]", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    joined.sort(key=lambda word: not re.match(r"--?config(=|$)", word))
+    return [argv[0], *joined, *rest]
+
+
+def _config_error(error: Exception, path: str) -> str:
+    """Returns what went wrong while flags and config file were read."""
+    root: BaseException = error
+    while root.__cause__ or root.__context__:
+        root = root.__cause__ or root.__context__  # type: ignore[assignment]
+    if isinstance(root, SyntaxError):
+        return f"--config {path}, line {root.lineno}: {root.msg}."
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(root.__traceback__)
+        if frame.filename == path
+    ]
+    if lines:
+        return f"--config {path}, line {lines[-1]}: {type(root).__name__}: {root}."
+    if isinstance(error, AttributeError) and "get_config" in str(error):
+        return f"--config {path}: the file has no function get_config."
+    return f"--config {path}: {root}" if "Traceback" in str(error) else str(error)
+
+
+def _stray(word: str) -> str:
+    """Returns the message about an argument that is no flag."""
+    key, equals, _ = word.partition("=")
+    if equals and key in config_lib.KEYS:
+        return f"unexpected argument {word!r}. Did you mean --config.{word}?"
+    return f"unexpected argument {word!r}. Settings look like --config.epochs=3."
+
+
+def _unknown_flag(name: str) -> str:
+    """Returns the message about a flag that does not exist."""
+    if name in config_lib.KEYS:
+        return f"--{name} is not a flag but a setting: write --config.{name}=..."
+    near = did_you_mean(name, ("config", "workdir", "mode", "debug", "help"))
+    return f"--{name} is not a flag.{near} Settings look like --config.epochs=3."
+
+
+def _print_help() -> None:
+    print(
+        f"""{__doc__}
+  --config FILE[:DATA]  {_HELP["config"]}
+  --workdir FOLDER      {_HELP["workdir"]}
+  --mode MODE           {_HELP["mode"]}
+  --debug               {_HELP["debug"]}
+
+Settings, written --config.KEY=VALUE; shown with their defaults:
+"""
+    )
+    for name, key in config_lib.KEYS.items():
+        print(f"  {name + '=' + str(key.default):<26}{key.meaning}")
+
+
+def _fail(text: str) -> NoReturn:
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -119,6 +222,14 @@ def _set_up_jax(config: Any) -> None:
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(kind, kind))
         if kind == "cpu" and count:
             jax.config.update("jax_num_cpu_devices", int(count))
+        try:
+            jax.devices()
+        except (RuntimeError, AssertionError) as error:  # which one depends on JAX
+            raise ValueError(
+                f"config.device = {config.device!r}: JAX finds no usable {kind} here."
+                " Leave the key out to use what there is. JAX for GPUs comes with"
+                " yolojax[cuda12], for TPUs with yolojax[tpu]."
+            ) from error
     folder = config.compile_cache
     if folder != "off":
         folder = cache_root() / "compiled" if folder == "auto" else Path(folder)

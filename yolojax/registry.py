@@ -23,9 +23,11 @@ def lookup(table: Mapping[str, Any], name: str, key: str) -> Any:
         module, _, attribute = name.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(
-                f"config.{key} = {name!r} cannot be imported: {error}."
+                f"config.{key} = {name!r} cannot be imported: {error}. Write"
+                " 'package.module:attribute'; Python looks for the package in the"
+                " current folder and in PYTHONPATH."
             ) from error
     raise ValueError(
         f"config.{key} = {name!r} is unknown.{did_you_mean(name, table)}"

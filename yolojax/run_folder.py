@@ -11,6 +11,7 @@ from yolojax.writers import write_atomic
 log = logging.getLogger("yolojax")
 
 CONFIG_FILE = "config.json"
+PROBLEMS_FILE = "data_problems.txt"
 
 
 def default(task: str, name: str) -> Path:
@@ -38,6 +39,10 @@ def claim(folder: Path, config: Any) -> bool:
     """
     recorded = folder / CONFIG_FILE
     settings = json.loads(json.dumps(dict(config.items()), default=list))
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(
+            f"--workdir {folder} is a file, not a folder. Choose another one."
+        )
     if not recorded.exists():
         if folder.is_dir() and any(folder.iterdir()):
             raise ValueError(
@@ -47,15 +52,13 @@ def claim(folder: Path, config: Any) -> bool:
         _make(folder)
         _record(recorded, settings)
         return False
-    try:
-        before = json.loads(recorded.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{recorded} cannot be read ({error}). Choose another --workdir."
-        ) from error
+    before = _recorded(recorded)
     names = sorted(set(before) | set(settings))
     different = [n for n in names if before.get(n) != settings.get(n)]
     fatal = [n for n in different if n not in config_lib.FREE_ON_RESUME]
+    if fatal and _is_bare(folder):  # the run failed at once, on a typing error perhaps
+        _record(recorded, settings)
+        return False
     if fatal:
         changes = "; ".join(
             f"{n} is {before.get(n)!r} there and {settings.get(n)!r} now" for n in fatal
@@ -70,6 +73,26 @@ def claim(folder: Path, config: Any) -> bool:
         )
     _record(recorded, settings)
     return True
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """Returns the settings that a run folder records."""
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(settings, dict):
+            raise ValueError("it holds no settings")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}), so its run cannot go on. Choose another"
+            " --workdir; nothing was changed."
+        ) from error
+    return settings
+
+
+def _is_bare(folder: Path) -> bool:
+    """Whether nothing but settings and a list of data problems is in the folder."""
+    files = {str(f.relative_to(folder)) for f in folder.rglob("*") if not f.is_dir()}
+    return files <= {CONFIG_FILE, PROBLEMS_FILE}
 
 
 def _free(parent: Path, name: str) -> Path:

@@ -1,5 +1,6 @@
 """Training: build everything, restore if there is something, loop over batches."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -35,6 +36,10 @@ TRAIN_PICTURES = 3  # augmented batches that are drawn
 
 class Interrupted(Exception):
     """The run was asked to stop; its state is saved."""
+
+    def __init__(self, text: str, status: int):
+        super().__init__(text)
+        self.status = status  # exit status
 
 
 class NonFiniteLoss(Exception):
@@ -79,6 +84,7 @@ class Journal:
             "names": list(parts.names),
             "model": parts.config.model,
             "imgsz": parts.config.imgsz,
+            "optimizer": parts.plan.optimizer,
         }
 
 
@@ -110,6 +116,8 @@ def run(config: Any, workdir: Path | None) -> None:
                 "patience ran out" if journal.stopped else "all epochs done",
                 " or --config.patience" if journal.stopped else "",
             )
+            if config.plots and not _has_result(workdir):
+                _finish(parts)  # the run ended before this was done
             return
         if config.plots and int(state.step) == 0:
             _draw_training_data(parts, train_source)
@@ -175,17 +183,18 @@ def _start(parts: Parts, known: bool) -> tuple[TrainState, Journal]:
         parts.tx,
         seed=parts.config.seed,
         num_losses=len(parts.net.task.loss_names),
-        accumulates=parts.plan.accumulate > 1,
+        # Not `accumulate`, which a longer run may raise: its state must fit in here.
+        accumulates=parts.plan.accumulate_nominal > 1,
         loss_scaling=parts.net.policy.loss_scaling,
     )
     newest = parts.checkpoints.newest() if known else None
+    parts.checkpoints.forget_best_after(newest or 0)
     if newest is None:
         return sharding.replicate(fresh, parts.mesh), Journal()
+    _check_optimizer(parts, parts.checkpoints.record(newest))
     state, record = parts.checkpoints.restore(newest, fresh)
-    parts.checkpoints.forget_best_after(newest)
     journal = journal_from(record)
-    if journal.stopped and _still_waiting(journal.stopper, parts.config.patience):
-        journal.stopped = False  # patience was raised
+    _apply_patience(journal, parts.config.patience)
     if journal.epoch < parts.config.epochs and not journal.stopped:
         log.info(
             "resuming at epoch %d of %d, step %d of %d",
@@ -212,8 +221,9 @@ def _train(
         ),
         csv=writers.ResultsCsv(parts.workdir / "results.csv", columns, journal.epoch),
         events=writers.JsonLines(parts.workdir / "log.jsonl", journal.epoch),
+        # Also hides what a killed run wrote of an epoch that is done again.
         board=writers.TensorBoard(
-            parts.workdir / "tensorboard", int(state.step) if journal.epoch else None
+            parts.workdir / "tensorboard", journal.epoch * plan.batches_per_epoch
         ),
     )
     log.info(
@@ -233,9 +243,10 @@ def _train(
     outputs.progress.print(writers.epoch_header(columns))
     clock = _Clock(journal.seconds)
     first = int(state.step)
-    with build.loader(parts.batches, config, start_step=first) as loader:
+    loading = build.loader(parts.batches, config, start_step=first)
+    with contextlib.closing(outputs), loading as loader:
         for epoch in range(journal.epoch, config.epochs):
-            started = clock.seconds()
+            started, saves = clock.seconds(), journal.saves
             state = _train_epoch(
                 parts, state, journal, epoch, loader, outputs.progress, clock, stop
             )
@@ -253,8 +264,10 @@ def _train(
                     config.patience,
                 )
                 break
-            stop.check(parts, saved=True)
-    outputs.close()
+            if stop.requested:
+                if journal.saves == saves:
+                    _save(parts, state, journal)
+                stop.leave(parts)
 
 
 def _train_epoch(
@@ -298,11 +311,13 @@ def _train_epoch(
                 _device_memory(),
                 clock.remaining(iteration + 1, left),
             )
-        if stop.requested or (not last and clock.save_due(config.save_minutes)):
+        stopping = stop.requested  # read once: it may change at any time
+        due = config.save and not last and clock.save_due(config.save_minutes)
+        if stopping or due:
             journal.seconds = clock.seconds()
-            if config.save or stop.requested:
-                _save(parts, state, journal)
-            stop.check(parts, saved=True)
+            _save(parts, state, journal)
+        if stopping:
+            stop.leave(parts)
     return state
 
 
@@ -335,7 +350,7 @@ def _end_epoch(
             if stop.requested:  # the state is saved as "validation still to do"
                 journal.seconds = clock.seconds()
                 _save(parts, state, journal)
-                stop.check(parts, saved=True)
+                stop.leave(parts)
 
         found = validate(parts, state.ema, on_batch=on_batch)
         summary = found.result.summary()
@@ -350,10 +365,12 @@ def _end_epoch(
     journal.epoch = epoch + 1
     journal.seconds = clock.seconds()
     outputs.write(parts, journal, sums / max(count, 1), int(state.step))
-    if best:
+    # Without validation every epoch counts as best, which save=False should not write.
+    keep = best and (config.save or fitness is not None)
+    if keep:
         number = journal.saves + 1  # that of the state saved just below
         parts.checkpoints.save_best(number, state.ema, journal.record(parts))
-    if best or config.save or journal.stopped or epoch + 1 == config.epochs:
+    if keep or config.save or journal.stopped or epoch + 1 == config.epochs:
         _save(parts, state, journal)
         clock.saved()
     return best
@@ -474,9 +491,29 @@ def _columns(parts: Parts) -> tuple[str, ...]:
     return (*plain, *(f"lr/pg{i}" for i in range(len(parts.plan.groups))))
 
 
-def _still_waiting(stopper: optim.Stopper, patience: int) -> bool:
-    """Whether a stopped run would go on with this patience."""
-    return patience == 0 or stopper.best == 0
+def _apply_patience(journal: Journal, patience: int) -> None:
+    """Lets a stopped run go on if its patience was raised."""
+    if journal.stopped:
+        waited = journal.epoch - journal.stopper.best_epoch
+        journal.stopped = 0 < patience <= waited
+        journal.may_stop = 0 < patience <= waited + 1
+
+
+def _check_optimizer(parts: Parts, record: dict[str, Any]) -> None:
+    """A longer run may make optimizer=auto choose another one: no way to go on."""
+    before, now = record["optimizer"], parts.plan.optimizer
+    if before != now:
+        raise ValueError(
+            f"this run goes on with {before}, but for config.epochs ="
+            f" {parts.config.epochs} optimizer=auto chooses {now}. Give a lower"
+            " --config.epochs, or another --workdir to start anew."
+        )
+
+
+def _has_result(workdir: Path) -> bool:
+    """Whether the final pictures are there and belong to the last epoch."""
+    drawn, table = workdir / "results.png", workdir / "results.csv"
+    return drawn.exists() and drawn.stat().st_mtime_ns >= table.stat().st_mtime_ns
 
 
 def _device_memory() -> str:
@@ -575,6 +612,7 @@ class _StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+        self._number = 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "_StopRequest":
@@ -589,14 +627,13 @@ class _StopRequest:
     def _note(self, number: int, frame: Any) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C does not wait
-        self.requested = True
+        self.requested, self._number = True, number
 
-    def check(self, parts: Parts, *, saved: bool) -> None:
-        """Raises Interrupted if the run was asked to stop, once all is on disk."""
-        if not self.requested:
-            return
+    def leave(self, parts: Parts) -> None:
+        """Raises Interrupted once the saved state is on disk."""
         parts.checkpoints.wait()
         raise Interrupted(
-            f"stopped on request; everything is saved. To go on, run the same command"
-            f" with --workdir {parts.workdir}"
+            "stopped on request; everything is saved. To go on, run the same command"
+            f" with --workdir {parts.workdir}",
+            128 + self._number,  # as shells report a process that a signal ended
         )

@@ -77,7 +77,7 @@ class YOLO11(nn.Module):
     def __call__(self, image: jax.Array, *, mode: Mode) -> Any:
         """[B, H, W, 3] RGB in 0..1, H and W multiples of 32 -> head outputs."""
         outputs: list[jax.Array] = []
-        x = image.astype(self.dtype)
+        x = jnp.asarray(image, self.dtype)
         for index, (kind, inputs, arguments) in enumerate(LAYERS):
             taken = [x if i == -1 else outputs[i] for i in inputs]
             if kind == "upsample":

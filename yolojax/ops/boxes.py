@@ -46,7 +46,9 @@ def expected_distance(
     Reference: Li et al. 2020, Generalized Focal Loss, arXiv:2006.04388.
     """
     probabilities = jax.nn.softmax(logits.reshape(*logits.shape[:-1], 4, bins))
-    return probabilities @ jnp.arange(bins, dtype=logits.dtype)
+    # Elementwise: a matrix product may run in reduced precision on an accelerator.
+    values = jnp.arange(bins, dtype=logits.dtype)
+    return (probabilities * values.reshape((1,) * logits.ndim + (bins,))).sum(-1)
 
 
 def complete_iou(
@@ -157,4 +159,4 @@ def letterbox_geometry(
     gain = min(input_h / height, input_w / width)
     new_h, new_w = max(round(height * gain), 1), max(round(width * gain), 1)
     left, top = round((input_w - new_w) / 2 - 0.1), round((input_h - new_h) / 2 - 0.1)
-    return new_h / height, new_w / width, left, top
+    return new_h / height, new_w / width, float(left), float(top)

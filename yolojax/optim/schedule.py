@@ -15,6 +15,7 @@ from yolojax.optim.groups import GROUPS, MUSGD_GROUPS
 
 _ADAM_FAMILY = ("adam", "adamax", "adamw", "nadam", "radam")
 _BOOST = 3.0  # learning rate of the boosted groups of MuSGD over lr0
+_ADAM_HIGH_LR = 0.01
 _AUTO_LONG_RUN = 10_000  # updates above which auto prefers MuSGD
 _FEW_STEPS = 50
 
@@ -114,6 +115,11 @@ def plan_run(
             f" warmup_bias_lr={warmup_bias_lr}; name an optimizer to set them.",
         )
         lr0, momentum, warmup_bias_lr = auto_lr, auto_momentum, 0.0
+    elif name in _ADAM_FAMILY and lr0 >= _ADAM_HIGH_LR:
+        notes = (
+            f"optimizer={name} with lr0={lr0}: the Adam family wants about a tenth of"
+            " what suits SGD; lr0=0.001 is usual",
+        )
     batches = math.ceil(n_images / min(batch, n_images))
     nominal = max(round(nbs / batch), 1)
     warmup = min(warmup_epochs, epochs - 1)

@@ -1,0 +1,354 @@
+import ast
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import pytest
+
+from yolojax import build, config, optim
+from yolojax.models.blocks import INFERENCE
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+
+# Defaults of the reference for every setting that detection training needs.
+REFERENCE = {
+    **{"task": "detect", "epochs": 100, "patience": 100, "batch": 16, "imgsz": 640},
+    **{"save": True, "cache": False, "device": None, "workers": 8, "name": None},
+    **{"pretrained": True, "optimizer": "auto", "seed": 0, "single_cls": False},
+    **{"rect": False, "cos_lr": False, "close_mosaic": 10, "amp": True},
+    **{"fraction": 1.0, "freeze": None, "multi_scale": 0.0, "val": True},
+    **{"plots": True, "split": "val", "conf": None, "iou": 0.7, "max_det": 300},
+    **{"agnostic_nms": False, "classes": None, "lr0": 0.01, "lrf": 0.01},
+    **{"momentum": 0.937, "weight_decay": 0.0005, "warmup_epochs": 3.0},
+    **{"warmup_momentum": 0.8, "warmup_bias_lr": 0.1, "nbs": 64, "box": 7.5},
+    **{"cls": 0.5, "dfl": 1.5, "cls_pw": 0.0, "hsv_h": 0.015, "hsv_s": 0.7},
+    **{"hsv_v": 0.4, "degrees": 0.0, "translate": 0.1, "scale": 0.5, "shear": 0.0},
+    **{"perspective": 0.0, "flipud": 0.0, "fliplr": 0.5, "bgr": 0.0, "mosaic": 1.0},
+    **{"mixup": 0.0, "cutmix": 0.0, "copy_paste": 0.0},
+}
+DEVIATIONS = {
+    "pretrained": False,  # published weights cannot be loaded yet
+    "rect": None,  # None: rectangular for validation alone, as the reference does
+    "workers": -1,  # chosen by the number of cores
+    "conf": 0.001,  # the key concerns validation, where the reference means 0.001 too
+}
+OWN = {  # settings the reference does not have
+    *("model", "data", "batch_size", "remat", "clip_norm", "object_buckets"),
+    *("save_minutes", "log_every", "compile_cache"),
+}
+BAD_BY_KIND = {
+    "number": "fast",
+    "integer": 2.5,
+    "switch": "perhaps",
+    "text": 1.5,
+    "list": 3,
+    "switch or text": 1.5,
+    "integer or list": "ab",
+    "number or list": "ab",
+}
+
+
+def changed(**settings):
+    values = config.default("detect")
+    values.update(settings)
+    return config.check(values)
+
+
+def refusal(**settings):
+    with pytest.raises(ValueError) as caught:
+        changed(**settings)
+    return str(caught.value)
+
+
+def test_defaults_pass_and_are_those_of_the_reference():
+    settled = changed()
+    expected = REFERENCE | DEVIATIONS
+    for name, value in expected.items():
+        assert settled[name] == value and type(settled[name]) is type(value), name
+    assert set(config.KEYS) == set(expected) | OWN
+    for name in DEVIATIONS:
+        assert DEVIATIONS[name] != REFERENCE[name]
+
+
+def test_checked_settings_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        changed().epochs = 3
+
+
+@pytest.mark.parametrize("name", config.KEYS)
+def test_wrong_type_names_key_value_and_what_is_expected(name):
+    key = config.KEYS[name]
+    bad = BAD_BY_KIND[key.kind]
+    text = refusal(**{name: bad})
+    assert text.startswith(f"config.{name} = {bad!r}: expected "), text
+    assert key.meaning in text and f"default {key.default!r}" in text
+
+
+@pytest.mark.parametrize("name", config.KEYS)
+def test_none_is_refused_where_it_means_nothing(name):
+    key = config.KEYS[name]
+    if key.default is None or None in key.working:
+        assert changed(**{name: None})[name] is None
+    else:
+        assert f"config.{name} = None: expected" in refusal(**{name: None})
+
+
+LIMITS = [
+    (name, limit, step)
+    for name, key in config.KEYS.items()
+    for limit, step in ((key.low, -1), (key.high, 1))
+    if abs(limit) != float("inf") and not key.working
+]
+
+
+@pytest.mark.parametrize(("name", "limit", "step"), LIMITS)
+def test_limits_hold_and_one_beyond_fails(name, limit, step):
+    assert changed(**{name: limit})[name] == limit
+    beyond = limit + step
+    text = refusal(**{name: beyond})
+    assert f"config.{name} = {beyond}" in text and "expected" in text
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "nan", True])
+def test_a_number_is_a_finite_number(value):
+    assert "expected a number" in refusal(lr0=value)
+
+
+def test_whole_floats_are_integers():
+    settled = changed(epochs=1e2, patience=5.0)
+    assert (settled.epochs, settled.patience) == (100, 5)
+    assert type(settled.epochs) is int
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("optimzer", "optimizer"), ("epoch", "epochs"), ("Batch", "batch"), ("lr", "lrf")],
+)
+def test_unknown_setting_names_the_nearest(name, nearest):
+    values = ml_collections.ConfigDict(config.default("detect"))
+    values[name] = 1
+    with pytest.raises(ValueError, match=f"config.{name} is not a setting. Did you"):
+        config.check(values)
+    with pytest.raises(ValueError, match=f"mean '{nearest}'"):
+        config.check_name(name)
+
+
+def test_unknown_setting_without_a_near_one():
+    with pytest.raises(ValueError, match="is not a setting. --help lists all"):
+        config.check_name("zzz_qqq")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("resume", "--workdir"), ("project", "--workdir"), ("mode", "--mode val")]
+    + [("half", "amp='fp16'"), ("time", "not supported yet")]
+    + [("save_json", "not supported yet"), ("pose", "not supported yet")],
+)
+def test_settings_known_from_elsewhere_are_answered(name, advice):
+    with pytest.raises(ValueError, match=f"config.{name}: .*{advice}"):
+        config.check_name(name)
+
+
+def test_every_name_is_either_a_setting_or_answered():
+    assert not set(config.KEYS) & set(config.NOT_YET)
+    assert set(config.FREE_ON_RESUME) <= set(config.KEYS)
+
+
+def test_missing_settings_are_named():
+    with pytest.raises(ValueError, match="lacks task, model.*default"):
+        config.check({name: 1 for name in config.KEYS if name not in ("task", "model")})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("task", "segment"), ("copy_paste", 0.5), ("multi_scale", 0.5)]
+    + [("pretrained", True), ("pretrained", "yolo11n.pt"), ("cache", "disk")]
+    + [("cache", "device"), ("freeze", 10), ("freeze", (0, 1)), ("rect", True)],
+)
+def test_what_does_not_work_yet_is_said(name, value):
+    text = refusal(**{name: value})
+    assert f"config.{name} = {value!r} is not supported yet. Supported so far:" in text
+
+
+@pytest.mark.parametrize("batch", [-1, 0.7])
+def test_automatic_batch_is_not_there_yet(batch):
+    text = refusal(batch=batch)
+    assert f"config.batch = {batch}: an automatic batch size is not supported" in text
+
+
+def test_batch_zero_is_out_of_range():
+    assert "config.batch = 0: expected an integer of 1 or more" in refusal(batch=0)
+
+
+def test_batch_size_is_another_name_of_batch(caplog):
+    with caplog.at_level(logging.INFO, "yolojax"):
+        assert changed(batch_size=8).batch == 8
+        assert changed(batch_size=8, batch=8).batch == 8
+    assert "config.batch_size = 8 is taken as config.batch" in caplog.text
+    text = refusal(batch_size=8, batch=4)
+    assert "config.batch_size = 8 contradicts config.batch = 4" in text
+
+
+def test_image_size_is_rounded_up_with_a_notice(caplog):
+    with caplog.at_level(logging.INFO, "yolojax"):
+        assert changed(imgsz=64).imgsz == 64
+        assert not caplog.text
+        assert changed(imgsz=100).imgsz == 128
+    assert "config.imgsz = 100: rounded up to 128" in caplog.text
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.9, 1, (0.5, 2.0), [0.2, 0.2]])
+def test_scale_is_a_number_or_a_pair(scale):
+    settled = changed(scale=scale).scale
+    assert settled == (tuple(scale) if isinstance(scale, list) else scale)
+
+
+def test_scale_above_one_explains_the_pair():
+    text = refusal(scale=2.0)
+    assert "[1-s, 1+s]" in text and "scale=(0.5, 2.0)" in text
+
+
+@pytest.mark.parametrize("scale", [(0.5,), (2.0, 0.5), (0.0, 1.0), (0.1, "a"), ()])
+def test_wrong_pairs(scale):
+    assert f"config.scale = {scale!r}" in refusal(scale=scale)
+
+
+@pytest.mark.parametrize(
+    ("given", "settled"),
+    [(True, True), (False, False), ("bf16", "bf16"), ("BF16", "bf16")]
+    + [("FP16", "fp16"), ("fp32", False)],
+)
+def test_precision_names_in_any_letter_case(given, settled):
+    found = changed(amp=given).amp
+    assert found == settled and type(found) is type(settled)
+
+
+def test_unknown_precision():
+    text = refusal(amp="bf17")
+    assert "'bf17' is unknown. Did you mean 'bf16'?" in text and "'fp16'" in text
+
+
+@pytest.mark.parametrize("name", ["SGD", "MuSGD", "AdamW", "auto", "RMSProp"])
+def test_optimizer_in_any_letter_case(name):
+    assert changed(optimizer=name).optimizer == name.lower()
+
+
+def test_own_optimizer_keeps_its_letter_case():
+    assert changed(optimizer="mine:Best").optimizer == "mine:Best"
+
+
+def test_unknown_optimizer_names_the_nearest():
+    text = refusal(optimizer="AdamX")
+    assert "unknown. Did you mean 'adam" in text and "musgd" in text
+
+
+def test_every_optimizer_name_exists():
+    assert set(config.OPTIMIZER_NAMES) == {"auto", *optim.OPTIMIZERS}
+
+
+def plan(**settings):
+    return build.run_plan(changed(**settings), n_images=200, num_classes=3)
+
+
+def test_auto_optimizer_says_which_settings_it_does_not_use():
+    notes = " ".join(plan(lr0=0.2, momentum=0.5).notes)
+    assert "Not used: lr0=0.2, momentum=0.5" in notes
+    assert "Not used" not in " ".join(plan(optimizer="sgd", lr0=0.2).notes)
+
+
+@pytest.mark.parametrize("given", [1, [1], (1, 1.0)])
+def test_classes_become_sorted_whole_numbers(given):
+    assert changed(classes=given).classes == (1,)
+    assert changed(classes=[2, 0]).classes == (0, 2)
+
+
+@pytest.mark.parametrize("given", [-1, [0, -2], [0.5], ["person"]])
+def test_wrong_classes(given):
+    assert "config.classes" in refusal(classes=given)
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5])
+def test_wrong_fractions(fraction):
+    assert "a share above 0 up to 1" in refusal(fraction=fraction)
+    assert changed(fraction=12).fraction == 12
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu", "tpu", "cpu:8", "gpu:2"])
+def test_devices(device):
+    assert changed(device=device).device == device
+
+
+@pytest.mark.parametrize("device", ["cuda", "0", 0, "gpu:", "gpu:0", "gpu:x", "cpu:-1"])
+def test_wrong_devices(device):
+    text = refusal(device=device)
+    assert f"config.device = {str(device)!r}: expected cpu, gpu or tpu" in text
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "../x"])
+def test_run_name_is_no_path(name):
+    assert "--workdir" in refusal(name=name)
+
+
+def test_a_number_can_name_a_run():
+    assert changed(name=3).name == "3"
+
+
+def test_data_path_is_absolute_so_that_a_run_finds_it_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    assert changed(data="a/data.yaml").data == str(tmp_path / "a/data.yaml")
+    assert changed(data="~/data.yaml").data == str(tmp_path / "me/data.yaml")
+    assert changed(data="shapes").data == "shapes"
+
+
+@pytest.mark.parametrize(
+    ("workers", "backend", "cores", "expected"),
+    [(-1, "cpu", 64, 0), (-1, "gpu", 64, 8), (-1, "gpu", 4, 3), (-1, "tpu", 1, 0)]
+    + [(0, "gpu", 64, 0), (5, "cpu", 2, 5)],
+)
+def test_automatic_workers(workers, backend, cores, expected):
+    assert config.auto_workers(workers, backend, cores) == expected
+
+
+def load(path):
+    scope = {}
+    exec(compile(path.read_text(), str(path), "exec"), scope)
+    return scope["get_config"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_file_loads_and_its_model_builds(path):
+    settled = config.check(load(path)())
+    assert config.check(load(path)("some/data.yaml")).data.endswith("some/data.yaml")
+    net = build.network(settled, num_classes=3)
+    image = jax.ShapeDtypeStruct((1, settled.imgsz, settled.imgsz, 3), jnp.float32)
+
+    def initialise(image):
+        return net.model.init(jax.random.key(0), image, mode=INFERENCE)
+
+    shapes = jax.eval_shape(initialise, image)
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) > 2_000_000
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_files_import_the_settings_alone(path):
+    tree = ast.parse(path.read_text())
+    found = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
+    assert [ast.unparse(node) for node in found] == ["from yolojax import config as c"]
+
+
+def test_there_are_config_files():
+    assert len(CONFIGS) >= 5
+
+
+def test_host_side_modules_do_not_load_jax():
+    modules = "yolojax.config, yolojax.registry, yolojax.data, yolojax.metrics"
+    code = f"import sys, {modules}; print('jax' in sys.modules, 'flax' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == ["False", "False"]

@@ -1,0 +1,422 @@
+"""The command line as a user meets it: what works, and what mistakes are answered."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from yolojax import config, evaluate, main, run_folder, train
+
+ROOT = Path(__file__).parents[1]
+CONFIG = str(ROOT / "configs" / "yolo11n.py")
+TINY = (
+    *("--config.model=tiny_model:build", "--config.imgsz=64", "--config.epochs=1"),
+    *("--config.batch=4", "--config.plots=false"),
+)
+
+
+def command(*arguments, cwd, paths=(), cache=None):
+    """Returns the finished process of one command line."""
+    paths = [*map(str, paths), str(ROOT), str(ROOT / "tests")]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "YOLOJAX_CACHE": str(cache or cwd / "cache"),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "yolojax.main", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=cwd,
+        timeout=300,
+    )
+
+
+def run(*arguments, cwd):
+    """Returns the finished process of one that gets beyond the settings."""
+    compiled = f"--config.compile_cache={jax.config.jax_compilation_cache_dir}"
+    return command("--config", *arguments, compiled, cwd=cwd)
+
+
+def refusal(result):
+    """Returns the one line with which a command failed."""
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, (
+        result.stderr
+    )
+    return result.stderr.strip()
+
+
+def picture(path, side=64, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (side, side, 3), np.uint8)
+    assert cv2.imwrite(str(path), pixels)
+
+
+BAD_LABELS = {
+    "class": (
+        "0 0.5 0.5 0.2 0.2\n7 0.5 0.5 0.2 0.2\n",
+        ":2: a class is not in `names`",
+    ),
+    "six": ("0 0.5 0.5 0.2 0.2 0.9\n", ":1: a row has the wrong number of columns"),
+    "nan": ("0 nan 0.5 0.2 0.2\n", ":1: coordinates must be"),
+    "words": ("0 0.5 0.5 0.2 0.2\nball 1 1 1 1\n", ":2: a value is not a number"),
+    "pixels": ("0 32 32 10 10\n", ":1: coordinates must be relative to the image"),
+}
+BAD_IMAGES = {
+    "truncated": ": the JPEG ends early",
+    "empty": ": the file is empty",
+    "text": ": not a picture",
+    "dot": ": 1x1 pixels, below 10",
+}
+
+
+def make_data(root, good=8):
+    """Writes a data set with everything wrong that can be; returns its YAML file."""
+    for split in ("train", "val"):
+        for i in range(good):
+            picture(root / "images" / split / f"good{i}.jpg", seed=i)
+            label = root / "labels" / split / f"good{i}.txt"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text(f"{i % 2} 0.5 0.5 0.4 0.3\n")
+    folder = root / "images" / "train"
+    for stem, (text, _) in BAD_LABELS.items():
+        picture(folder / f"{stem}.jpg")
+        (root / "labels" / "train").mkdir(parents=True, exist_ok=True)
+        (root / "labels" / "train" / f"{stem}.txt").write_text(text)
+    picture(folder / "truncated.jpg")
+    whole = (folder / "truncated.jpg").read_bytes()
+    (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("this is no picture")
+    picture(folder / "dot.jpg", side=1)
+    (root / "images" / "val").mkdir(exist_ok=True)
+    description = "train: images/train\nval: images/val\nnames: [ball, cup]\n"
+    (root / "data.yaml").write_text(description)
+    return root / "data.yaml"
+
+
+def listing(root):
+    """Returns everything below a folder with size and time of change."""
+    return {
+        str(path.relative_to(root)): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in [root, *root.rglob("*")]
+    }
+
+
+# Mistakes in the settings: answered before JAX is loaded
+
+
+@pytest.fixture(scope="module")
+def no_jax(tmp_path_factory):
+    """Returns a folder whose `jax` fails on import."""
+    folder = tmp_path_factory.mktemp("no_jax")
+    (folder / "jax.py").write_text("raise SystemExit('JAX was loaded')")
+    return folder
+
+
+FILES = {
+    "syntax.py": "def get_config(:\n",
+    "divides.py": "def get_config():\n    return 1 / 0\n",
+    "refuses.py": "def get_config():\n    raise ValueError('size unknown')\n",
+    "nothing.py": "x = 1\n",
+    "number.py": "def get_config():\n    return 3\n",
+    "misspelt.py": "from yolojax import config as c\ndef get_config():\n"
+    "    config = c.default('detect')\n    config.epoch = 3\n    return config\n",
+}
+WITH_CONFIG = ("--config", CONFIG)
+MISTAKES = [
+    ((), "--config is missing. Try --config configs/yolo11n.py"),
+    (("--config",), "--config is missing"),
+    (
+        (*WITH_CONFIG, "--config.optimzer=sgd"),
+        "config.optimzer is not a setting. Did you mean 'optimizer'?",
+    ),
+    (("--config.optimzer=sgd", *WITH_CONFIG), "Did you mean 'optimizer'?"),
+    ((*WITH_CONFIG, "--noconfig.plot"), "Did you mean 'plots'?"),
+    ((*WITH_CONFIG, "--config.model.depth=1"), "config.model.depth is not a setting"),
+    ((*WITH_CONFIG, "--config.resume=true"), "pass the run's folder as --workdir"),
+    (
+        (*WITH_CONFIG, "--mode", "trian"),
+        "--mode=trian: value should be one of <train|val|benchmark>",
+    ),
+    ((*WITH_CONFIG, "--batch=8"), "write --config.batch=..."),
+    ((*WITH_CONFIG, "--workdri=x"), "--workdri is not a flag. Did you mean 'workdir'?"),
+    ((*WITH_CONFIG, "--workdir="), "--workdir is empty"),
+    ((*WITH_CONFIG, "junk"), "unexpected argument 'junk'"),
+    ((*WITH_CONFIG, "batch=8"), "Did you mean --config.batch=8?"),
+    ((*WITH_CONFIG, "--config.epochs=abc"), "config.epochs = 'abc': expected an int"),
+    ((*WITH_CONFIG, "--config.epochs", "abc"), "config.epochs = 'abc': expected"),
+    ((*WITH_CONFIG, "--config.epochs=0"), "config.epochs = 0: expected"),
+    ((*WITH_CONFIG, "--config.batch", "0"), "config.batch = 0: expected"),
+    ((*WITH_CONFIG, "--config.batch", "-1"), "config.batch = -1: an automatic"),
+    ((*WITH_CONFIG, "--config.classes=[0,x]"), "config.classes"),
+    (("--config", "nofile.py"), "--config nofile.py: there is no such file"),
+    (("--config", "."), "--config .: there is no such file"),
+    (("--config", "syntax.py"), "--config syntax.py, line 1: invalid syntax"),
+    (("--config", "divides.py"), "--config divides.py, line 2: ZeroDivisionError"),
+    (("--config", "refuses.py"), "refuses.py, line 2: ValueError: size unknown"),
+    (("--config", "nothing.py"), "nothing.py: the file has no function get_config"),
+    (("--config", "number.py"), "number.py: get_config must return"),
+    (("--config", "misspelt.py"), "config.epoch is not a setting. Did you mean"),
+    (("--config", "divides.py:data"), "divides.py: get_config() takes 0 positional"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "answer"), MISTAKES)
+def test_a_mistake_is_one_line_and_does_not_wait_for_jax(
+    arguments, answer, no_jax, tmp_path
+):
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    before = set(os.listdir(tmp_path))
+    result = command(*arguments, cwd=tmp_path, paths=[no_jax])
+    assert answer in refusal(result)
+    assert set(os.listdir(tmp_path)) - before <= {"__pycache__"}
+
+
+def test_the_fake_jax_is_found(no_jax, tmp_path):
+    result = command(*WITH_CONFIG, cwd=tmp_path, paths=[no_jax])
+    assert result.stderr.strip() == "JAX was loaded"
+
+
+def test_debug_shows_where_an_error_comes_from(no_jax, tmp_path):
+    (tmp_path / "divides.py").write_text(FILES["divides.py"])
+    result = command("--config", "divides.py", "--debug", cwd=tmp_path, paths=[no_jax])
+    assert "Traceback" in result.stderr and "ZeroDivisionError" in result.stderr
+
+
+def test_help_lists_flags_and_every_setting(no_jax, tmp_path):
+    result = command("--help", cwd=tmp_path, paths=[no_jax])
+    assert result.returncode == 0
+    for flag in ("--config FILE", "--workdir", "--mode", "--debug"):
+        assert flag in result.stdout
+    for name, key in config.KEYS.items():
+        assert f"  {name}={key.default}" in result.stdout
+        assert key.meaning in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "arranged"),
+    [
+        (["--config", "a.py", "--config.lr0", "0.1"], "--config=a.py --config.lr0=0.1"),
+        (["--config.batch", "-1", "--config=a.py"], "--config=a.py --config.batch=-1"),
+        (["--config.val", "--mode", "val"], "--config.val --mode=val"),
+        (["--noconfig.val", "junk"], "--noconfig.val junk"),
+        (["-config", "a.py", "-workdir", "w"], "-config=a.py -workdir=w"),
+        (
+            ["--config=a.py", "--", "--config.lr0", "1"],
+            "--config=a.py -- --config.lr0 1",
+        ),
+        (["--debug", "a.py"], "--debug a.py"),
+    ],
+)
+def test_arguments_in_any_order_and_with_spaces(given, arranged):
+    assert main.arrange(["main", *given]) == ["main", *arranged.split(" ")]
+
+
+# Errors later on: one line where it helps, a trace where only that helps
+
+
+def raised(make):
+    try:
+        make()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_own_errors_are_one_line_and_foreign_ones_keep_their_trace():
+    def own():
+        config.check_name("x_y_z")
+
+    def foreign():
+        np.zeros(3).reshape(2)
+
+    def outside():
+        raise ValueError("in a plug-in")
+
+    assert "config.x_y_z" in main.explain(raised(own))
+    assert main.explain(raised(foreign)) is None
+    assert main.explain(raised(outside)) is None
+    assert main.explain(KeyError("x")) is None
+    assert "No space" in main.explain(OSError(28, "No space left on device"))
+    assert main.explain(train.NonFiniteLoss("box is not finite")) is not None
+
+
+def test_full_memory_says_what_to_lower():
+    error = RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes.\nmore")
+    text = main.explain(error)
+    assert "config.batch" in text and "remat" in text and "\n" not in text
+
+
+def settings(**changes):
+    values = config.default("detect")
+    values.update(changes)
+    return config.check(values)
+
+
+def test_a_run_folder_is_claimed_once(tmp_path):
+    folder = tmp_path / "a b" / "ü"
+    assert run_folder.claim(folder, settings()) is False
+    (folder / "results.csv").write_text("epoch\n")
+    assert run_folder.claim(folder, settings(epochs=7, workers=2)) is True
+    assert json.loads((folder / "config.json").read_text())["epochs"] == 7
+
+
+def test_another_run_in_the_folder_is_left_alone(tmp_path):
+    run_folder.claim(tmp_path / "run", settings())
+    (tmp_path / "run" / "results.csv").write_text("epoch\n")
+    before = listing(tmp_path)
+    with pytest.raises(ValueError) as caught:
+        run_folder.claim(tmp_path / "run", settings(lr0=0.02, epochs=7))
+    assert "lr0 is 0.01 there and 0.02 now" in str(caught.value)
+    assert "epochs" not in str(caught.value)
+    assert listing(tmp_path) == before
+
+
+def test_a_run_that_failed_at_once_may_be_corrected(tmp_path):
+    folder = tmp_path / "run"
+    run_folder.claim(folder, settings(model="yolo11q"))
+    (folder / "data_problems.txt").write_text("a.jpg: empty\n")
+    assert run_folder.claim(folder, settings(model="yolo11n")) is False
+    assert json.loads((folder / "config.json").read_text())["model"] == "yolo11n"
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    before = listing(tmp_path)
+    with pytest.raises(ValueError, match="is not empty and holds no run"):
+        run_folder.claim(tmp_path, settings())
+    with pytest.raises(ValueError, match="is a file, not a folder"):
+        run_folder.claim(tmp_path / "letter.txt", settings())
+    with pytest.raises(ValueError, match="cannot be made: Not a directory"):
+        run_folder.claim(tmp_path / "letter.txt" / "run", settings())
+    assert listing(tmp_path) == before
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "\xff"])
+def test_damaged_settings_of_a_run(tmp_path, text):
+    (tmp_path / "config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match="config.json cannot be read"):
+        run_folder.claim(tmp_path, settings())
+
+
+def test_run_folders_are_numbered(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_folder.default("detect", "train") == Path("runs/detect/train")
+    assert run_folder.new(tmp_path, "val") == tmp_path / "val"
+    assert run_folder.new(tmp_path, "val") == tmp_path / "val-2"
+    (tmp_path / "runs" / "detect" / "train").mkdir(parents=True)
+    assert run_folder.default("detect", "train").name == "train-2"
+
+
+# Whole runs
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Returns (folder, process, listings of the data before and after) of one run."""
+    root = tmp_path_factory.mktemp("a run ü")
+    make_data(root / "my data")
+    before = listing(root / "my data")
+    # The folder instead of its YAML file, and relative: both are meant to work.
+    result = run(f"{CONFIG}:my data", *TINY, "--workdir", "my run", cwd=root)
+    return root, result, before, listing(root / "my data")
+
+
+def test_bad_files_are_left_out_and_listed(finished):
+    root, result, _, _ = finished
+    assert result.returncode == 0, result.stderr
+    text = (root / "my run" / "data_problems.txt").read_text()
+    lines = text.splitlines()
+    assert len(lines) == len(BAD_LABELS) + len(BAD_IMAGES)
+    for stem, (_, answer) in BAD_LABELS.items():
+        assert any(f"{stem}.txt{answer}" in line for line in lines), stem
+    for stem, answer in BAD_IMAGES.items():
+        assert any(f"{stem}.jpg{answer}" in line for line in lines), stem
+    assert "good" not in text
+    assert f"warning: {len(lines)} images left out" in result.stdout
+    assert "8 images, 1 epochs of 2 batches" in result.stdout
+
+
+def test_nothing_is_written_into_the_data_set(finished):
+    _, _, before, after = finished
+    assert before == after and len(before) > 20
+
+
+def test_a_finished_run_can_be_validated_from_another_folder(finished, tmp_path):
+    root, _, before, _ = finished
+    arguments = (*TINY, "--workdir", root / "my run", "--mode", "val")
+    result = run(f"{CONFIG}:{root / 'my data'}", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (root / "my run" / "val" / "metrics.jsonl").exists()
+    assert listing(root / "my data") == before
+    assert not (tmp_path / "runs").exists()
+
+
+def test_other_settings_do_not_touch_a_run(finished):
+    root, _, _, _ = finished
+    before = listing(root / "my run")
+    arguments = (*TINY, "--workdir", "my run", "--config.lr0", "0.3")
+    text = refusal(run(f"{CONFIG}:my data", *arguments, cwd=root))
+    assert "lr0 is 0.01 there and 0.3 now" in text and "Nothing was changed" in text
+    assert listing(root / "my run") == before
+
+
+def broken(root, change):
+    data = make_data(root / "data", good=0 if change == "nothing usable" else 1)
+    if change == "no such file":
+        data.unlink()
+    if change == "no val":
+        data.write_text(data.read_text().replace("val:", "vall:"))
+    return data
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        ("no such file", "data.yaml: there is no such data description"),
+        ("no val", "data.yaml: key `val` is missing"),
+        ("nothing usable", "none of the 9 images of split `train` can be used"),
+    ],
+)
+def test_unusable_data_leaves_no_run_behind(tmp_path, monkeypatch, change, answer):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("YOLOJAX_CACHE", str(tmp_path / "cache"))
+    config = settings(data=str(broken(tmp_path, change)))
+    assert answer in main.explain(raised(lambda: train.run(config, None)))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_devices_that_cannot_share_the_batch_leave_no_run_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("YOLOJAX_CACHE", str(tmp_path / "cache"))
+    data = str(make_data(tmp_path / "data", good=1))
+    config = settings(data=data, device="cpu:3", batch=8)
+    answer = main.explain(raised(lambda: train.run(config, None)))
+    assert "config.batch = 8" in answer and "config.device='cpu:2'" in answer
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "answer"),
+    [(None, "--mode val needs --workdir"), ("none", "none holds no best checkpoint")],
+)
+def test_validation_needs_a_finished_run(tmp_path, folder, answer):
+    workdir = folder and tmp_path / folder
+    error = raised(lambda: evaluate.run(settings(), workdir))
+    assert answer in main.explain(error)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_device_that_is_not_there(tmp_path):
+    result = command(*WITH_CONFIG, "--config.device", "tpu", cwd=tmp_path)
+    assert "config.device = 'tpu': JAX finds no usable tpu" in refusal(result)
+    assert not (tmp_path / "runs").exists()

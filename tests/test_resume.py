@@ -1,0 +1,268 @@
+"""A run that was killed, stopped or made longer ends as if nothing had happened."""
+
+import csv
+import json
+import re
+import shutil
+import signal
+
+import forked_runs
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from yolojax.data import shapes
+
+TINY = {
+    "model": "tiny_model:build",
+    "imgsz": 64,
+    "batch": 4,
+    "nbs": 12,  # gradients of three batches are summed, across epochs as well
+    "epochs": 3,
+    "close_mosaic": 1,
+    "mosaic": 1.0,
+    "optimizer": "adamw",
+    "plots": False,
+    "device": "cpu",
+    "workers": 0,
+}
+STEPS = 6  # batches of an epoch: 22 images, the last batch holds 2
+EVERY_STEP, NEVER = 1e-9, 0  # save_minutes
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a data set of 22 and 10 pictures."""
+    folder = tmp_path_factory.mktemp("resume")
+    counts = {"train": 22, "val": 10}
+    shapes.write_yolo_folder(
+        folder / "data", task="detect", size=96, counts=counts, seed=3
+    )
+    return folder
+
+
+def job(place, name, *faults, **settings):
+    values = TINY | {"compile_cache": jax.config.jax_compilation_cache_dir} | settings
+    return {
+        "argv": [
+            f"--config=configs/yolo11n.py:{place / 'data'}",
+            f"--workdir={place / name}",
+            *(f"--config.{key}={value}" for key, value in values.items()),
+        ],
+        "faults": faults,
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """A run without interruption."""
+    [(status, out, err)] = forked_runs.run_all([job(place, "whole")], place)
+    assert (status, err) == (0, "")
+    return place / "whole", out
+
+
+def state_of(workdir, which="last"):
+    """Returns the leaves of the newest checkpoint of a kind by path."""
+    numbers = [int(p.name) for p in (workdir / "checkpoints" / which).iterdir()]
+    folder = workdir / "checkpoints" / which / str(max(numbers)) / "state"
+    tree = ocp.PyTreeCheckpointHandler().restore(folder)
+    found = {}
+
+    def walk(path, node):
+        if isinstance(node, dict | list | tuple):
+            items = node.items() if isinstance(node, dict) else enumerate(node)
+            for key, value in items:
+                walk(f"{path}/{key}", value)
+        elif node is not None:
+            found[path] = np.asarray(node)
+
+    walk("", tree)
+    return found
+
+
+def results(workdir):
+    """Returns the rows of results.csv without the times."""
+    with open(workdir / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k != "time"} for row in rows]
+
+
+def events(workdir):
+    lines = (workdir / "log.jsonl").read_text().splitlines()
+    return [json.loads(line) | {"time": 0} for line in lines]
+
+
+def record_of(workdir):
+    [folder] = (workdir / "checkpoints" / "last").iterdir()
+    record = json.loads((folder / "record" / "metadata").read_text())
+    return record | {"seconds": 0, "saves": 0}
+
+
+def assert_same_run(one, two):
+    for which in ("last", "best"):
+        a, b = state_of(one, which), state_of(two, which)
+        assert a.keys() == b.keys()
+        different = [name for name in a if a[name].tobytes() != b[name].tobytes()]
+        assert not different
+    assert results(one) == results(two)
+    assert events(one) == events(two)
+    assert record_of(one) == record_of(two)
+    shown, wanted = scalars(one), scalars(two)
+    assert set(shown) == set(wanted) and len(shown) == len(wanted)
+    assert not list(one.glob("checkpoints/*/*tmp*"))
+
+
+def scalars(workdir):
+    """Returns what TensorBoard shows; a restart hides the steps that it does again."""
+    shown = []
+    for path in sorted((workdir / "tensorboard").iterdir()):
+        data = path.read_bytes()
+        while data:
+            size = int.from_bytes(data[:8], "little")
+            event, data = Event.FromString(data[12 : 12 + size]), data[16 + size :]
+            if event.session_log.status == SessionLog.START:
+                shown = [entry for entry in shown if entry[0] < event.step]
+            values = [v for v in event.summary.value if v.tag != "time"]
+            shown += [(event.step, v.tag, v.simple_value) for v in values]
+    return shown
+
+
+def test_the_state_covers_everything(whole):
+    state = state_of(whole[0])
+    kinds = {name.split("/")[1] for name in state}
+    assert kinds >= {"params", "batch_stats", "opt_state", "ema", "grad_sum", "rng"}
+    assert state["/step"] == 3 * STEPS
+    assert any(np.any(v) for n, v in state.items() if n.startswith("/opt_state"))
+    # The last sum has begun but is not complete: a lost one would be noticed.
+    assert state["/updates"] > 3
+
+
+def test_kill_at_any_moment(place, whole):
+    def step(*fault, save_minutes=EVERY_STEP):
+        return job(place, "killed", fault, save_minutes=save_minutes)
+
+    *killed, last = forked_runs.run_all(
+        [
+            step("kill_at", 3, save_minutes=NEVER),
+            # Best weights exist, a state to go on from does not.
+            step("kill_after_best", 1, save_minutes=NEVER),
+            step("kill_at", 4),
+            step("kill_in_save", 8),
+            step("kill_after_best", 12),
+            job(place, "killed"),
+        ],
+        place,
+    )
+    assert [status for status, *_ in killed] == [-signal.SIGKILL] * 5, killed
+    assert (last[0], last[2]) == (0, ""), last
+    resumed = [re.findall(r"resuming at.*", out) for _, out, _ in killed]
+    assert resumed == [
+        [],
+        [],
+        [],
+        ["resuming at epoch 1 of 3, step 4 of 18"],
+        ["resuming at epoch 2 of 3, step 7 of 18"],
+    ]
+    assert "resuming at epoch 2 of 3, step 11 of 18" in last[1]
+    assert_same_run(place / "killed", whole[0])
+
+
+def test_stop_on_request_at_any_moment(place, whole):
+    def step(*fault, **settings):
+        return job(place, "stopped", fault, **settings)
+
+    found = forked_runs.run_all(
+        [
+            step("signal_at", 4, signal.SIGTERM, save=False),
+            step("signal_in_validation", 1, signal.SIGINT),
+            # The last of all: no training is left, only the validation.
+            step("signal_in_validation", 3, signal.SIGTERM, save=False),
+            job(place, "stopped"),
+        ],
+        place,
+    )
+    assert [status for status, *_ in found] == [143, 130, 143, 0], found
+    for _, out, err in found[:3]:
+        last = out.splitlines()[-1]
+        assert "everything is saved" in last
+        assert f"--workdir {place / 'stopped'}" in last
+        assert err == ""
+    assert "resuming at epoch 1 of 3, step 5 of 18" in found[1][1]
+    assert "resuming at epoch 1 of 3, step 6 of 18" in found[2][1]
+    assert "resuming at epoch 3 of 3, step 18 of 18" in found[3][1]
+    assert_same_run(place / "stopped", whole[0])
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_finished_run_is_left_alone(place, whole):
+    before = contents(whole[0])
+    [(status, out, err)] = forked_runs.run_all([job(place, "whole")], place)
+    assert (status, err) == (0, "")
+    assert "this run is complete after epoch 3 (all epochs done)" in out
+    assert contents(whole[0]) == before
+
+
+@pytest.mark.parametrize("key, value", [("lr0", 0.5), ("batch", 8), ("seed", 1)])
+def test_other_settings_are_refused(place, whole, key, value):
+    before = contents(whole[0])
+    [(status, _, err)] = forked_runs.run_all(
+        [job(place, "whole", **{key: value})], place
+    )
+    assert status == 2
+    assert err.startswith("error: ")
+    assert f"{key} is" in err
+    assert "Nothing was changed" in err
+    assert len(err.splitlines()) == 1
+    assert contents(whole[0]) == before
+
+
+def test_a_finished_run_can_be_made_longer(place, whole):
+    shutil.copytree(whole[0], place / "longer")
+    [(status, out, err)] = forked_runs.run_all(
+        [job(place, "longer", epochs=4, log_every=1)], place
+    )
+    assert (status, err) == (0, "")
+    assert "resuming with epochs = 4 (was 3)" in out
+    assert "resuming with log_every = 1 (was 20)" in out
+    assert "resuming at epoch 4 of 4, step 18 of 24" in out
+    rows = results(place / "longer")
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert rows[:3] == results(whole[0])
+    assert json.loads((place / "longer" / "config.json").read_text())["epochs"] == 4
+
+
+def test_an_interrupted_run_can_be_made_longer(place):
+    found = forked_runs.run_all(
+        [
+            job(place, "cut", ("signal_at", 2, signal.SIGTERM), epochs=2),
+            job(place, "cut"),
+        ],
+        place,
+    )
+    assert [status for status, *_ in found] == [143, 0], found
+    assert "resuming with epochs = 3 (was 2)" in found[1][1]
+    assert "resuming at epoch 1 of 3, step 3 of 18" in found[1][1]
+    assert [row["epoch"] for row in results(place / "cut")] == ["1", "2", "3"]
+
+
+def test_a_longer_run_needs_the_same_optimizer(place, whole):
+    shutil.copytree(whole[0], place / "auto")
+    settings = place / "auto" / "config.json"  # as if auto had chosen adamw
+    settings.write_text(settings.read_text().replace('"adamw"', '"auto"'))
+    long = 6000  # more than 10000 updates: auto changes its mind
+    [(status, _, err)] = forked_runs.run_all(
+        [job(place, "auto", optimizer="auto", epochs=long)], place
+    )
+    assert status == 2
+    assert "goes on with adamw" in err
+    assert "chooses musgd" in err
+    assert results(place / "auto") == results(whole[0])
