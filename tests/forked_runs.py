@@ -4,6 +4,7 @@ As a program it reads jobs (a JSON list) from standard input, runs each in a for
 own that already holds the imports, and prints their exit statuses.
 """
 
+import csv
 import functools
 import json
 import os
@@ -13,7 +14,94 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 HERE = Path(__file__).parent
+
+TINY = {
+    "model": "tiny_model:build",
+    "imgsz": 64,
+    "batch": 4,
+    "nbs": 12,  # gradients of three batches are summed, across epochs as well
+    "epochs": 3,
+    "close_mosaic": 1,
+    "mosaic": 1.0,
+    "optimizer": "adamw",
+    "plots": False,
+    "device": "cpu",
+    "workers": 0,
+}
+
+
+def write_data(folder):
+    """Writes a data set of 22 and 10 pictures into folder/data."""
+    from yolojax.data import shapes
+
+    counts = {"train": 22, "val": 10}
+    shapes.write_yolo_folder(
+        folder / "data", task="detect", size=96, counts=counts, seed=3
+    )
+
+
+def job(place, name, *faults, mode="train", **settings):
+    """Returns a job on the data of a place in its folder of this name."""
+    import jax
+
+    values = TINY | {"compile_cache": jax.config.jax_compilation_cache_dir} | settings
+    return {
+        "argv": [
+            f"--config=configs/yolo11n.py:{place / 'data'}",
+            f"--workdir={place / name}",
+            f"--mode={mode}",
+            *(f"--config.{key}={value}" for key, value in values.items()),
+        ],
+        "faults": faults,
+    }
+
+
+def state_of(workdir, which="last"):
+    """Returns the leaves of the newest checkpoint of a kind by path."""
+    import orbax.checkpoint as ocp
+
+    numbers = [int(p.name) for p in (workdir / "checkpoints" / which).iterdir()]
+    folder = workdir / "checkpoints" / which / str(max(numbers)) / "state"
+    tree = ocp.PyTreeCheckpointHandler().restore(folder)
+    found = {}
+
+    def walk(path, node):
+        if isinstance(node, dict | list | tuple):
+            items = node.items() if isinstance(node, dict) else enumerate(node)
+            for key, value in items:
+                walk(f"{path}/{key}", value)
+        elif node is not None:
+            found[path] = np.asarray(node)
+
+    walk("", tree)
+    return found
+
+
+def results(workdir):
+    """Returns the rows of results.csv without the times."""
+    with open(workdir / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k != "time"} for row in rows]
+
+
+def scalars(workdir):
+    """Returns what TensorBoard shows; a restart hides the steps that it does again."""
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    shown = []
+    for path in sorted((workdir / "tensorboard").iterdir()):
+        data = path.read_bytes()
+        while data:
+            size = int.from_bytes(data[:8], "little")
+            event, data = Event.FromString(data[12 : 12 + size]), data[16 + size :]
+            if event.session_log.status == SessionLog.START:
+                shown = [entry for entry in shown if entry[0] < event.step]
+            values = [v for v in event.summary.value if v.tag != "time"]
+            shown += [(event.step, v.tag, v.simple_value) for v in values]
+    return shown
 
 
 def run_all(jobs, folder):

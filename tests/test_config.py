@@ -280,6 +280,7 @@ def test_wrong_fractions(fraction):
 @pytest.mark.parametrize("device", ["cpu", "gpu", "tpu", "cpu:8", "gpu:2"])
 def test_devices(device):
     assert changed(device=device).device == device
+    assert changed(device=device.upper()).device == device
 
 
 @pytest.mark.parametrize("device", ["cuda", "0", 0, "gpu:", "gpu:0", "gpu:x", "cpu:-1"])

@@ -157,6 +157,7 @@ MISTAKES = [
     ((*WITH_CONFIG, "--config.batch", "0"), "config.batch = 0: expected"),
     ((*WITH_CONFIG, "--config.batch", "-1"), "config.batch = -1: an automatic"),
     ((*WITH_CONFIG, "--config.classes=[0,x]"), "config.classes"),
+    ((*WITH_CONFIG, *WITH_CONFIG, "--config.lr0=1"), "--config is given twice"),
     (("--config", "nofile.py"), "--config nofile.py: there is no such file"),
     (("--config", "."), "--config .: there is no such file"),
     (("--config", "syntax.py"), "--config syntax.py, line 1: invalid syntax"),
@@ -420,3 +421,10 @@ def test_a_device_that_is_not_there(tmp_path):
     result = command(*WITH_CONFIG, "--config.device", "tpu", cwd=tmp_path)
     assert "config.device = 'tpu': JAX finds no usable tpu" in refusal(result)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_for_compiled_programs_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    setting = "--config.compile_cache=file/x"
+    result = command(*WITH_CONFIG, setting, cwd=tmp_path)
+    assert "config.compile_cache = 'file/x': compiled programs" in refusal(result)

@@ -99,7 +99,7 @@ KEYS: dict[str, Key] = {
     "warmup_epochs": _number(3.0, "epochs of warm-up, fractions allowed"),
     "warmup_momentum": _fraction(0.8, "momentum at the first iteration"),
     "warmup_bias_lr": _fraction(0.1, "learning rate of biases at the first iteration"),
-    "clip_norm": _number(10.0, "limit of the global gradient norm"),
+    "clip_norm": _number(10.0, "limit of the global gradient norm; 1e9: off", low=1e-9),
     # Loss
     "box": _number(7.5, "gain of the box loss"),
     "cls": _number(0.5, "gain of the class loss"),
@@ -264,7 +264,7 @@ def _settle(name: str, key: Key, value: Any) -> Any:
                 f"{did_you_mean(value, OPTIMIZER_NAMES)}"
                 f" Allowed: {', '.join(OPTIMIZER_NAMES)}."
             )
-    if name == "amp" and isinstance(value, str):
+    if name in ("amp", "device") and isinstance(value, str):
         value = value.lower()
     if name == "imgsz" and value >= key.low and value % 32:
         value = math.ceil(value / 32) * 32
@@ -346,6 +346,7 @@ KINDS = {  # each returns the settled value, or None for a wrong type
 def _expected(key: Key) -> str:
     """Returns the sentence part that says what a key may hold."""
     words = {"switch": "true or false", "switch or text": "true, false or a name"}
+    words["text"] = "text"
     text = words.get(key.kind, f"{'an' if key.kind[0] == 'i' else 'a'} {key.kind}")
     text = text.replace(" or list", " or a list")
     if math.isfinite(key.low) and math.isfinite(key.high):

@@ -120,6 +120,13 @@ def run(config: Any, workdir: Path | None) -> None:
             f" {config.data!r} has {list(names)}. Give the data it was trained on, with"
             " --config FILE:DATA or --config.data=DATA."
         )
+    if config.model != record["model"]:
+        raise ValueError(
+            f"{workdir} holds weights of {record['model']}, but config.model ="
+            f" {config.model!r}. Use the config file that the run was trained with."
+        )
+    if config.imgsz != record["imgsz"]:
+        log.info("trained at %d px, evaluated at %d", record["imgsz"], config.imgsz)
     net = build.network(config, len(names))
     if net.policy.note:
         log.info(net.policy.note)

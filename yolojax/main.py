@@ -1,6 +1,7 @@
 """Command line: `python -m yolojax.main --config FILE[:DATA] [--mode MODE] ...`."""
 
 import logging
+import os
 import re
 import sys
 import traceback
@@ -95,6 +96,8 @@ def parse(argv: Sequence[str]) -> list[str]:
                 config_lib.check_name(match[2])
             if argument.lstrip("-").startswith("config="):
                 path = argument.partition("=")[2].partition(":")[0]
+        if sum(bool(re.match("--?config=", word)) for word in flagged) > 1:
+            _fail("--config is given twice.")
         if not path:
             _fail("--config is missing. Try --config configs/yolo11n.py.")
         if not Path(path).is_file():
@@ -230,11 +233,28 @@ def _set_up_jax(config: Any) -> None:
                 " Leave the key out to use what there is. JAX for GPUs comes with"
                 " yolojax[cuda12], for TPUs with yolojax[tpu]."
             ) from error
-    folder = config.compile_cache
-    if folder != "off":
-        folder = cache_root() / "compiled" if folder == "auto" else Path(folder)
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    if config.compile_cache != "off":
+        _keep_compiled(config.compile_cache, cache_root() / "compiled")
+
+
+def _keep_compiled(setting: str, usual: Path) -> None:
+    """Lets JAX keep compiled programs, in the usual folder or the one that is set."""
+    import jax
+
+    folder = usual if setting == "auto" else Path(setting).expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        text = f"compiled programs cannot be kept in {folder}: it cannot be written to"
+        if setting != "auto":
+            raise ValueError(f"config.compile_cache = {setting!r}: {text}.")
+        logging.getLogger("yolojax").warning("%s, so each run compiles anew", text)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ REASONS = {
     "mixed_polygon_and_box_rows": "some rows are polygons, some are boxes",
     "odd_polygon_values": "a polygon needs pairs of x and y",
     "ragged_rows": "rows have different numbers of columns",
-    "wrong_column_count": "a row has the wrong number of columns",
+    "wrong_column_count": "a row has the wrong number of columns; a box has 5:"
+    " class cx cy w h",
     "coordinate_above_1.01": "coordinates must be relative to the image, 0..1",
     "negative_value": "a class or coordinate is negative",
     "non_integer_class": "a class is not a whole number",

@@ -5,6 +5,7 @@ function of k, so any worker count gives the same bytes and a run continues anyw
 """
 
 import functools
+import gc
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -295,12 +296,12 @@ def _checked_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
 class Loader:
     """An iterator over batches that works ahead; close it, or use it in `with`."""
 
-    def __init__(self, batches: Any, base: Any) -> None:
+    def __init__(self, batches: Any, base: Any, *, shared_memory: bool) -> None:
         """Wraps the Grain iterator `base` over TrainBatches or EvalBatches."""
         self.batches = batches
         self._base = [base]  # emptied on closing
         # Also at exit: Grain's own clean-up comes too late then, and leaks memory.
-        self._finalizer = weakref.finalize(self, _close, self._base)
+        self._finalizer = weakref.finalize(self, _close, self._base, shared_memory)
 
     def __iter__(self) -> Iterator[Batch]:
         """Returns itself."""
@@ -340,8 +341,12 @@ class Loader:
         self._finalizer()
 
 
-def _close(base: list[Any]) -> None:
+def _close(base: list[Any], shared_memory: bool) -> None:
     base.pop().close()
+    if shared_memory:
+        # An exhausted iterator keeps the last arrays of its workers in a reference
+        # cycle; uncollected until exit, they would be reported as leaked.
+        gc.collect()
 
 
 def load(
@@ -376,7 +381,7 @@ def load(
                 num_workers=workers, per_worker_buffer_size=max(prefetch, 1)
             )
         )
-    return Loader(batches, iter(iterable))
+    return Loader(batches, iter(iterable), shared_memory=workers > 0)
 
 
 def _parse_flags() -> None:

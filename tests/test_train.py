@@ -1,0 +1,326 @@
+"""Whole training runs: what they write, when they end, what they do not depend on."""
+
+import csv
+import json
+import logging
+import math
+import os
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import cv2
+import forked_runs
+import numpy as np
+import pytest
+from forked_runs import HERE, TINY, job, results, scalars, state_of
+
+from yolojax import checkpoint, train, writers
+from yolojax import config as config_lib
+
+LEARN = {"epochs": 10, "nbs": 4, "mosaic": 0.0, "lr0": 0.01, "plots": True}
+LEARN |= {"hsv_s": 0.0, "hsv_v": 0.0, "scale": 0.0, "translate": 0.0}
+PICTURES = {
+    *("labels", "train_batch0", "train_batch1", "train_batch2"),
+    *("val_batch0", "val_batch1", "results"),
+    *("BoxPR_curve", "BoxF1_curve", "BoxP_curve", "BoxR_curve"),
+    *("confusion_matrix", "confusion_matrix_normalized"),
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a data set of 22 and 10 pictures."""
+    folder = tmp_path_factory.mktemp("train")
+    forked_runs.write_data(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """A run by the command that a user types."""
+    words = job(place, "whole", **LEARN)["argv"]
+    environment = os.environ | {"PYTHONPATH": str(HERE)}
+    done = subprocess.run(
+        [sys.executable, "-m", "yolojax.main", *words],
+        env=environment | {"YOLOJAX_CACHE": str(place / "cache")},
+        cwd=HERE.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return place / "whole", done.stdout
+
+
+def table(out):
+    """Returns the rows of the last table of classes that was printed."""
+    lines = out.splitlines()
+    start = max(i for i, line in enumerate(lines) if line.startswith("class "))
+    return lines[start : start + 6]
+
+
+def test_a_run_writes_its_files(whole):
+    workdir, out = whole
+    found = {path.stem for path in workdir.glob("*.png")}
+    assert found == PICTURES
+    for path in workdir.glob("*.png"):
+        assert cv2.imread(str(path)).std() > 1, path
+    assert {path.name for path in workdir.iterdir() if path.suffix != ".png"} == {
+        *("checkpoints", "config.json", "log.jsonl", "results.csv", "tensorboard")
+    }
+    recorded = json.loads((workdir / "config.json").read_text())
+    assert recorded.keys() == config_lib.KEYS.keys()
+    assert (recorded["lr0"], recorded["optimizer"]) == (0.01, "adamw")
+    assert out.splitlines()[-1] == f"everything is in {workdir}"
+
+
+def test_results_have_a_row_per_epoch(whole):
+    with open(whole[0] / "results.csv", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = [{k: float(v) for k, v in row.items()} for row in reader]
+    assert tuple(reader.fieldnames or ()) == writers.DETECT_COLUMNS
+    assert [row["epoch"] for row in rows] == list(range(1, 11))
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    times = [row["time"] for row in rows]
+    assert times == sorted(times) and times[0] > 0
+    for name in ("box", "cls", "dfl"):
+        assert rows[-1][f"train/{name}_loss"] < 0.8 * rows[0][f"train/{name}_loss"]
+        assert rows[-1][f"val/{name}_loss"] < rows[0][f"val/{name}_loss"]
+    # Linear decay to 1 % of lr0, read at the last batch of the epoch.
+    expected = [0.01 * ((1 - e / 10) * 0.99 + 0.01) for e in range(3, 10)]
+    np.testing.assert_allclose([row["lr/pg0"] for row in rows[3:]], expected, rtol=1e-5)
+    assert rows[-1]["metrics/mAP50(B)"] > rows[0]["metrics/mAP50(B)"] >= 0
+
+
+def test_logs_agree_with_the_table(whole):
+    lines = [json.loads(x) for x in (whole[0] / "log.jsonl").read_text().splitlines()]
+    rows = results(whole[0])
+    assert [line["step"] for line in lines] == [6 * e for e in range(1, 11)]
+    for line, row in zip(lines, rows, strict=True):
+        for name, text in row.items():
+            assert f"{float(line[name]):.6g}" == f"{float(text):.6g}"
+    shown = scalars(whole[0])
+    assert len(shown) == 10 * (len(writers.DETECT_COLUMNS) - 2)
+    for step, tag, value in shown:
+        assert value == pytest.approx(float(rows[step // 6 - 1][tag]), rel=1e-5)
+
+
+def test_checkpoints_hold_weights_and_record(whole):
+    best, record = checkpoint.load_weights(whole[0], checkpoint.BEST)
+    last, newest = checkpoint.load_weights(whole[0], checkpoint.LAST)
+    assert newest["epoch"] == 10
+    rows = results(whole[0])
+    values = [float(row["metrics/mAP50-95(B)"]) for row in rows]
+    assert round(values[record["epoch"] - 1], 5) == round(max(values), 5)
+    assert f"best epoch: {record['epoch']}\n" in whole[1]
+    assert record["names"] == ["circle", "triangle", "rectangle", "star"]
+    assert best.keys() == last.keys() == {"params", "batch_stats"}
+
+
+def test_evaluation_of_the_run_repeats_its_last_table(place, whole):
+    square = LEARN | {"rect": False, "plots": False, "epochs": 8}
+    first, again, plain, alone = forked_runs.run_all(
+        [
+            job(place, "whole", mode="val", **LEARN),
+            job(place, "whole", mode="val", **LEARN | {"plots": False}),
+            job(place, "square", **square),
+            job(place, "square", mode="val", **square),
+        ],
+        place,
+    )
+    for status, _, err in (first, again, plain, alone):
+        assert (status, err) == (0, "")
+    assert table(first[1]) == table(again[1]) == table(whole[1])
+    assert table(alone[1]) == table(plain[1])
+    assert len({row.split()[-1] for row in table(whole[1])}) > 2  # not all the same
+    _, record = checkpoint.load_weights(whole[0], checkpoint.BEST)
+    row = json.loads(
+        (whole[0] / "log.jsonl").read_text().splitlines()[record["epoch"] - 1]
+    )
+    measured = json.loads((whole[0] / "val" / "metrics.jsonl").read_text())
+    for name in ("precision", "recall", "mAP50", "mAP50-95"):
+        key = f"metrics/{name}(B)"
+        assert measured[key] == pytest.approx(row[key], rel=1e-6)
+    names = {path.stem for path in (whole[0] / "val").glob("*.png")}
+    assert names >= {"val_batch0", "val_batch2", "BoxPR_curve", "confusion_matrix"}
+    assert not list((whole[0] / "val-2").glob("*.png"))
+
+
+def test_workers_do_not_change_a_run(place):
+    compare_workers(place, (0, 1))
+
+
+@pytest.mark.slow
+def test_many_workers_do_not_change_a_run(place):
+    compare_workers(place, (0, 1, 4))
+
+
+def compare_workers(place, counts):
+    names = [f"workers{count}of{len(counts)}" for count in counts]
+    found = forked_runs.run_all(
+        [
+            job(place, name, workers=count, val=False, epochs=2)
+            for name, count in zip(names, counts, strict=True)
+        ],
+        place,
+    )
+    assert [status for status, *_ in found] == [0] * len(counts), found
+    first, *others = (state_of(place / name) for name in names)
+    for other in others:
+        assert {k: v.tobytes() for k, v in first.items()} == {
+            k: v.tobytes() for k, v in other.items()
+        }
+
+
+def test_devices_do_not_change_the_losses(place):
+    settings = {"fraction": 16, "batch": 8, "epochs": 10, "val": False, "nbs": 8}
+    found = forked_runs.run_all(
+        [job(place, f"cpu{n}", device=f"cpu:{n}", **settings) for n in (1, 8)], place
+    )
+    assert [status for status, *_ in found] == [0, 0], found
+    losses = []
+    for n in (1, 8):
+        lines = (place / f"cpu{n}" / "log.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        assert rows[-1]["step"] == 20
+        losses.append([[row[f"train/{x}_loss"] for x in ("box", "cls", "dfl")]
+                       for row in rows])  # fmt: skip
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+
+
+def test_a_non_finite_loss_stops_the_run_and_can_be_replayed(place):
+    # Decay beyond 2 makes the kernels swing with growing strength.
+    explode = {"optimizer": "sgd", "lr0": 1.0, "weight_decay": 1.0, "nbs": 1}
+    explode |= {"momentum": 0.0, "warmup_epochs": 0.0, "clip_norm": 1e30}
+    task = job(place, "explode", val=False, epochs=6, mosaic=0.0, **explode)
+    [(status, _, err)] = forked_runs.run_all([task], place)
+    assert status == 2
+    assert len(err.splitlines()) == 1
+    workdir = place / "explode"
+    [report] = workdir.glob("nonfinite_step_*.json")
+    details = json.loads(report.read_text())
+    step = details["step"]
+    assert step >= 6  # an epoch is done, so there is something to lose
+    assert report.name == f"nonfinite_step_{step}.json"
+    assert f"not finite at step {step} (epoch {step // 6 + 1})" in err
+    assert str(details["indices"]) in err
+    assert details["indices"] == epoch_order(0, step // 6)[4 * (step % 6) :][:4]
+    names = sorted(str(p) for p in (place / "data" / "images" / "train").iterdir())
+    assert details["images"] == [names[i] for i in details["indices"]]
+    rows = results(workdir)
+    assert [row["epoch"] for row in rows] == [str(e + 1) for e in range(step // 6)]
+    state = state_of(workdir)
+    assert (state["/step"], state["/bad_step"]) == (step, -1)
+    assert all(np.isfinite(v).all() for k, v in state.items() if k.startswith("/ema"))
+    report.unlink()
+    [(status, out, again)] = forked_runs.run_all([task], place)
+    assert (status, again) == (2, err)
+    assert f"step {step} of 36" in out
+    assert json.loads(report.read_text()) == details
+    assert results(workdir) == rows
+    after = state_of(workdir)
+    assert all(state[k].tobytes() == after[k].tobytes() for k in state)
+
+
+def epoch_order(seed, epoch):
+    rng = np.random.default_rng([seed, epoch, 0, 1])
+    return rng.permutation(22).tolist()
+
+
+def run_here(place, name, **settings):
+    """Runs in this process: one batch per epoch, hardly any validation."""
+    config = config_lib.default("detect")
+    short = {"fraction": 4, "data": str(place / "data"), "device": "cpu:1", "nbs": 4}
+    short |= {"compile_cache": "off", "mosaic": 0.0}
+    for key, value in (TINY | short | settings).items():
+        config[key] = value
+    train.run(config_lib.check(config), place / name)
+
+
+@pytest.fixture
+def measured(monkeypatch, place, caplog):
+    """Sets what the validations of an epoch will measure; [] when used up."""
+    real, values = train.validate, []
+
+    def validate(parts, variables, **options):
+        if "keep" in options:  # the final one
+            return real(parts, variables, **options)
+        value = values.pop(0)
+        summary = {"fitness": value, "metrics/mAP50-95(B)": value}
+        return SimpleNamespace(
+            result=SimpleNamespace(summary=lambda: summary), losses=np.zeros(3)
+        )
+
+    monkeypatch.setattr(train, "validate", validate)
+    monkeypatch.setenv("YOLOJAX_CACHE", str(place / "cache"))
+    caplog.set_level(logging.INFO, "yolojax")
+    return values
+
+
+def test_patience_ends_a_run_and_more_of_it_goes_on(place, measured, caplog):
+    def epochs():
+        return [row["metrics/mAP50-95(B)"] for row in results(place / "patience")]
+
+    def best_epoch():
+        return checkpoint.load_weights(place / "patience", checkpoint.BEST)[1]["epoch"]
+
+    measured[:] = [0.1, 0.3, 0.2, 0.2]
+    run_here(place, "patience", epochs=9, patience=2)
+    assert epochs() == ["0.1", "0.3", "0.2", "0.2"]
+    assert "no better fitness than 0.30000 of epoch 2 for 2 epochs" in caplog.text
+    assert best_epoch() == 2
+    run_here(place, "patience", epochs=9, patience=2)
+    assert "this run is complete after epoch 4 (patience ran out)" in caplog.text
+    assert len(epochs()) == 4
+
+    measured[:] = [0.3, 0.2]  # a tie becomes the best but does not reset the wait
+    run_here(place, "patience", epochs=9, patience=3)
+    assert "resuming with patience = 3 (was 2)" in caplog.text
+    assert epochs()[4:] == ["0.3"]
+    assert best_epoch() == 5
+    run_here(place, "patience", epochs=9, patience=3)  # the same command: complete
+    assert len(epochs()) == 5
+
+    measured[:] = [0.1, 0.1, 0.1, 0.4]
+    run_here(place, "patience", epochs=9, patience=0)
+    assert epochs()[5:] == ["0.1", "0.1", "0.1", "0.4"]
+    assert best_epoch() == 9
+    assert not measured
+
+
+@pytest.mark.parametrize("save", [True, False])
+def test_without_validation_only_the_last_epoch_is_measured(
+    place, measured, monkeypatch, save
+):
+    written = []
+    real = checkpoint.Checkpoints.save_last
+    monkeypatch.setattr(
+        checkpoint.Checkpoints,
+        "save_last",
+        lambda self, number, *rest: written.append(number) or real(self, number, *rest),
+    )
+    name = f"blind{save}"
+    measured[:] = [0.2]
+    run_here(place, name, epochs=3, val=False, save=save)
+    assert [row["metrics/mAP50-95(B)"] for row in results(place / name)] == [
+        *("0", "0", "0.2")
+    ]
+    assert written == ([1, 2, 3] if save else [1])
+    assert checkpoint.load_weights(place / name, checkpoint.BEST)[1]["epoch"] == 3
+    assert not list((place / name).glob("*.png"))
+    assert not measured
+
+
+def test_what_a_run_lacks_after_its_last_epoch_is_made_up_for(place, measured, caplog):
+    measured[:] = [0.2]
+    run_here(place, "pictures", epochs=1, plots=True)
+    before = {path.name for path in (place / "pictures").iterdir()}
+    (place / "pictures" / "results.png").unlink()
+    (place / "pictures" / "val_batch0.png").unlink()
+    run_here(place, "pictures", epochs=1, plots=True)
+    assert {path.name for path in (place / "pictures").iterdir()} == before
+    assert len(re.findall("everything is in", caplog.text)) == 2
+    run_here(place, "pictures", epochs=1, plots=True)
+    assert len(re.findall("everything is in", caplog.text)) == 2
