@@ -233,6 +233,9 @@ def _set_up_jax(config: Any) -> None:
                 " Leave the key out to use what there is. JAX for GPUs comes with"
                 " yolojax[cuda12], for TPUs with yolojax[tpu]."
             ) from error
+    if config.amp is False:
+        # Accelerators would otherwise compute float32 products in fewer bits.
+        jax.config.update("jax_default_matmul_precision", "highest")
     if config.compile_cache != "off":
         _keep_compiled(config.compile_cache, cache_root() / "compiled")
 
