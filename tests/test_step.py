@@ -132,7 +132,8 @@ def test_ten_steps_match_the_reference_in_float64(case, golden):
             )
             close(logs.losses, values["loss_items"][i], 1e-5)
             close(logs.grad_norm, values["grad_norm"][i], 1e-5)
-            tensors = by_name({"params": state.params, "batch_stats": state.batch_stats})
+            live = {"params": state.params, "batch_stats": state.batch_stats}
+            tensors = by_name(live)
             average = by_name(state.ema)
             for kind, key, names in (
                 (tensors, "param_slice", values["param_names"]),
@@ -276,7 +277,8 @@ def test_eight_devices_compute_what_one_does(little):
         losses = []
         host = {f: getattr(batch, f) for f in Batch.__dataclass_fields__}
         for i in range(4):
-            state, logs = step(state, sharding.put_batch(host, mesh), hyper(first=i == 0))
+            put = sharding.put_batch(host, mesh)
+            state, logs = step(state, put, hyper(first=i == 0))
             losses.append(np.asarray(logs.losses))
         results.append(np.array(losses))
     np.testing.assert_allclose(results[1], results[0], rtol=1e-4)

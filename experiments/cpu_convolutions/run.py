@@ -3,6 +3,7 @@
 python experiments/cpu_convolutions/run.py
 """
 
+import functools
 import statistics
 import time
 
@@ -66,14 +67,15 @@ def main():
         )
 
         def run(function, groups=groups):
-            return lambda x, k: function(x, k, 1, groups)
+            return lambda a, k: function(a, k, 1, groups)
 
         name = f"{form} {size}x{size} {shape[-1]}->{features} at {shape[1]}x{shape[2]}"
         native = both(run(conv.native), x, kernel)
         report(name, native, both(run(conv.FORMS[form]), x, kernel))
     x = jax.random.normal(jax.random.key(0), (8, 10, 10, 128))
     native = both(window_max, x)
-    report("max pool 5x5 128 at 10x10", native, both(lambda x: conv.max_pool(x, 5), x))
+    ours = functools.partial(conv.max_pool, size=5)
+    report("max pool 5x5 128 at 10x10", native, both(ours, x))
 
 
 if __name__ == "__main__":
