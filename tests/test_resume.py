@@ -122,6 +122,28 @@ def test_stop_on_request_at_any_moment(place, whole):
     assert_same_run(place / "stopped", whole[0])
 
 
+@pytest.mark.slow
+def test_kill_and_stop_of_the_real_network(place):
+    def step(*faults, name="real"):
+        settings = {"model": "yolo11n", "save_minutes": EVERY_STEP, "epochs": 2}
+        return job(place, name, *faults, **settings)
+
+    # In groups: the compilation of the first may take minutes.
+    [uncut] = forked_runs.run_all([step(name="uncut")], place)
+    found = forked_runs.run_all(
+        [
+            step(("kill_at", 4)),
+            step(("kill_in_save", 5)),
+            step(("signal_in_validation", 1, signal.SIGTERM)),
+            step(),
+        ],
+        place,
+    )
+    statuses = [status for status, *_ in [uncut, *found]]
+    assert statuses == [0, -signal.SIGKILL, -signal.SIGKILL, 143, 0], found
+    assert_same_run(place / "real", place / "uncut")
+
+
 def contents(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
