@@ -52,7 +52,7 @@ def assert_same_run(one, two):
     assert record_of(one) == record_of(two)
     shown, wanted = scalars(one), scalars(two)
     assert len(set(shown)) == len(shown)  # nothing of a step that was done again
-    assert set(shown) <= set(wanted)
+    assert set(shown) == set(wanted)
     assert not list(one.glob("checkpoints/*/*tmp*"))
 
 

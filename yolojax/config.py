@@ -142,7 +142,7 @@ KEYS: dict[str, Key] = {
     "max_det": _integer(300, "detections per image", low=1),
     "agnostic_nms": _switch(False, "suppress across classes"),
     # Files, logs, checkpoints
-    "save": _switch(True, "write checkpoints while training (at its end always)"),
+    "save": _switch(True, "save every epoch; off: only new bests and the end"),
     "save_minutes": _number(15.0, "also save in the middle of an epoch after so many"
                             " minutes; 0: only at epoch ends"),
     "plots": _switch(True, "write pictures and curves"),

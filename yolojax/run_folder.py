@@ -44,7 +44,11 @@ def claim(folder: Path, config: Any) -> bool:
             f"--workdir {folder} is a file, not a folder. Choose another one."
         )
     if not recorded.exists():
-        if folder.is_dir() and any(folder.iterdir()):
+        # A run that was killed while it wrote the file may have left a part of it.
+        part = f".{CONFIG_FILE}."
+        if folder.is_dir() and any(
+            not path.name.startswith(part) for path in folder.iterdir()
+        ):
             raise ValueError(
                 f"{folder} is not empty and holds no run. Choose another --workdir;"
                 " nothing in it was touched."

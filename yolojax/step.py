@@ -131,6 +131,8 @@ def make_train_step(
         finite = jnp.isfinite(terms).all()
         if state.loss_scale is None:  # fp16 gradients may overflow: that is handled
             finite &= jnp.isfinite(norm)
+        # Running variances overflow some steps before the loss does.
+        finite &= jnp.isfinite(_sum(batch_stats))
         good = finite & (state.bad_step < 0)
         state = _record(state, terms, good, hyper.first)
         state = dataclasses.replace(
@@ -246,6 +248,11 @@ def _rescale(loss_scale: LossScale, finite: jax.Array) -> LossScale:
         good_steps=jnp.where(grow, 0, good_steps),
         skipped=loss_scale.skipped + ~finite,
     )
+
+
+def _sum(tree: PyTree) -> jax.Array:
+    """Returns the sum over all leaves, which is finite only if every value is."""
+    return jnp.stack([leaf.sum() for leaf in jax.tree.leaves(tree)]).sum()
 
 
 def _select(condition: jax.Array, new: PyTree, old: PyTree) -> PyTree:

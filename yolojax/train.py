@@ -4,11 +4,10 @@ import contextlib
 import dataclasses
 import json
 import logging
-import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -20,30 +19,27 @@ from yolojax import (
     evaluate,
     optim,
     run_folder,
+    session,
     sharding,
     visualize,
     writers,
 )
 from yolojax.data.pipeline import EvalBatches, TrainBatches
 from yolojax.data.yolo_folder import YoloFolder
+from yolojax.session import (
+    Clock,
+    Journal,
+    Meter,
+    NonFiniteLoss,
+    Outputs,
+    StopRequest,
+)
 from yolojax.step import Hyper, Logs, initial_state, make_eval_step, make_train_step
 from yolojax.types import TrainState
 
 log = logging.getLogger("yolojax")
 
 TRAIN_PICTURES = 3  # augmented batches that are drawn
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; its state is saved."""
-
-    def __init__(self, text: str, status: int):
-        super().__init__(text)
-        self.status = status  # exit status
-
-
-class NonFiniteLoss(Exception):
-    """The loss or the gradient stopped being a number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,36 +59,6 @@ class Parts:
     train_step: Any  # jitted (state, batch, hyper) -> (state, logs)
     eval_step: Any  # jitted (variables, batch) -> (terms, detections)
     checkpoints: checkpoint.Checkpoints
-
-
-@dataclasses.dataclass
-class Journal:
-    """What the host remembers of a run; saved beside every checkpoint."""
-
-    epoch: int = 0  # finished epochs
-    saves: int = 0  # checkpoints written
-    seconds: float = 0.0  # of training, over all sessions
-    best_fitness: float | None = None
-    stopper: optim.Stopper = dataclasses.field(default_factory=optim.Stopper)
-    may_stop: bool = False
-    stopped: bool = False
-    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
-
-    def record(self, parts: Parts) -> dict[str, Any]:
-        """Returns the journal as plain JSON values."""
-        return dataclasses.asdict(self) | {
-            "names": list(parts.names),
-            "model": parts.config.model,
-            "imgsz": parts.config.imgsz,
-            "optimizer": parts.plan.optimizer,
-        }
-
-
-def journal_from(record: dict[str, Any]) -> Journal:
-    """Returns the journal that a checkpoint recorded."""
-    known = {field.name for field in dataclasses.fields(Journal)}
-    values = {name: value for name, value in record.items() if name in known}
-    return Journal(**values | {"stopper": optim.Stopper(**record["stopper"])})
 
 
 def run(config: Any, workdir: Path | None) -> None:
@@ -121,7 +87,7 @@ def run(config: Any, workdir: Path | None) -> None:
             return
         if config.plots and int(state.step) == 0:
             _draw_training_data(parts, train_source)
-        with _StopRequest() as stop:
+        with StopRequest() as stop:
             _train(parts, state, journal, stop)
         parts.checkpoints.wait()
         _finish(parts)
@@ -193,8 +159,8 @@ def _start(parts: Parts, known: bool) -> tuple[TrainState, Journal]:
         return sharding.replicate(fresh, parts.mesh), Journal()
     _check_optimizer(parts, parts.checkpoints.record(newest))
     state, record = parts.checkpoints.restore(newest, fresh)
-    journal = journal_from(record)
-    _apply_patience(journal, parts.config.patience)
+    journal = session.journal_from(record)
+    session.apply_patience(journal, parts.config.patience)
     if journal.epoch < parts.config.epochs and not journal.stopped:
         log.info(
             "resuming at epoch %d of %d, step %d of %d",
@@ -207,12 +173,12 @@ def _start(parts: Parts, known: bool) -> tuple[TrainState, Journal]:
 
 
 def _train(
-    parts: Parts, state: TrainState, journal: Journal, stop: "_StopRequest"
+    parts: Parts, state: TrainState, journal: Journal, stop: StopRequest
 ) -> None:
     """Runs the remaining epochs."""
     config, plan = parts.config, parts.plan
     columns = _columns(parts)
-    outputs = _Outputs(
+    outputs = Outputs(
         progress=writers.Progress(
             sys.stdout,
             config.epochs,
@@ -241,7 +207,7 @@ def _train(
         "" if parts.mesh.size == 1 else "s",
     )
     outputs.progress.print(writers.epoch_header(columns))
-    clock = _Clock(journal.seconds)
+    clock = Clock(journal.seconds)
     first = int(state.step)
     loading = build.loader(parts.batches, config, start_step=first)
     with contextlib.closing(outputs), loading as loader:
@@ -267,7 +233,7 @@ def _train(
             if stop.requested:
                 if journal.saves == saves:
                     _save(parts, state, journal)
-                stop.leave(parts)
+                _leave(parts, stop)
 
 
 def _train_epoch(
@@ -277,13 +243,13 @@ def _train_epoch(
     epoch: int,
     loader: Any,
     progress: writers.Progress,
-    clock: "_Clock",
-    stop: "_StopRequest",
+    clock: Clock,
+    stop: StopRequest,
 ) -> TrainState:
     """Returns the state after the (remaining) batches of an epoch."""
     config, total = parts.config, parts.plan.batches_per_epoch
     done = int(state.step) - epoch * total
-    meter = _Meter(config.batch)
+    meter = Meter(config.batch)
     logs: Logs | None = None
     for i in range(done, total):
         iteration = epoch * total + i
@@ -317,7 +283,7 @@ def _train_epoch(
             journal.seconds = clock.seconds()
             _save(parts, state, journal)
         if stopping:
-            stop.leave(parts)
+            _leave(parts, stop)
     return state
 
 
@@ -326,9 +292,9 @@ def _end_epoch(
     state: TrainState,
     journal: Journal,
     epoch: int,
-    outputs: "_Outputs",
-    clock: "_Clock",
-    stop: "_StopRequest",
+    outputs: Outputs,
+    clock: Clock,
+    stop: StopRequest,
 ) -> bool:
     """Validates, decides, writes; returns whether this epoch is the best so far."""
     config, task = parts.config, parts.net.task
@@ -350,26 +316,28 @@ def _end_epoch(
             if stop.requested:  # the state is saved as "validation still to do"
                 journal.seconds = clock.seconds()
                 _save(parts, state, journal)
-                stop.leave(parts)
+                _leave(parts, stop)
 
         found = validate(parts, state.ema, on_batch=on_batch)
         summary = found.result.summary()
         fitness = round(float(summary["fitness"]), 5)
         metrics = {k: float(v) for k, v in summary.items() if k.startswith("metrics/")}
-        losses = zip(task.loss_names, found.losses, strict=True)
-        journal.metrics = metrics | {f"val/{n}": float(v) for n, v in losses}
+        pairs = zip(task.loss_names, found.losses, strict=True)
+        journal.metrics = metrics | {f"val/{n}": float(v) for n, v in pairs}
     journal.best_fitness, best = optim.update_best(journal.best_fitness, fitness)
     journal.stopper, journal.may_stop, journal.stopped = optim.stopper_update(
         journal.stopper, fitness, epoch + 1, config.patience
     )
     journal.epoch = epoch + 1
     journal.seconds = clock.seconds()
-    outputs.write(parts, journal, sums / max(count, 1), int(state.step))
+    means = map(float, sums / max(count, 1))
+    losses = dict(zip(task.loss_names, means, strict=True))
+    outputs.write(parts.plan, journal, losses, int(state.step))
     # Without validation every epoch counts as best, which save=False should not write.
     keep = best and (config.save or fitness is not None)
     if keep:
         number = journal.saves + 1  # that of the state saved just below
-        parts.checkpoints.save_best(number, state.ema, journal.record(parts))
+        parts.checkpoints.save_best(number, state.ema, _record(parts, journal))
     if keep or config.save or journal.stopped or epoch + 1 == config.epochs:
         _save(parts, state, journal)
         clock.saved()
@@ -416,9 +384,25 @@ def _finish(parts: Parts) -> None:
     log.info("everything is in %s", parts.workdir)
 
 
+def _record(parts: Parts, journal: Journal) -> dict[str, Any]:
+    """Returns what is saved beside the arrays, as plain JSON values."""
+    return dataclasses.asdict(journal) | {
+        "names": list(parts.names),
+        "model": parts.config.model,
+        "imgsz": parts.config.imgsz,
+        "optimizer": parts.plan.optimizer,
+    }
+
+
+def _leave(parts: Parts, stop: StopRequest) -> NoReturn:
+    """Ends the run on request, once its saved state is on disk."""
+    parts.checkpoints.wait()
+    stop.leave(parts.workdir)
+
+
 def _save(parts: Parts, state: TrainState, journal: Journal) -> None:
     journal.saves += 1
-    parts.checkpoints.save_last(journal.saves, state, journal.record(parts))
+    parts.checkpoints.save_last(journal.saves, state, _record(parts, journal))
 
 
 def _stop_non_finite(
@@ -491,14 +475,6 @@ def _columns(parts: Parts) -> tuple[str, ...]:
     return (*plain, *(f"lr/pg{i}" for i in range(len(parts.plan.groups))))
 
 
-def _apply_patience(journal: Journal, patience: int) -> None:
-    """Lets a stopped run go on if its patience was raised."""
-    if journal.stopped:
-        waited = journal.epoch - journal.stopper.best_epoch
-        journal.stopped = 0 < patience <= waited
-        journal.may_stop = 0 < patience <= waited + 1
-
-
 def _check_optimizer(parts: Parts, record: dict[str, Any]) -> None:
     """A longer run may make optimizer=auto choose another one: no way to go on."""
     before, now = record["optimizer"], parts.plan.optimizer
@@ -521,119 +497,3 @@ def _device_memory() -> str:
     stats = jax.local_devices()[0].memory_stats() or {}
     peak = stats.get("peak_bytes_in_use")
     return f"{peak / 2**30:.1f}G" if peak else ""
-
-
-@dataclasses.dataclass
-class _Outputs:
-    """Everything the numbers of an epoch are written to."""
-
-    progress: writers.Progress
-    csv: writers.ResultsCsv
-    events: writers.JsonLines
-    board: writers.TensorBoard
-    last_row: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def write(
-        self, parts: Parts, journal: Journal, losses: np.ndarray, step: int
-    ) -> None:
-        """Writes one finished epoch."""
-        last = journal.epoch * parts.plan.batches_per_epoch - 1
-        rates = optim.schedule(parts.plan, last).lr
-        names = parts.net.task.loss_names
-        values: dict[str, Any] = dict.fromkeys(_columns(parts), 0.0)
-        values |= journal.metrics
-        values |= {"epoch": journal.epoch, "time": journal.seconds}
-        values |= {
-            f"train/{n}": round(float(v), 5) for n, v in zip(names, losses, strict=True)
-        }
-        values |= {f"lr/pg{i}": rate for i, rate in enumerate(rates)}
-        self.last_row = values
-        self.csv.append(values)
-        self.events.write(values | {"step": step})
-        self.board.write(step, {k: v for k, v in values.items() if k != "epoch"})
-
-    def close(self) -> None:
-        """Flushes and closes."""
-        self.progress.close()
-        self.board.close()
-
-
-class _Meter:
-    """Speed and waiting time of the current epoch."""
-
-    def __init__(self, batch: int):
-        self._batch = batch
-        self._start = time.monotonic()
-        self._steps = 0
-        self._waited = 0.0
-
-    def waited(self, seconds: float) -> None:
-        self._waited += seconds
-
-    def stepped(self) -> None:
-        self._steps += 1
-
-    def images_per_second(self) -> float:
-        return self._steps * self._batch / max(time.monotonic() - self._start, 1e-9)
-
-    def wait_share(self) -> float:
-        return self._waited / max(time.monotonic() - self._start, 1e-9)
-
-
-class _Clock:
-    """Time of the run over all its sessions, and since the last save."""
-
-    def __init__(self, before: float):
-        self._before = before
-        self._start = self._saved = time.monotonic()
-        self._first: int | None = None
-
-    def seconds(self) -> float:
-        return self._before + time.monotonic() - self._start
-
-    def remaining(self, done: int, left: int) -> float:
-        """Returns the seconds that `left` steps will take, judged by this session."""
-        if self._first is None:
-            self._first = done - 1
-        return left * (time.monotonic() - self._start) / max(done - self._first, 1)
-
-    def save_due(self, minutes: float) -> bool:
-        due = minutes > 0 and time.monotonic() - self._saved > 60 * minutes
-        if due:
-            self.saved()
-        return due
-
-    def saved(self) -> None:
-        self._saved = time.monotonic()
-
-
-class _StopRequest:
-    """Turns SIGTERM and SIGINT into a request that the loop answers by saving."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._number = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "_StopRequest":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: Any) -> None:
-        if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt  # a second Ctrl-C does not wait
-        self.requested, self._number = True, number
-
-    def leave(self, parts: Parts) -> None:
-        """Raises Interrupted once the saved state is on disk."""
-        parts.checkpoints.wait()
-        raise Interrupted(
-            "stopped on request; everything is saved. To go on, run the same command"
-            f" with --workdir {parts.workdir}",
-            128 + self._number,  # as shells report a process that a signal ended
-        )

@@ -137,7 +137,7 @@ class JsonLines:
 
 
 class TensorBoard:
-    """Scalars as TensorBoard events."""
+    """Scalars as TensorBoard events; what was written survives a kill."""
 
     def __init__(self, logdir: str | Path, resumed_step: int | None = None):
         """Opens an event file in the folder.
@@ -146,20 +146,33 @@ class TensorBoard:
             logdir: folder; made if missing.
             resumed_step: viewers hide earlier events after this step; None hides none.
         """
-        from tensorboardX import SummaryWriter  # slow to import, often not wanted
+        # The public SummaryWriter hands events to a thread and cannot wait for it.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-        purge = None if resumed_step is None else resumed_step + 1
-        self._writer = SummaryWriter(str(logdir), purge_step=purge)
+        Path(logdir).mkdir(parents=True, exist_ok=True)
+        self._writer = EventsWriter(str(Path(logdir) / "events"))
+        if resumed_step is not None:
+            restart = SessionLog(status=SessionLog.START)
+            self._writer.write_event(
+                Event(wall_time=time.time(), step=resumed_step + 1, session_log=restart)
+            )
 
     def write(self, step: int, scalars: Mapping[str, float | None]) -> None:
         """Adds scalars at a step; None (not measured) is left out."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
         for name, value in scalars.items():
             if value is not None:
-                self._writer.add_scalar(name, float(value), int(step))
+                summary = scalar(name, float(value))
+                self._writer.write_event(
+                    Event(wall_time=time.time(), step=int(step), summary=summary)
+                )
         self._writer.flush()
 
     def close(self) -> None:
-        """Writes what is still buffered."""
+        """Closes the file."""
         self._writer.close()
 
 

@@ -6,6 +6,10 @@ function of k, so any worker count gives the same bytes and a run continues anyw
 
 import functools
 import gc
+import multiprocessing
+import os
+import signal
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -379,9 +383,24 @@ def load(
         iterable = iterable.mp_prefetch(
             grain.MultiprocessingOptions(
                 num_workers=workers, per_worker_buffer_size=max(prefetch, 1)
-            )
+            ),
+            worker_init_fn=_init_worker,
         )
     return Loader(batches, iter(iterable), shared_memory=workers > 0)
+
+
+def _init_worker(worker: int, workers: int) -> None:
+    """Leaves Ctrl-C to the main process, and ends when that one has died."""
+    del worker, workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _parse_flags() -> None:

@@ -1,0 +1,173 @@
+"""What a training loop keeps on the host: its memory, outputs, clocks and stops."""
+
+import dataclasses
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from yolojax import optim, writers
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its state is saved."""
+
+    def __init__(self, text: str, status: int):
+        super().__init__(text)
+        self.status = status  # exit status
+
+
+class NonFiniteLoss(Exception):
+    """The loss or the gradient stopped being a number."""
+
+
+@dataclasses.dataclass
+class Journal:
+    """What the host remembers of a run; saved beside every checkpoint."""
+
+    epoch: int = 0  # finished epochs
+    saves: int = 0  # checkpoints written
+    seconds: float = 0.0  # of training, over all sessions
+    best_fitness: float | None = None
+    stopper: optim.Stopper = dataclasses.field(default_factory=optim.Stopper)
+    may_stop: bool = False
+    stopped: bool = False
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+def journal_from(record: dict[str, Any]) -> Journal:
+    """Returns the journal that a checkpoint recorded."""
+    known = {field.name for field in dataclasses.fields(Journal)}
+    values = {name: value for name, value in record.items() if name in known}
+    return Journal(**values | {"stopper": optim.Stopper(**record["stopper"])})
+
+
+def apply_patience(journal: Journal, patience: int) -> None:
+    """Lets a stopped run go on if its patience was raised."""
+    if journal.stopped:
+        waited = journal.epoch - journal.stopper.best_epoch
+        journal.stopped = 0 < patience <= waited
+        journal.may_stop = 0 < patience <= waited + 1
+
+
+@dataclasses.dataclass
+class Outputs:
+    """Everything the numbers of an epoch are written to."""
+
+    progress: writers.Progress
+    csv: writers.ResultsCsv
+    events: writers.JsonLines
+    board: writers.TensorBoard
+    last_row: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def write(
+        self,
+        plan: optim.RunPlan,
+        journal: Journal,
+        losses: Mapping[str, float],
+        step: int,
+    ) -> None:
+        """Writes one finished epoch, with the training losses by name."""
+        rates = optim.schedule(plan, journal.epoch * plan.batches_per_epoch - 1).lr
+        values: dict[str, Any] = dict.fromkeys(self.csv.columns, 0.0)
+        values |= journal.metrics
+        values |= {"epoch": journal.epoch, "time": journal.seconds}
+        values |= {f"train/{name}": round(v, 5) for name, v in losses.items()}
+        values |= {f"lr/pg{i}": rate for i, rate in enumerate(rates)}
+        self.last_row = values
+        self.csv.append(values)
+        self.events.write(values | {"step": step})
+        self.board.write(step, {k: v for k, v in values.items() if k != "epoch"})
+
+    def close(self) -> None:
+        """Flushes and closes."""
+        self.progress.close()
+        self.board.close()
+
+
+class Meter:
+    """Speed and waiting time of the current epoch."""
+
+    def __init__(self, batch: int):
+        self._batch = batch
+        self._start = time.monotonic()
+        self._steps = 0
+        self._waited = 0.0
+
+    def waited(self, seconds: float) -> None:
+        """Adds time spent waiting for a batch."""
+        self._waited += seconds
+
+    def stepped(self) -> None:
+        """Counts a batch."""
+        self._steps += 1
+
+    def images_per_second(self) -> float:
+        """Returns the speed since the epoch began."""
+        return self._steps * self._batch / max(time.monotonic() - self._start, 1e-9)
+
+    def wait_share(self) -> float:
+        """Returns the share of the time spent waiting for data, 0 to 1."""
+        return self._waited / max(time.monotonic() - self._start, 1e-9)
+
+
+class Clock:
+    """Time of the run over all its sessions, and since the last save."""
+
+    def __init__(self, before: float):
+        self._before = before
+        self._start = self._saved = time.monotonic()
+        self._first: int | None = None
+
+    def seconds(self) -> float:
+        """Returns the duration of the run over all its sessions."""
+        return self._before + time.monotonic() - self._start
+
+    def remaining(self, done: int, left: int) -> float:
+        """Returns the seconds that `left` steps will take, judged by this session."""
+        if self._first is None:
+            self._first = done - 1
+        return left * (time.monotonic() - self._start) / max(done - self._first, 1)
+
+    def save_due(self, minutes: float) -> bool:
+        """Returns whether the last save is long ago, and if so counts this as one."""
+        due = minutes > 0 and time.monotonic() - self._saved > 60 * minutes
+        if due:
+            self.saved()
+        return due
+
+    def saved(self) -> None:
+        """Starts to count the time since a save anew."""
+        self._saved = time.monotonic()
+
+
+class StopRequest:
+    """Turns SIGTERM and SIGINT into a request that the loop answers by saving."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._number = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt  # a second Ctrl-C does not wait
+        self.requested, self._number = True, number
+
+    def leave(self, workdir: Path) -> NoReturn:
+        """Raises Interrupted; the state must be on disk."""
+        raise Interrupted(
+            "stopped on request; everything is saved. To go on, run the same command"
+            f" with --workdir {workdir}",
+            128 + self._number,  # as shells report a process that a signal ended
+        )
