@@ -2,8 +2,8 @@
 
 XLA's CPU backend is several times slower than plain matrix products and elementwise
 arithmetic for pointwise and depthwise convolutions and for strided pooling windows;
-`experiments/cpu_convolutions` measures both forms. On GPU and TPU its own
-convolutions win.
+`experiments/cpu_convolutions` measures both forms. GPUs and TPUs keep XLA's own
+convolutions, which are the vendors' kernels there.
 """
 
 import functools
