@@ -16,5 +16,5 @@ def get_config(data="shapes"):
     if data == "shapes":  # small pictures and many optimiser steps: fits two CPU cores
         config.imgsz, config.epochs, config.batch, config.nbs = 128, 15, 8, 8
         config.mosaic, config.scale, config.optimizer = 0.0, 0.2, "adamw"
-        config.lr0, config.warmup_bias_lr = 0.002, 0.0
+        config.lr0 = 0.002
     return config

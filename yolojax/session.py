@@ -118,17 +118,23 @@ class Clock:
     def __init__(self, before: float):
         self._before = before
         self._start = self._saved = time.monotonic()
-        self._first: int | None = None
+        self._base: tuple[int, float] | None = None  # steps done, when
 
     def seconds(self) -> float:
         """Returns the duration of the run over all its sessions."""
         return self._before + time.monotonic() - self._start
 
+    def compiled(self, done: int) -> bool:
+        """Returns True on the first call, after the step that had to be compiled."""
+        if self._base is not None:
+            return False
+        self._base = done, time.monotonic()
+        return True
+
     def remaining(self, done: int, left: int) -> float:
         """Returns the seconds that `left` steps will take, judged by this session."""
-        if self._first is None:
-            self._first = done - 1
-        return left * (time.monotonic() - self._start) / max(done - self._first, 1)
+        first, since = self._base or (done, time.monotonic())
+        return left * (time.monotonic() - since) / max(done - first, 1)
 
     def save_due(self, minutes: float) -> bool:
         """Returns whether the last save is long ago, and if so counts this as one."""

@@ -260,6 +260,8 @@ def _train_epoch(
         earlier = logs
         state, logs = parts.train_step(state, batch, hyper_at(parts.plan, iteration))
         meter.stepped()
+        if clock.compiled(iteration + 1):
+            meter = Meter(config.batch)  # speed without the compilation
         last = i == total - 1
         if last or (i + 1) % config.log_every == 0:
             # The step before the newest one: reading it does not stop the device.
