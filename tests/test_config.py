@@ -189,8 +189,12 @@ def test_batch_size_is_another_name_of_batch(caplog):
         assert changed(batch_size=8).batch == 8
         assert changed(batch_size=8, batch=8).batch == 8
     assert "config.batch_size = 8 is taken as config.batch" in caplog.text
-    text = refusal(batch_size=8, batch=4)
-    assert "config.batch_size = 8 contradicts config.batch = 4" in text
+    assert changed(batch_size=8, batch=4).batch == 8  # a config file's own batch
+
+
+def test_a_memory_cache_is_not_for_processes():
+    assert changed(cache="ram", workers=0).cache == "ram"
+    assert "cache = 'ram' would copy" in refusal(cache=True, workers=2)
 
 
 def test_image_size_is_rounded_up_with_a_notice(caplog):

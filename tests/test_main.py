@@ -158,6 +158,10 @@ MISTAKES = [
     ((*WITH_CONFIG, "--config.batch", "-1"), "config.batch = -1: an automatic"),
     ((*WITH_CONFIG, "--config.classes=[0,x]"), "config.classes"),
     ((*WITH_CONFIG, *WITH_CONFIG, "--config.lr0=1"), "--config is given twice"),
+    (
+        (*WITH_CONFIG, "--config.batch=4", "--config.batch_size=8"),
+        "--config.batch=4 and --config.batch_size=8 contradict each other",
+    ),
     (("--config", "nofile.py"), "--config nofile.py: there is no such file"),
     (("--config", "."), "--config .: there is no such file"),
     (("--config", "syntax.py"), "--config syntax.py, line 1: invalid syntax"),
@@ -343,7 +347,7 @@ def test_bad_files_are_left_out_and_listed(finished):
     for stem, answer in BAD_IMAGES.items():
         assert any(f"{stem}.jpg{answer}" in line for line in lines), stem
     assert "good" not in text
-    assert f"warning: {len(lines)} images left out" in result.stdout
+    assert f"warning: images left out: {len(lines)}, e.g. " in result.stdout
     assert "8 images, 1 epochs of 2 batches" in result.stdout
 
 
@@ -428,3 +432,18 @@ def test_a_folder_for_compiled_programs_that_cannot_be_written(tmp_path):
     setting = "--config.compile_cache=file/x"
     result = command(*WITH_CONFIG, setting, cwd=tmp_path)
     assert "config.compile_cache = 'file/x': compiled programs" in refusal(result)
+
+
+def test_the_data_setting_reaches_the_config_file():
+    given = [
+        "main",
+        "--config",
+        "file.py",
+        "--config.data",
+        "my.yaml",
+        "--config.lr0=1",
+    ]
+    want = ["main", "--config=file.py:my.yaml", "--config.lr0=1"]
+    assert main.arrange(given) == want
+    both = ["main", "--config=file.py:a.yaml", "--config.data=b.yaml"]
+    assert main.arrange(both) == both

@@ -111,11 +111,12 @@ def test_stop_on_request_at_any_moment(place, whole):
         place,
     )
     assert [status for status, *_ in found] == [143, 130, 143, 0], found
-    for _, out, err in found[:3]:
+    for status, out, err in found[:3]:
         last = out.splitlines()[-1]
         assert "everything is saved" in last
         assert f"--workdir {place / 'stopped'}" in last
-        assert err == ""
+        told = "\nstopping after this batch to save; Ctrl-C again does not wait\n"
+        assert err == (told if status == 130 else "")
     assert "resuming at epoch 1 of 3, step 5 of 18" in found[1][1]
     assert "resuming at epoch 1 of 3, step 6 of 18" in found[2][1]
     assert "resuming at epoch 3 of 3, step 18 of 18" in found[3][1]
@@ -172,6 +173,21 @@ def test_other_settings_are_refused(place, whole, key, value):
     assert "Nothing was changed" in err
     assert len(err.splitlines()) == 1
     assert contents(whole[0]) == before
+
+
+def test_a_run_does_not_go_on_with_other_images(place, whole):
+    shutil.copytree(whole[0], place / "less")
+    picture = sorted((place / "data" / "images" / "train").iterdir())[0]
+    picture.rename(place / picture.name)
+    try:
+        [(status, _, err)] = forked_runs.run_all([job(place, "less", epochs=4)], place)
+    finally:
+        (place / picture.name).rename(picture)
+    assert status == 2
+    assert "the data set changed" in err
+    assert "images were 22 (" in err
+    assert "and are 21 (" in err
+    assert results(place / "less") == results(whole[0])
 
 
 def test_a_finished_run_can_be_made_longer(place, whole):

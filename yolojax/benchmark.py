@@ -7,7 +7,6 @@ always measured at 640 px on one thread, so that its figures compare; the networ
 
 import dataclasses
 import logging
-import os
 import statistics
 import tempfile
 import time
@@ -48,7 +47,7 @@ def run(config: Any, workdir: Path | None) -> None:
         "%s on %s, %d cores; %d images of %s",
         config.model,
         jax.devices()[0].device_kind,
-        len(os.sched_getaffinity(0)),
+        build.usable_cores(),
         len(source),
         config.data,
     )

@@ -108,11 +108,19 @@ def eval_batches(config: Any, images: Records, batch: int) -> EvalBatches:
 
 def loading(config: Any) -> Loading:
     """Returns how many processes and threads make batches."""
-    cores = len(os.sched_getaffinity(0))
-    backend = jax.default_backend()
+    backend, cores = jax.default_backend(), usable_cores()
     workers = config_lib.auto_workers(config.workers, backend, cores)
+    if config.cache == "ram" and config.workers < 0:
+        workers = 0  # threads share the decoded images, processes would copy them
     threads = 2 if workers else min(cores, 2 if backend == "cpu" else 16)
     return Loading(workers, threads, PREFETCH)
+
+
+def usable_cores() -> int:
+    """Returns how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux, where containers limit them
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def network(config: Any, num_classes: int, class_weights: Any = None) -> Network:
@@ -201,12 +209,17 @@ def most_objects(*sources: YoloFolder) -> int:
 def loader(
     batches: TrainBatches | EvalBatches, config: Any, *, start_step: int
 ) -> pipeline.Loader:
-    """Returns an iterator over the batches from a step on that works ahead."""
+    """Returns an iterator over the batches from a step on that works ahead.
+
+    Validation reads with threads: starting processes for every epoch costs more.
+    """
     how = loading(config)
+    workers = how.workers if isinstance(batches, TrainBatches) else 0
+    threads = how.num_threads if workers == how.workers else min(usable_cores(), 16)
     return pipeline.load(
         batches,
         start_step=start_step,
-        workers=how.workers,
-        num_threads=how.num_threads,
+        workers=workers,
+        num_threads=threads,
         prefetch=how.prefetch,
     )

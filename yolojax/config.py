@@ -181,7 +181,16 @@ NOT_YET: dict[str, str] = {
 # `epochs` and `patience` do, they alter the plan on purpose.
 FREE_ON_RESUME = (
     *("epochs", "patience", "name", "workers", "cache", "save", "save_minutes"),
-    *("plots", "log_every", "compile_cache", "val", "batch_size", "split", "device"),
+    *(
+        "object_buckets",
+        "plots",
+        "log_every",
+        "compile_cache",
+        "val",
+        "batch_size",
+        "split",
+        "device",
+    ),
 )
 
 
@@ -361,11 +370,6 @@ def _resolve_batch(values: dict[str, Any]) -> None:
     alias = values["batch_size"]
     if alias is None:
         return
-    if values["batch"] not in (alias, KEYS["batch"].default):
-        raise ValueError(
-            f"config.batch_size = {alias} contradicts config.batch = {values['batch']}."
-            " Give one of them; `batch` is the name."
-        )
     values["batch"] = alias
     log.info("config.batch_size = %d is taken as config.batch", alias)
 
@@ -390,6 +394,11 @@ def _check_across(values: dict[str, Any]) -> None:
         values["amp"] = False
     if values["cache"] is True:
         values["cache"] = "ram"
+    if values["cache"] == "ram" and values["workers"] > 0:
+        raise ValueError(
+            f"config.workers = {values['workers']} with config.cache = 'ram' would copy"
+            " the images into every process. Use workers=0 (threads) or cache=False."
+        )
     fraction = values["fraction"]
     if fraction <= 0 or (fraction > 1 and fraction != int(fraction)):
         raise ValueError(

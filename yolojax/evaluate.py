@@ -118,7 +118,7 @@ def run(config: Any, workdir: Path | None) -> None:
         raise ValueError(
             f"{workdir} was trained on classes {record['names']}, but config.data ="
             f" {config.data!r} has {list(names)}. Give the data it was trained on, with"
-            " --config FILE:DATA or --config.data=DATA."
+            " --config FILE:DATA."
         )
     if config.model != record["model"]:
         raise ValueError(
@@ -126,7 +126,13 @@ def run(config: Any, workdir: Path | None) -> None:
             f" {config.model!r}. Use the config file that the run was trained with."
         )
     if config.imgsz != record["imgsz"]:
-        log.info("trained at %d px, evaluated at %d", record["imgsz"], config.imgsz)
+        log.warning(
+            "trained at %d px but evaluated at %d; --config.imgsz=%d evaluates as"
+            " trained",
+            record["imgsz"],
+            config.imgsz,
+            record["imgsz"],
+        )
     net = build.network(config, len(names))
     if net.policy.note:
         log.info(net.policy.note)
@@ -136,6 +142,7 @@ def run(config: Any, workdir: Path | None) -> None:
     selection = build.selection(config, build.most_objects(source))
     eval_step = jax.jit(make_eval_step(net.model, net.task, selection))
     folder = run_folder.new(workdir, config.name or config.split)
+    run_folder.report_problems([source], folder)
     progress = writers.Progress(sys.stdout, 1, len(batches), net.task.loss_names)
     shown = functools.partial(_show, progress, len(batches))
     with build.loader(batches, config, start_step=0) as loader:

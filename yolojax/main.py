@@ -99,6 +99,9 @@ def parse(argv: Sequence[str]) -> list[str]:
                 path = argument.partition("=")[2].partition(":")[0]
         if sum(bool(re.match("--?config=", word)) for word in flagged) > 1:
             _fail("--config is given twice.")
+        sizes = {w for w in flagged if re.match(r"--?config\.batch(_size)?=", w)}
+        if len({word.partition("=")[2] for word in sizes}) > 1:
+            _fail(f"{' and '.join(sorted(sizes))} contradict each other. Give one.")
         if not path:
             _fail("--config is missing. Try --config configs/yolo11n.py.")
         if not Path(path).is_file():
@@ -130,8 +133,19 @@ def arrange(argv: Sequence[str]) -> list[str]:
             joined[-1] += f"={word}"
         else:
             joined.append(word)
+    _move_data(joined)
     joined.sort(key=lambda word: not re.match(r"--?config(=|$)", word))
     return [argv[0], *joined, *rest]
+
+
+def _move_data(words: list[str]) -> None:
+    """Hands --config.data to the config file, whose other values may depend on it."""
+    data = [word for word in words if re.match(r"--?config\.data=", word)]
+    files = [i for i, word in enumerate(words) if re.match(r"--?config=", word)]
+    if len(data) == 1 and len(files) == 1 and ":" not in words[files[0]]:
+        words.remove(data[0])
+        file = next(i for i, w in enumerate(words) if re.match(r"--?config=", w))
+        words[file] += ":" + data[0].partition("=")[2]
 
 
 def _config_error(error: Exception, path: str) -> str:

@@ -2,10 +2,12 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from yolojax import config as config_lib
+from yolojax.data.yolo_folder import YoloFolder
 from yolojax.writers import write_atomic
 
 log = logging.getLogger("yolojax")
@@ -97,6 +99,19 @@ def _is_bare(folder: Path) -> bool:
     """Whether nothing but settings and a list of data problems is in the folder."""
     files = {str(f.relative_to(folder)) for f in folder.rglob("*") if not f.is_dir()}
     return files <= {CONFIG_FILE, PROBLEMS_FILE}
+
+
+def report_problems(sources: Sequence[YoloFolder], folder: Path) -> None:
+    """Writes data_problems.txt and says how many images were left out."""
+    problems = [problem for source in sources for problem in source.problems]
+    if not problems:
+        return
+    listing = folder / "data_problems.txt"
+    write_atomic(listing, "".join(f"{problem}\n" for problem in problems))
+    dropped = [problem for problem in problems if problem.dropped]
+    if dropped:
+        log.warning("images left out: %d, e.g. %s", len(dropped), dropped[0])
+    log.warning("problems of the data set: %d, see %s", len(problems), listing)
 
 
 def _free(parent: Path, name: str) -> Path:

@@ -1,7 +1,9 @@
 """What a training loop keeps on the host: its memory, outputs, clocks and stops."""
 
 import dataclasses
+import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -124,6 +126,11 @@ class Clock:
         """Returns the duration of the run over all its sessions."""
         return self._before + time.monotonic() - self._start
 
+    @property
+    def fresh(self) -> bool:
+        """Whether no step of this session is done yet."""
+        return self._base is None
+
     def compiled(self, done: int) -> bool:
         """Returns True on the first call, after the step that had to be compiled."""
         if self._base is not None:
@@ -133,8 +140,10 @@ class Clock:
 
     def remaining(self, done: int, left: int) -> float:
         """Returns the seconds that `left` steps will take, judged by this session."""
-        first, since = self._base or (done, time.monotonic())
-        return left * (time.monotonic() - since) / max(done - first, 1)
+        first, since = self._base or (done, 0.0)
+        if done == first:
+            return float("nan")  # nothing measured yet
+        return left * (time.monotonic() - since) / (done - first)
 
     def save_due(self, minutes: float) -> bool:
         """Returns whether the last save is long ago, and if so counts this as one."""
@@ -169,6 +178,9 @@ class StopRequest:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C does not wait
         self.requested, self._number = True, number
+        if number == signal.SIGINT:
+            text = "\nstopping after this batch to save; Ctrl-C again does not wait\n"
+            os.write(sys.stderr.fileno(), text.encode())  # safe in a signal handler
 
     def leave(self, workdir: Path) -> NoReturn:
         """Raises Interrupted; the state must be on disk."""

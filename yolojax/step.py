@@ -131,6 +131,8 @@ def make_train_step(
         finite = jnp.isfinite(terms).all()
         if state.loss_scale is None:  # fp16 gradients may overflow: that is handled
             finite &= jnp.isfinite(norm)
+        else:  # but not for ever: then the gradient itself is not finite
+            finite &= state.loss_scale.scale >= 1
         # Running variances overflow some steps before the loss does.
         finite &= jnp.isfinite(_sum(batch_stats))
         good = finite & (state.bad_step < 0)

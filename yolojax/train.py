@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -67,10 +69,15 @@ def run(config: Any, workdir: Path | None) -> None:
     train_source, val_source = sources
     _check_sizes(config, train_source)
     mesh = sharding.make_mesh(config.device, config.batch)
+    if workdir and config.name:
+        raise ValueError(
+            f"--workdir {workdir} and config.name = {config.name!r} both name the run's"
+            " folder. Give one of them."
+        )
     workdir = workdir or run_folder.default(config.task, config.name or "train")
     known = run_folder.claim(workdir, config)
     log.info("run folder: %s", workdir)
-    _report_problems(sources, workdir)
+    run_folder.report_problems(sources, workdir)
     parts = make_parts(config, workdir, train_source, val_source, mesh)
     with parts.checkpoints:
         state, journal = _start(parts, known)
@@ -109,9 +116,9 @@ def make_parts(
         if note:
             log.info(note)
     batches = build.train_batches(config, build.records(config, train_source))
-    val_batches = build.eval_batches(
-        config, build.records(config, val_source), 2 * config.batch
-    )
+    # No more rows than images, as far as the devices can share them evenly.
+    rows = min(2 * config.batch, -(-len(val_source) // mesh.size) * mesh.size)
+    val_batches = build.eval_batches(config, build.records(config, val_source), rows)
     shapes = jax.eval_shape(lambda: build.initial_variables(net, config.seed))
     tx = optim.build(
         plan.optimizer,
@@ -157,7 +164,9 @@ def _start(parts: Parts, known: bool) -> tuple[TrainState, Journal]:
     parts.checkpoints.forget_best_after(newest or 0)
     if newest is None:
         return sharding.replicate(fresh, parts.mesh), Journal()
-    _check_optimizer(parts, parts.checkpoints.record(newest))
+    before = parts.checkpoints.record(newest)
+    _check_optimizer(parts, before)
+    _check_data(parts, before)
     state, record = parts.checkpoints.restore(newest, fresh)
     journal = session.journal_from(record)
     session.apply_patience(journal, parts.config.patience)
@@ -219,6 +228,7 @@ def _train(
             best = _end_epoch(parts, state, journal, epoch, outputs, clock, stop)
             row = outputs.last_row | {"time": clock.seconds()}
             seconds = clock.seconds() - started
+            outputs.progress.close()
             outputs.progress.print(
                 writers.epoch_row(row, columns, config.epochs, seconds, best=best)
             )
@@ -257,6 +267,8 @@ def _train_epoch(
         host = next(loader)
         meter.waited(time.monotonic() - waiting)
         batch = sharding.put_batch(host, parts.mesh)
+        if clock.fresh:
+            progress.status("compiling the training step, a minute or so")
         earlier = logs
         state, logs = parts.train_step(state, batch, hyper_at(parts.plan, iteration))
         meter.stepped()
@@ -390,10 +402,17 @@ def _record(parts: Parts, journal: Journal) -> dict[str, Any]:
     """Returns what is saved beside the arrays, as plain JSON values."""
     return dataclasses.asdict(journal) | {
         "names": list(parts.names),
+        "images": f"{len(parts.paths)} ({_fingerprint(parts.paths)})",
         "model": parts.config.model,
         "imgsz": parts.config.imgsz,
         "optimizer": parts.plan.optimizer,
     }
+
+
+def _fingerprint(paths: Sequence[str]) -> str:
+    """Returns a short hash of the file names, wherever their folder lies."""
+    names = "\n".join(Path(path).name for path in paths)
+    return hashlib.sha256(names.encode()).hexdigest()[:12]
 
 
 def _leave(parts: Parts, stop: StopRequest) -> NoReturn:
@@ -449,21 +468,9 @@ def _draw_training_data(parts: Parts, source: YoloFolder) -> None:
         visualize.save_image(parts.workdir / f"train_batch{i}.png", picture)
 
 
-def _report_problems(sources: list[YoloFolder], workdir: Path) -> None:
-    """Writes data_problems.txt and says how many images were left out."""
-    problems = [problem for source in sources for problem in source.problems]
-    if not problems:
-        return
-    listing = workdir / "data_problems.txt"
-    writers.write_atomic(listing, "".join(f"{problem}\n" for problem in problems))
-    dropped = sum(problem.dropped for problem in problems)
-    log.warning("%d images left out, e.g. %s", dropped, problems[0])
-    log.warning("all %d problems of the data set: %s", len(problems), listing)
-
-
 def _check_sizes(config: Any, source: YoloFolder) -> None:
     """Batch norm needs more than one value per channel."""
-    if config.imgsz < 64 and len(source) % config.batch == 1:
+    if config.imgsz < 64 and (len(source) - 1) % config.batch == 0:
         raise ValueError(
             f"the last batch of {len(source)} images would hold a single one, and at"
             f" imgsz = {config.imgsz} it has a single cell on the coarsest level, too"
@@ -486,6 +493,18 @@ def _check_optimizer(parts: Parts, record: dict[str, Any]) -> None:
             f" {parts.config.epochs} optimizer=auto chooses {now}. Give a lower"
             " --config.epochs, or another --workdir to start anew."
         )
+
+
+def _check_data(parts: Parts, record: dict[str, Any]) -> None:
+    """Other training images would change what a step of the run stands for."""
+    now = _record(parts, Journal())
+    for what in ("names", "images"):
+        if record[what] != now[what]:
+            raise ValueError(
+                f"the data set changed since {parts.workdir} was started: {what} were"
+                f" {record[what]} and are {now[what]} now. Restore it, or give another"
+                " --workdir to start anew."
+            )
 
 
 def _has_result(workdir: Path) -> bool:

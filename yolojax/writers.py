@@ -302,7 +302,8 @@ class Progress:
         if self._tty:
             try:
                 # A character in the last column makes some terminals wrap.
-                columns = os.get_terminal_size(self._stream.fileno()).columns - 1
+                size = os.get_terminal_size(self._stream.fileno())
+                columns = size.columns - 1 if size.columns else 79
             except (OSError, ValueError, AttributeError):
                 columns = 79  # a terminal that does not tell its size
         return max(1, min(columns, MAX_WIDTH))

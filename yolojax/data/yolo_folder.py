@@ -9,9 +9,9 @@ import dataclasses
 import hashlib
 import io
 import json
+import logging
 import os
 import uuid
-import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +29,8 @@ EXTENSIONS = frozenset(
 )
 MIN_SIDE = 10  # pixels; smaller images are left out
 CACHE_VERSION = 1  # raise it when the scan decides differently
+
+log = logging.getLogger("yolojax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -362,7 +364,7 @@ def _write_scan(file: Path, verdicts: list[Verdict]) -> None:
             np.savez(stream, allow_pickle=False, **arrays)
         os.replace(temporary, file)
     except OSError as error:
-        warnings.warn(f"The scan of the data set is not kept: {error}", stacklevel=2)
+        log.warning("the scan of the data set is not kept: %s", error)
 
 
 def _read_scan(file: Path) -> list[Verdict] | None:
@@ -403,7 +405,10 @@ def _require_labels(
     labels: list[np.ndarray],
     classes: Sequence[int] | None,
 ) -> None:
-    if split != "train" or any(len(row) for row in labels):
+    if any(len(row) for row in labels):
+        return
+    if split != "train":
+        log.warning("%s: no image of split %s has a label", data.path, split)
         return
     if any(len(row) for row in rows):
         raise ValueError(
