@@ -15,7 +15,7 @@ LAYERS = [  # lowest first; a module imports from lower layers or its own packag
     {"models", "losses", "metrics", "data"},
     {"tasks"},
     {"optim", "sharding", "checkpoint", "writers", "visualize", "weights"},
-    {"step", "run_folder", "build", "session"},
+    {"step", "run_folder", "build", "journal"},
     {"train", "evaluate", "predict", "export", "benchmark"},
     {"main"},
 ]

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from yolojax import config, evaluate, main, run_folder, session, train
+from yolojax import config, evaluate, journal, main, run_folder, train
 
 ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs" / "yolo11n.py")
@@ -252,7 +252,7 @@ def test_own_errors_are_one_line_and_foreign_ones_keep_their_trace():
     assert main.explain(raised(outside)) is None
     assert main.explain(KeyError("x")) is None
     assert "No space" in main.explain(OSError(28, "No space left on device"))
-    assert main.explain(session.NonFiniteLoss("box is not finite")) is not None
+    assert main.explain(journal.NonFiniteLoss("box is not finite")) is not None
 
 
 def test_full_memory_says_what_to_lower():

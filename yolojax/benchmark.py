@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 from ml_collections import config_dict
 
-from yolojax import build, optim, run_folder, sharding, train, writers
+from yolojax import build, run_folder, sharding, train, writers
 from yolojax.data.plan import SamplePlan
 from yolojax.data.records import Records
 from yolojax.data.render import render
@@ -118,14 +118,7 @@ def _network(config: Any, source: YoloFolder) -> Iterator[tuple[str, float, str]
     plan = build.run_plan(config, len(source), len(source.names))
     mesh = sharding.make_mesh(config.device, config.batch)
     variables = build.initial_variables(net, config.seed)
-    tx = optim.build(
-        plan.optimizer,
-        variables["params"],
-        weight_decay=plan.weight_decay,
-        momentum=plan.momentum,
-        clip_norm=config.clip_norm,
-        frozen=None,
-    )
+    tx = build.optimizer(config, plan, variables["params"])
     state = initial_state(
         variables,
         tx,

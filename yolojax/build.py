@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from flax import linen as nn
 
 from yolojax import config as config_lib
@@ -183,6 +184,20 @@ def run_plan(config: Any, n_images: int, num_classes: int) -> optim.RunPlan:
         n_images=n_images,
         num_classes=num_classes,
         **{name: getattr(config, name) for name in names},
+    )
+
+
+def optimizer(
+    config: Any, plan: optim.RunPlan, params: Any
+) -> optax.GradientTransformationExtraArgs:
+    """Returns clipping and optimiser for a parameter tree (or its shapes)."""
+    return optim.build(
+        plan.optimizer,
+        params,
+        weight_decay=plan.weight_decay,
+        momentum=plan.momentum,
+        clip_norm=config.clip_norm,
+        frozen=None,
     )
 
 

@@ -128,7 +128,7 @@ KEYS: dict[str, Key] = {
     "cache": Key(False, "switch or text", "True, 'ram': decoded images stay in memory",
                  choices=(False, True, "ram", "disk", "device"),
                  working=(False, True, "ram")),
-    "workers": _integer(-1, "loader processes; 0: threads; -1: automatic", low=-1),
+    "workers": _integer(-1, "training loader processes; 0: threads; -1: auto", low=-1),
     "object_buckets": Key((8, 16, 32, 64, 128, 256, 512, 1024, 2048), "list",
                           "allowed object slots per image in a batch"),
     # Validation
@@ -177,8 +177,8 @@ NOT_YET: dict[str, str] = {
     "it is not supported yet; remove it",
 )
 
-# Keys that a resumed run may change: they alter neither data nor arithmetic, or, as
-# `epochs` and `patience` do, they alter the plan on purpose.
+# Keys that a resumed run may change: they alter neither data nor (rounding apart)
+# arithmetic, or, as `epochs` and `patience` do, they alter the plan on purpose.
 FREE_ON_RESUME = (
     *("epochs", "patience", "name", "workers", "cache", "save", "save_minutes"),
     *(

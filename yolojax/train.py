@@ -21,20 +21,21 @@ from yolojax import (
     evaluate,
     optim,
     run_folder,
-    session,
     sharding,
     visualize,
     writers,
 )
 from yolojax.data.pipeline import EvalBatches, TrainBatches
 from yolojax.data.yolo_folder import YoloFolder
-from yolojax.session import (
+from yolojax.journal import (
     Clock,
     Journal,
     Meter,
     NonFiniteLoss,
     Outputs,
     StopRequest,
+    apply_patience,
+    journal_from,
 )
 from yolojax.step import Hyper, Logs, initial_state, make_eval_step, make_train_step
 from yolojax.types import TrainState
@@ -120,14 +121,7 @@ def make_parts(
     rows = min(2 * config.batch, -(-len(val_source) // mesh.size) * mesh.size)
     val_batches = build.eval_batches(config, build.records(config, val_source), rows)
     shapes = jax.eval_shape(lambda: build.initial_variables(net, config.seed))
-    tx = optim.build(
-        plan.optimizer,
-        shapes["params"],
-        weight_decay=plan.weight_decay,
-        momentum=plan.momentum,
-        clip_norm=config.clip_norm,
-        frozen=None,
-    )
+    tx = build.optimizer(config, plan, shapes["params"])
     padded = len(train_source) % config.batch != 0
     selection = build.selection(config, build.most_objects(train_source, val_source))
     return Parts(
@@ -168,8 +162,8 @@ def _start(parts: Parts, known: bool) -> tuple[TrainState, Journal]:
     _check_optimizer(parts, before)
     _check_data(parts, before)
     state, record = parts.checkpoints.restore(newest, fresh)
-    journal = session.journal_from(record)
-    session.apply_patience(journal, parts.config.patience)
+    journal = journal_from(record)
+    apply_patience(journal, parts.config.patience)
     if journal.epoch < parts.config.epochs and not journal.stopped:
         log.info(
             "resuming at epoch %d of %d, step %d of %d",

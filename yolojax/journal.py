@@ -30,7 +30,7 @@ class Journal:
 
     epoch: int = 0  # finished epochs
     saves: int = 0  # checkpoints written
-    seconds: float = 0.0  # of training, over all sessions
+    seconds: float = 0.0  # of training, over all starts
     best_fitness: float | None = None
     stopper: optim.Stopper = dataclasses.field(default_factory=optim.Stopper)
     may_stop: bool = False
@@ -115,7 +115,7 @@ class Meter:
 
 
 class Clock:
-    """Time of the run over all its sessions, and since the last save."""
+    """Time of the run over all its starts, and since the last save."""
 
     def __init__(self, before: float):
         self._before = before
@@ -123,12 +123,12 @@ class Clock:
         self._base: tuple[int, float] | None = None  # steps done, when
 
     def seconds(self) -> float:
-        """Returns the duration of the run over all its sessions."""
+        """Returns the duration of the run over all its starts."""
         return self._before + time.monotonic() - self._start
 
     @property
     def fresh(self) -> bool:
-        """Whether no step of this session is done yet."""
+        """Whether no step is done yet since this start."""
         return self._base is None
 
     def compiled(self, done: int) -> bool:
@@ -139,7 +139,7 @@ class Clock:
         return True
 
     def remaining(self, done: int, left: int) -> float:
-        """Returns the seconds that `left` steps will take, judged by this session."""
+        """Returns the seconds that `left` steps will take, judged since this start."""
         first, since = self._base or (done, 0.0)
         if done == first:
             return float("nan")  # nothing measured yet
