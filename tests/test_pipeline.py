@@ -52,13 +52,12 @@ def train(source, *, cache=False, workers=0, start_step=0, num_threads=2, **kwar
         "close_mosaic": 1,
         "object_buckets": BUCKETS,
     } | kwargs
-    return pipeline.train_loader(
-        held(source, cache=cache),
+    return pipeline.load(
+        pipeline.TrainBatches(held(source, cache=cache), **options),
         start_step=start_step,
         workers=workers,
         num_threads=num_threads,
         prefetch=2,
-        **options,
     )
 
 
@@ -71,12 +70,12 @@ def evaluation(source, *, workers=0, **kwargs):
         "rect": True,
         "object_buckets": BUCKETS,
     } | kwargs
-    return pipeline.eval_loader(
-        held(source, imgsz=options["imgsz"]),
+    return pipeline.load(
+        pipeline.EvalBatches(held(source, imgsz=options["imgsz"]), **options),
+        start_step=0,
         workers=workers,
         num_threads=1,
         prefetch=1,
-        **options,
     )
 
 

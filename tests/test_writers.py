@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from yolojax.files import replace_text
 from yolojax.metrics.detection import DetectionMetrics
 from yolojax.writers import (
     DETECT_COLUMNS,
@@ -20,8 +21,6 @@ from yolojax.writers import (
     duration,
     epoch_header,
     epoch_row,
-    epoch_table,
-    write_atomic,
 )
 
 COLUMNS = ("epoch", "time", "train/box_loss")
@@ -119,11 +118,11 @@ def test_json_lines(tmp_path):
     assert kept == [records[0], records[2]]
 
 
-def test_write_atomic_keeps_the_old_file_when_it_fails(tmp_path):
+def test_replace_text_keeps_the_old_file_when_it_fails(tmp_path):
     path = tmp_path / "a.txt"
-    write_atomic(path, "old")
+    replace_text(path, "old")
     with pytest.raises(UnicodeEncodeError):
-        write_atomic(path, "\udc80")
+        replace_text(path, "\udc80")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
@@ -267,7 +266,8 @@ def test_epoch_table_is_aligned():
     rows[1]["metrics/mAP50(B)"] = None
     rows[2]["train/cls_loss"] = math.nan
     rows[3]["train/cls_loss"] = 123456.7
-    lines = epoch_table(rows, DETECT_COLUMNS, 300).splitlines()
+    lines = [epoch_header(DETECT_COLUMNS)]
+    lines += [epoch_row(row, DETECT_COLUMNS, 300, 70.0) for row in rows]
     assert lines[0].split() == (
         ["epoch", "box", "cls", "dfl", "P", "R", "mAP50", "mAP50-95", "time"]
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from yolojax import config as config_lib
 from yolojax.data.yolo_folder import YoloFolder
-from yolojax.writers import write_atomic
+from yolojax.files import replace_text
 
 log = logging.getLogger("yolojax")
 
@@ -107,7 +107,7 @@ def report_problems(sources: Sequence[YoloFolder], folder: Path) -> None:
     if not problems:
         return
     listing = folder / "data_problems.txt"
-    write_atomic(listing, "".join(f"{problem}\n" for problem in problems))
+    replace_text(listing, "".join(f"{problem}\n" for problem in problems))
     dropped = [problem for problem in problems if problem.dropped]
     if dropped:
         log.warning("images left out: %d, e.g. %s", len(dropped), dropped[0])
@@ -134,7 +134,7 @@ def _make(folder: Path) -> None:
 
 def _record(path: Path, settings: dict[str, Any]) -> None:
     try:
-        write_atomic(path, json.dumps(settings, indent=1) + "\n")
+        replace_text(path, json.dumps(settings, indent=1) + "\n")
     except OSError as error:
         raise ValueError(
             f"--workdir {path.parent} cannot be written to: {error.strerror}. Choose a"

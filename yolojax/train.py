@@ -19,6 +19,7 @@ from yolojax import (
     build,
     checkpoint,
     evaluate,
+    files,
     optim,
     run_folder,
     sharding,
@@ -440,7 +441,7 @@ def _stop_non_finite(
         "indices": indices,
         "images": paths,
     }
-    writers.write_atomic(report, json.dumps(details, indent=1) + "\n")
+    files.replace_text(report, json.dumps(details, indent=1) + "\n")
     minus_one = sharding.replicate(np.int32(-1), parts.mesh)
     _save(parts, dataclasses.replace(state, bad_step=minus_one), journal)
     parts.checkpoints.wait()

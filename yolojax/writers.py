@@ -8,13 +8,14 @@ import math
 import os
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 import psutil
 
+from yolojax.files import replace_text
 from yolojax.metrics.detection import DetectionResult
 
 DETECT_COLUMNS = (
@@ -78,7 +79,7 @@ class ResultsCsv:
                 if _epoch_of(line, self.path, number) <= resumed_epoch:
                     rows.append(line)
         self._last = _epoch_of(rows[-1], self.path, len(rows) + 1) if rows else 0
-        write_atomic(self.path, "".join(f"{line}\n" for line in [header, *rows]))
+        replace_text(self.path, "".join(f"{line}\n" for line in [header, *rows]))
 
     def append(self, row: Mapping[str, float | None]) -> None:
         """Adds one epoch. None leaves the cell empty: not measured in this epoch.
@@ -129,7 +130,7 @@ class JsonLines:
                 for line in lines
                 if (json.loads(line).get("epoch") or 0) <= resumed_epoch
             ]
-        write_atomic(self.path, "".join(f"{line}\n" for line in lines))
+        replace_text(self.path, "".join(f"{line}\n" for line in lines))
 
     def write(self, record: Mapping[str, object]) -> None:
         """Adds one record of strings, numbers, arrays and nested lists or dicts."""
@@ -344,20 +345,6 @@ def epoch_row(
     return f"{epoch:>9}  {''.join(cells)}  {duration(seconds):>8}{mark}"
 
 
-def epoch_table(
-    rows: Iterable[Mapping[str, float | None]],
-    columns: Sequence[str],
-    total_epochs: int,
-) -> str:
-    """Heading and rows of several epochs; their "time" counts from the run's start."""
-    lines, before = [epoch_header(columns)], 0.0
-    for row in rows:
-        now = row.get("time") or before
-        lines.append(epoch_row(row, columns, total_epochs, now - before))
-        before = now
-    return "\n".join(lines)
-
-
 def class_table(result: DetectionResult, name_width: int = 24) -> str:
     """The table of a validation: all classes together, then one row per class.
 
@@ -406,21 +393,6 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}:{minutes:02}:{total % 60:02}"
     return f"{minutes}:{total % 60:02}"
-
-
-def write_atomic(path: str | Path, text: str) -> None:
-    """Replaces a text file in one step: readers see the old or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _whole_lines(path: Path) -> list[str]:

@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from yolojax import files
+
 _STALE_S = 3600.0  # a temporary directory untouched so long belongs to a dead process
 
 
@@ -65,12 +67,9 @@ def replace_text(path: Path, text: str) -> None:
     Raises:
         ValueError: the directory of path cannot be written.
     """
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        files.replace_text(path, text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise _unwritable(path.parent, error) from error
 
 

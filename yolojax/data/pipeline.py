@@ -111,7 +111,13 @@ class TrainBatches:
         )
 
     def __getitem__(self, step: int) -> Batch:
-        """Returns the batch of a step."""
+        """Returns the batch of a step.
+
+        Returns:
+            image [B, S, S, 3] uint8 RGB, boxes [B, M, 4] float32 xyxy pixels, classes
+            [B, M] int32, valid [B, M] bool, image_id [B] int32 (-1 on padding),
+            example_valid [B] bool.
+        """
         epoch = step // self.batches_per_epoch
         indices = self.indices(step)
         plans = [self.plan(epoch, index) for index in indices]
@@ -407,79 +413,3 @@ def _parse_flags() -> None:
     """Grain's workers read absl flags, which exist unparsed outside absl.app.run."""
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-
-
-def train_loader(
-    records: Records,
-    *,
-    imgsz: int,
-    batch: int,
-    epochs: int,
-    seed: int,
-    augment: AugmentOptions,
-    close_mosaic: int,
-    start_step: int,
-    workers: int,
-    num_threads: int,
-    prefetch: int,
-    object_buckets: Sequence[int],
-) -> Loader:
-    """Returns the training batches from a step on; see TrainBatches and load.
-
-    Each is a dict: image [B, S, S, 3] uint8 RGB, boxes [B, M, 4] float32 xyxy pixels,
-    classes [B, M] int32, valid [B, M] bool, image_id [B] int32 (-1 on padding),
-    example_valid [B] bool.
-    """
-    batches = TrainBatches(
-        records,
-        imgsz=imgsz,
-        batch=batch,
-        epochs=epochs,
-        seed=seed,
-        augment=augment,
-        close_mosaic=close_mosaic,
-        object_buckets=object_buckets,
-    )
-    return load(
-        batches,
-        start_step=start_step,
-        workers=workers,
-        num_threads=num_threads,
-        prefetch=prefetch,
-    )
-
-
-def eval_loader(
-    records: Records,
-    *,
-    imgsz: int,
-    batch: int,
-    stride: int,
-    pad: float,
-    rect: bool,
-    workers: int,
-    num_threads: int,
-    prefetch: int,
-    object_buckets: Sequence[int],
-) -> Loader:
-    """Returns every image once, in letterboxed batches; see EvalBatches and load.
-
-    Beside the keys of training batches: letterbox [B, 4] float32 (gain_h, gain_w,
-    pad_left, pad_top) and original_hw [B, 2] int32.
-    """
-    batches = EvalBatches(
-        records,
-        imgsz=imgsz,
-        batch=batch,
-        stride=stride,
-        pad=pad,
-        rect=rect,
-        object_buckets=object_buckets,
-    )
-    return load(
-        batches,
-        start_step=0,
-        workers=workers,
-        num_threads=num_threads,
-        prefetch=prefetch,
-    )

@@ -11,7 +11,6 @@ import io
 import json
 import logging
 import os
-import uuid
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 from yolojax.data import images
 from yolojax.data.description import DataDescription, read_data_yaml
 from yolojax.data.labels import REASONS, LabelError, label_path, parse_labels
+from yolojax.files import replace_bytes
 
 EXTENSIONS = frozenset(
     "avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split()
@@ -356,13 +356,10 @@ def _write_scan(file: Path, verdicts: list[Verdict]) -> None:
         "rows": np.concatenate([verdict.rows for verdict in verdicts]),
         "problems": np.array(json.dumps(problems)),
     }
-
-    temporary = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
+    data = io.BytesIO()
+    np.savez(data, allow_pickle=False, **arrays)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
-        os.replace(temporary, file)
+        replace_bytes(file, data.getvalue())
     except OSError as error:
         log.warning("the scan of the data set is not kept: %s", error)
 

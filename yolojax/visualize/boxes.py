@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from yolojax.visualize.style import class_name, color, font, replace_file
+from yolojax.files import replace_bytes
+from yolojax.visualize.style import class_name, color, font
 
 _GAP = 8  # pixels between the tiles of a grid
 _GRID_WIDTH = 2048  # a grid is not made wider than this
@@ -161,7 +162,7 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
     )
     if not done:
         raise ValueError(f"{path}: OpenCV could not encode an image {image.shape}")
-    replace_file(path, data.tobytes())
+    replace_bytes(path, data.tobytes())
 
 
 def _rows(batch: Mapping[str, np.ndarray], max_images: int) -> list[int]:

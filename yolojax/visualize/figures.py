@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
+from yolojax.files import replace_bytes
 from yolojax.metrics import confusion
 from yolojax.metrics.average_precision import CONFIDENCES, RECALLS, PerClass
-from yolojax.visualize.style import class_name, color, families, replace_file
+from yolojax.visualize.style import class_name, color, families
 
 _INK = "#20242b"
 _FAINT = "#e3e6ea"
@@ -230,7 +231,7 @@ def _save(figure: Figure, path: str | Path) -> None:
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         # Tight: the layout engine misjudges titles above axes of a fixed aspect.
         figure.savefig(data, format="png", bbox_inches="tight", pad_inches=0.1)
-    replace_file(path, data.getvalue())
+    replace_bytes(path, data.getvalue())
 
 
 def _empty(axis: Axes, text: str) -> None:

@@ -1,9 +1,7 @@
 """What all pictures share: colours, fonts, names, writing files."""
 
-import os
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from matplotlib import font_manager
@@ -90,15 +88,3 @@ def class_name(names: Sequence[str], class_id: int, length: int = 20) -> str:
     """The name of a class, cut to that many characters; its number if it has none."""
     known = 0 <= class_id < len(names)
     return ellipsis(str(names[class_id]) if known else str(class_id), length)
-
-
-def replace_file(path: str | Path, data: bytes) -> None:
-    """Replaces a file in one step: readers see the old or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
