@@ -10,6 +10,7 @@ import tempfile
 import zlib
 from pathlib import Path
 
+import forked_runs
 import jax
 import numpy as np
 import pytest
@@ -40,6 +41,14 @@ def assets():
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs real pictures: set YOLOJAX_TEST_ASSETS to their folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a data set of 22 and 10 pictures, for runs of the command."""
+    folder = tmp_path_factory.mktemp("place")
+    forked_runs.write_data(folder)
+    return folder
 
 
 def generator(tag):

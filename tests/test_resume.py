@@ -15,14 +15,6 @@ EVERY_STEP, NEVER = 1e-9, 0  # save_minutes
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with a data set of 22 and 10 pictures."""
-    folder = tmp_path_factory.mktemp("resume")
-    forked_runs.write_data(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def whole(place):
     """A run without interruption."""
     [(status, out, err)] = forked_runs.run_all([job(place, "whole")], place)

@@ -69,6 +69,12 @@ def build_model(task, dtype=jnp.float32, name="tiny_model:build"):
     return models.build(name, task.head(), dtype=dtype, remat=False)
 
 
+def plain_sgd(params):
+    return optim.build(
+        "sgd", params, weight_decay=5e-4, momentum=0.9, clip_norm=10.0, frozen=None
+    )
+
+
 def by_name(tree):
     return {
         published_name(path): to_published(np.asarray(leaf))
@@ -168,14 +174,7 @@ def little():
     task = small_task()
     model = build_model(task)
     start = models.initial_variables(model, biases=task.initial_biases(), seed=0)
-    tx = optim.build(
-        "sgd",
-        start["params"],
-        weight_decay=5e-4,
-        momentum=0.9,
-        clip_norm=10.0,
-        frozen=None,
-    )
+    tx = plain_sgd(start["params"])
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (8, 3, 64, 64), np.uint8)
     targets = [(i, i % 3, 0.5, 0.5, 0.4 + 0.05 * i, 0.5) for i in range(8)]
@@ -303,14 +302,7 @@ def test_the_real_network_computes_the_same_on_eight_devices():
         model = build_model(task, jnp.float64, "yolo11n")
         start = models.initial_variables(model, biases=task.initial_biases(), seed=0)
         start = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), start)
-        tx = optim.build(
-            "sgd",
-            start["params"],
-            weight_decay=5e-4,
-            momentum=0.9,
-            clip_norm=10.0,
-            frozen=None,
-        )
+        tx = plain_sgd(start["params"])
         step = jax.jit(make_train_step(model, task, tx, padded=False), donate_argnums=0)
         for count in (1, 8):
             mesh = sharding.make_mesh(f"cpu:{count}", 8)

@@ -30,14 +30,6 @@ PICTURES = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with a data set of 22 and 10 pictures."""
-    folder = tmp_path_factory.mktemp("train")
-    forked_runs.write_data(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def whole(place):
     """A run by the command that a user types."""
     words = job(place, "whole", **LEARN)["argv"]

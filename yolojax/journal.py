@@ -1,11 +1,12 @@
 """What a training loop keeps on the host: its memory, outputs, clocks and stops."""
 
 import dataclasses
+import hashlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -51,6 +52,37 @@ def apply_patience(journal: Journal, patience: int) -> None:
         waited = journal.epoch - journal.stopper.best_epoch
         journal.stopped = 0 < patience <= waited
         journal.may_stop = 0 < patience <= waited + 1
+
+
+def check_same_run(
+    before: Mapping[str, Any], now: Mapping[str, Any], workdir: Path
+) -> None:
+    """Raises ValueError if a saved run cannot go on with what there is now.
+
+    Args:
+        before: record of the saved state.
+        now: the record that this start would save.
+        workdir: folder of the run, for the message.
+    """
+    if before["optimizer"] != now["optimizer"]:
+        raise ValueError(
+            f"this run goes on with {before['optimizer']}, but for so many epochs"
+            f" optimizer=auto chooses {now['optimizer']}. Give a lower --config.epochs,"
+            " or another --workdir to start anew."
+        )
+    for what in ("names", "images"):  # other images change what a step stands for
+        if before[what] != now[what]:
+            raise ValueError(
+                f"the data set changed since {workdir} was started: {what} were"
+                f" {before[what]} and are {now[what]} now. Restore it, or give another"
+                " --workdir to start anew."
+            )
+
+
+def names_hash(paths: Sequence[str]) -> str:
+    """Returns a short hash of the file names, wherever their folder lies."""
+    names = "\n".join(Path(path).name for path in paths)
+    return hashlib.sha256(names.encode()).hexdigest()[:12]
 
 
 @dataclasses.dataclass

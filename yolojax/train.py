@@ -2,12 +2,10 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,7 +34,9 @@ from yolojax.journal import (
     Outputs,
     StopRequest,
     apply_patience,
+    check_same_run,
     journal_from,
+    names_hash,
 )
 from yolojax.step import Hyper, Logs, initial_state, make_eval_step, make_train_step
 from yolojax.types import TrainState
@@ -159,9 +159,9 @@ def _start(parts: Parts, known: bool) -> tuple[TrainState, Journal]:
     parts.checkpoints.forget_best_after(newest or 0)
     if newest is None:
         return sharding.replicate(fresh, parts.mesh), Journal()
-    before = parts.checkpoints.record(newest)
-    _check_optimizer(parts, before)
-    _check_data(parts, before)
+    check_same_run(
+        parts.checkpoints.record(newest), _record(parts, Journal()), parts.workdir
+    )
     state, record = parts.checkpoints.restore(newest, fresh)
     journal = journal_from(record)
     apply_patience(journal, parts.config.patience)
@@ -397,17 +397,11 @@ def _record(parts: Parts, journal: Journal) -> dict[str, Any]:
     """Returns what is saved beside the arrays, as plain JSON values."""
     return dataclasses.asdict(journal) | {
         "names": list(parts.names),
-        "images": f"{len(parts.paths)} ({_fingerprint(parts.paths)})",
+        "images": f"{len(parts.paths)} ({names_hash(parts.paths)})",
         "model": parts.config.model,
         "imgsz": parts.config.imgsz,
         "optimizer": parts.plan.optimizer,
     }
-
-
-def _fingerprint(paths: Sequence[str]) -> str:
-    """Returns a short hash of the file names, wherever their folder lies."""
-    names = "\n".join(Path(path).name for path in paths)
-    return hashlib.sha256(names.encode()).hexdigest()[:12]
 
 
 def _leave(parts: Parts, stop: StopRequest) -> NoReturn:
@@ -477,29 +471,6 @@ def _columns(parts: Parts) -> tuple[str, ...]:
     """Returns the columns of results.csv."""
     plain = [c for c in writers.DETECT_COLUMNS if not c.startswith("lr/")]
     return (*plain, *(f"lr/pg{i}" for i in range(len(parts.plan.groups))))
-
-
-def _check_optimizer(parts: Parts, record: dict[str, Any]) -> None:
-    """A longer run may make optimizer=auto choose another one: no way to go on."""
-    before, now = record["optimizer"], parts.plan.optimizer
-    if before != now:
-        raise ValueError(
-            f"this run goes on with {before}, but for config.epochs ="
-            f" {parts.config.epochs} optimizer=auto chooses {now}. Give a lower"
-            " --config.epochs, or another --workdir to start anew."
-        )
-
-
-def _check_data(parts: Parts, record: dict[str, Any]) -> None:
-    """Other training images would change what a step of the run stands for."""
-    now = _record(parts, Journal())
-    for what in ("names", "images"):
-        if record[what] != now[what]:
-            raise ValueError(
-                f"the data set changed since {parts.workdir} was started: {what} were"
-                f" {record[what]} and are {now[what]} now. Restore it, or give another"
-                " --workdir to start anew."
-            )
 
 
 def _has_result(workdir: Path) -> bool:
