@@ -13,8 +13,4 @@ def get_config(data="shapes"):
     config = c.default(task="detect")
     config.model = "yolo11s"
     config.data = data
-    if data == "shapes":  # small pictures and many optimiser steps: fits two CPU cores
-        config.imgsz, config.epochs, config.batch, config.nbs = 128, 15, 8, 8
-        config.mosaic, config.scale, config.optimizer = 0.0, 0.2, "adamw"
-        config.lr0 = 0.002
-    return config
+    return c.for_shapes(config) if data == "shapes" else config

@@ -31,13 +31,6 @@ def build(scale="n", classes=80, dtype=jnp.float32, remat=False):
     return models.build(f"yolo11{scale}", head, dtype=dtype, remat=remat)
 
 
-def shapes_of(model):
-    init = functools.partial(model.init, mode=INFERENCE)
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    shapes = jax.eval_shape(init, jax.random.key(0), image)
-    return {name: shapes[name] for name in ("params", "batch_stats")}
-
-
 def close(got, want, tolerance):
     limit = tolerance * max(1.0, np.abs(want).max())
     assert got.shape == want.shape
@@ -46,7 +39,7 @@ def close(got, want, tolerance):
 
 @pytest.mark.parametrize("scale", "nsmlx")
 def test_parameter_paths_are_the_published_names(scale):
-    shapes = shapes_of(build(scale))
+    shapes = models.variable_shapes(build(scale))
     leaves = jax.tree_util.tree_leaves_with_path(shapes)
     got = {}
     for path, leaf in leaves:
@@ -98,7 +91,7 @@ def test_upsample_matches_reference(golden):
 def test_forward_matches_reference(scale, golden):
     values = golden(f"forward_{scale}_detect")
     model = build(scale)
-    variables = fill_by_rule(shapes_of(model))
+    variables = fill_by_rule(models.variable_shapes(model))
     image = rule_image(tuple(values["input_shape"]))
     run = functools.partial(model.apply, mode=INFERENCE, mutable=["intermediates"])
     out, kept = jax.jit(run)(variables, image)
@@ -117,7 +110,7 @@ def test_forward_matches_reference(scale, golden):
 def test_training_batch_norm_matches_reference(golden):
     values = golden("forward_n_detect_train_bn")
     model = build()
-    variables = fill_by_rule(shapes_of(model))
+    variables = fill_by_rule(models.variable_shapes(model))
     image = rule_image((2, 3, 96, 160))
     run = functools.partial(model.apply, mode=Mode(train=True), mutable=["batch_stats"])
     out, stats = jax.jit(run)(variables, image)
@@ -151,8 +144,10 @@ def test_padded_rows_do_not_touch_batch_norm():
 
 def test_remat_changes_neither_names_nor_values():
     plain, remat = build(classes=3), build(classes=3, remat=True)
-    assert jax.tree.structure(shapes_of(plain)) == jax.tree.structure(shapes_of(remat))
-    variables = fill_by_rule(shapes_of(plain))
+    assert jax.tree.structure(models.variable_shapes(plain)) == jax.tree.structure(
+        models.variable_shapes(remat)
+    )
+    variables = fill_by_rule(models.variable_shapes(plain))
     image = rule_image((1, 3, 32, 32))
 
     def loss(params, model):
@@ -240,7 +235,7 @@ def test_best_form_depends_on_the_backend():
 
 def test_bf16_keeps_parameters_and_outputs_in_float32():
     model = build(classes=3, dtype=jnp.bfloat16)
-    shapes = shapes_of(model)
+    shapes = models.variable_shapes(model)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
     out = jax.eval_shape(
         functools.partial(model.apply, mode=INFERENCE),

@@ -18,6 +18,7 @@ from yolojax import (
     checkpoint,
     evaluate,
     files,
+    models,
     optim,
     run_folder,
     sharding,
@@ -121,8 +122,7 @@ def make_parts(
     # No more rows than images, as far as the devices can share them evenly.
     rows = min(2 * config.batch, -(-len(val_source) // mesh.size) * mesh.size)
     val_batches = build.eval_batches(config, build.records(config, val_source), rows)
-    shapes = jax.eval_shape(lambda: build.initial_variables(net, config.seed))
-    tx = build.optimizer(config, plan, shapes["params"])
+    tx = build.optimizer(config, plan, models.variable_shapes(net.model)["params"])
     padded = len(train_source) % config.batch != 0
     selection = build.selection(config, build.most_objects(train_source, val_source))
     return Parts(

@@ -33,6 +33,14 @@ def build(
     return registry.lookup(MODELS, name, "model")(head, dtype=dtype, remat=remat)
 
 
+def variable_shapes(model: nn.Module) -> dict[str, Any]:
+    """Returns shapes and dtypes of {"params", "batch_stats"}; computes nothing."""
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    init = functools.partial(model.init, mode=INFERENCE)
+    shapes = jax.eval_shape(init, jax.random.key(0), image)
+    return {name: shapes[name] for name in ("params", "batch_stats")}
+
+
 def initial_variables(
     model: nn.Module, *, biases: Mapping[str, float], seed: int
 ) -> dict[str, Any]:
@@ -46,10 +54,6 @@ def initial_variables(
         biases: start values of output biases by path suffix; all others are 0.
         seed: root of the random kernels.
     """
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    init = functools.partial(model.init, mode=INFERENCE)
-    shapes = jax.eval_shape(init, jax.random.key(0), image)
-    shapes = {name: shapes[name] for name in ("params", "batch_stats")}
 
     def start(path: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -63,4 +67,4 @@ def initial_variables(
             fill = value if name.endswith(suffix) else fill
         return np.full(leaf.shape, fill, np.float32)
 
-    return jax.tree_util.tree_map_with_path(start, shapes)
+    return jax.tree_util.tree_map_with_path(start, variable_shapes(model))
