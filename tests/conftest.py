@@ -76,7 +76,8 @@ def rule_weight(name, shape):
         gain = 1.0
     elif re.search(r"cv[234]\.\d+\.2\.weight$", name):
         gain = 0.7
-    fan_in = int(np.prod(shape[1:]))
+    transposed = name.endswith("upsample.weight")
+    fan_in = shape[0] if transposed else int(np.prod(shape[1:]))
     return (gain / np.sqrt(fan_in) * g.standard_normal(shape)).astype(np.float32)
 
 
@@ -102,23 +103,29 @@ def published_name(path):
     return ".".join([*parts, LEAVES[collection, leaf]])
 
 
-def to_published(array):
-    """Returns an HWIO kernel as OIHW; other arrays unchanged."""
-    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
+def published_axes(name, ndim):
+    """Returns the axes of a tensor here in the order of the published tensor."""
+    if name.endswith("upsample.weight"):  # HWIO to IOHW, a transposed convolution
+        return (2, 3, 0, 1)
+    return {4: (3, 2, 0, 1), 2: (1, 0)}.get(ndim, tuple(range(ndim)))
 
 
-def from_published(array):
-    """Returns an OIHW kernel as HWIO; other arrays unchanged."""
-    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+def to_published(array, name=""):
+    """Returns a tensor in the published layout: kernels as OIHW or OI."""
+    return array.transpose(published_axes(name, array.ndim))
+
+
+def from_published(array, name=""):
+    """Returns a published tensor in the layout here: kernels as HWIO or IO."""
+    return array.transpose(np.argsort(published_axes(name, array.ndim)))
 
 
 def fill_by_rule(shapes, rule=rule_weight, prefix=""):
     """Returns variables of the given shapes with each tensor made by `rule(name)`."""
 
     def value(path, leaf):
-        shape = leaf.shape
-        if len(shape) == 4:
-            shape = (shape[3], shape[2], shape[0], shape[1])
-        return from_published(rule(prefix + published_name(path), shape))
+        name = prefix + published_name(path)
+        shape = tuple(leaf.shape[axis] for axis in published_axes(name, leaf.ndim))
+        return from_published(rule(name, shape), name)
 
     return jax.tree_util.tree_map_with_path(value, shapes)

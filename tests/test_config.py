@@ -28,17 +28,19 @@ REFERENCE = {
     **{"cls": 0.5, "dfl": 1.5, "cls_pw": 0.0, "hsv_h": 0.015, "hsv_s": 0.7},
     **{"hsv_v": 0.4, "degrees": 0.0, "translate": 0.1, "scale": 0.5, "shear": 0.0},
     **{"perspective": 0.0, "flipud": 0.0, "fliplr": 0.5, "bgr": 0.0, "mosaic": 1.0},
-    **{"mixup": 0.0, "cutmix": 0.0, "copy_paste": 0.0},
+    **{"mixup": 0.0, "cutmix": 0.0, "copy_paste": 0.0, "save_json": False},
+    **{"format": "torchscript"},
 }
 DEVIATIONS = {
-    "pretrained": False,  # published weights cannot be loaded yet
+    "pretrained": False,  # published weights have a licence of their own: ask for them
     "rect": None,  # None: rectangular for validation alone, as the reference does
     "workers": -1,  # chosen by the number of cores
+    "format": "safetensors",  # the reference's own cannot be written without it
     "conf": 0.001,  # the key concerns validation, where the reference means 0.001 too
 }
 OWN = {  # settings the reference does not have
     *("model", "data", "batch_size", "remat", "clip_norm", "object_buckets"),
-    *("save_minutes", "log_every", "compile_cache"),
+    *("save_minutes", "log_every", "compile_cache", "weights", "weights_url"),
 }
 BAD_BY_KIND = {
     "number": "fast",
@@ -48,6 +50,7 @@ BAD_BY_KIND = {
     "list": 3,
     "switch or text": 1.5,
     "integer or list": "ab",
+    "integer, list or text": 2.5,
     "number or list": "ab",
 }
 
@@ -146,7 +149,7 @@ def test_unknown_setting_without_a_near_one():
     ("name", "advice"),
     [("resume", "--workdir"), ("project", "--workdir"), ("mode", "--mode val")]
     + [("half", "amp='fp16'"), ("time", "not supported yet")]
-    + [("save_json", "not supported yet"), ("pose", "not supported yet")],
+    + [("save_txt", "not supported yet"), ("pose", "not supported yet")],
 )
 def test_settings_known_from_elsewhere_are_answered(name, advice):
     with pytest.raises(ValueError, match=f"config.{name}: .*{advice}"):
@@ -166,12 +169,35 @@ def test_missing_settings_are_named():
 @pytest.mark.parametrize(
     ("name", "value"),
     [("task", "segment"), ("copy_paste", 0.5), ("multi_scale", 0.5)]
-    + [("pretrained", True), ("pretrained", "yolo11n.pt"), ("cache", "disk")]
-    + [("cache", "device"), ("freeze", 10), ("freeze", (0, 1)), ("rect", True)],
+    + [("cache", "disk"), ("cache", "device")],
 )
 def test_what_does_not_work_yet_is_said(name, value):
     text = refusal(**{name: value})
     assert f"config.{name} = {value!r} is not supported yet. Supported so far:" in text
+
+
+@pytest.mark.parametrize("value", [3, (0, 1), (0, "23.cv2"), "23", "model.0"])
+def test_freezing_takes_a_count_or_names(value):
+    assert changed(freeze=value).freeze == value
+
+
+@pytest.mark.parametrize("value", [(0, 1.5), ("",), ((1,),), (None,)])
+def test_entries_of_freeze_are_layers(value):
+    assert "neither the number of a layer nor a name" in refusal(freeze=value)
+
+
+def test_files_of_weights_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.pt").touch()
+    settled = changed(pretrained="mine.pt", weights="mine.pt")
+    assert settled.pretrained == settled.weights == str(tmp_path / "mine.pt")
+    assert changed(pretrained="yolo11s.pt").pretrained == "yolo11s.pt"  # published
+    assert changed(pretrained=True).pretrained is True
+
+
+def test_the_place_of_published_weights_has_room_for_a_name():
+    text = refusal(weights_url="https://example.org/weights.pt")
+    assert "config.weights_url" in text and "{file}" in text
 
 
 @pytest.mark.parametrize("batch", [-1, 0.7])

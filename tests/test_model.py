@@ -1,7 +1,9 @@
 """The network against reference values: names, shapes, blocks, whole forwards."""
 
 import functools
+import gzip
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,20 +12,27 @@ import pytest
 from conftest import (
     GOLDEN,
     fill_by_rule,
+    from_published,
+    published_axes,
     published_name,
     rule_image,
     rule_weight,
     to_published,
 )
+from test_heads import HEADS, check_layers, close
 
 from yolojax import models
 from yolojax.models import blocks, heads
 from yolojax.models.blocks import INFERENCE, Mode
 from yolojax.ops import conv
 
-PARAMETERS = {  # without the 16 constants of the distance expectation
-    "n": 2_624_064, "s": 9_458_736, "m": 20_114_672, "l": 25_372_144, "x": 56_966_160,
-}  # fmt: skip
+PARAMETERS = {  # published counts, by scale; the distance expectation's 16 included
+    "detect": (2_624_080, 9_458_752, 20_114_688, 25_372_160, 56_966_176),
+    "segment": (2_876_848, 10_113_248, 22_420_896, 27_678_368, 62_142_656),
+    "pose": (2_874_462, 9_918_238, 20_912_364, 26_169_836, 58_798_636),
+    "obb": (2_664_432, 9_719_776, 20_913_408, 26_170_880, 58_800_256),
+    "classify": (2_812_104, 6_724_008, 11_634_216, 14_115_624, 29_637_064),
+}
 
 
 def build(scale="n", classes=80, dtype=jnp.float32, remat=False):
@@ -31,27 +40,31 @@ def build(scale="n", classes=80, dtype=jnp.float32, remat=False):
     return models.build(f"yolo11{scale}", head, dtype=dtype, remat=remat)
 
 
-def close(got, want, tolerance):
-    limit = tolerance * max(1.0, np.abs(want).max())
-    assert got.shape == want.shape
-    assert np.abs(np.asarray(got) - want).max() <= limit
+@pytest.fixture(scope="module")
+def state_dicts():
+    """Published names and shapes, by scale and task, in the published order."""
+    return json.loads(gzip.decompress((GOLDEN / "state_dicts.json.gz").read_bytes()))
 
 
+@pytest.mark.parametrize("task", PARAMETERS)
 @pytest.mark.parametrize("scale", "nsmlx")
-def test_parameter_paths_are_the_published_names(scale):
-    shapes = models.variable_shapes(build(scale))
-    leaves = jax.tree_util.tree_leaves_with_path(shapes)
+def test_parameter_paths_are_the_published_names(scale, task, state_dicts):
+    model = models.build(f"yolo11{scale}", HEADS[task], dtype=jnp.float32, remat=False)
+    shapes = models.variable_shapes(model)
     got = {}
-    for path, leaf in leaves:
-        shape = list(leaf.shape)
-        got[published_name(path)] = (
-            [shape[3], shape[2], *shape[:2]] if len(shape) == 4 else shape
-        )
-    want = json.loads((GOLDEN / "state_dict_detect.json").read_text())[scale]
-    del want["model.23.dfl.conv.weight"]  # a constant here, not a parameter
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+        name = published_name(path)
+        got[name] = [leaf.shape[axis] for axis in published_axes(name, leaf.ndim)]
+    want = {
+        name: shape
+        for name, shape in state_dicts[scale][task].items()
+        if not name.endswith("num_batches_tracked")
+    }
+    # A constant here, not a parameter.
+    fixed = want.pop("model.23.dfl.conv.weight", [0])
     assert got == want
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-    assert count == PARAMETERS[scale]
+    assert count + math.prod(fixed) == PARAMETERS[task]["nsmlx".index(scale)]
 
 
 BLOCKS = {
@@ -95,12 +108,7 @@ def test_forward_matches_reference(scale, golden):
     image = rule_image(tuple(values["input_shape"]))
     run = functools.partial(model.apply, mode=INFERENCE, mutable=["intermediates"])
     out, kept = jax.jit(run)(variables, image)
-    for layer in range(23):  # the first that disagrees is the wrong one
-        x = kept["intermediates"][f"layer_{layer}"][0].transpose(0, 3, 1, 2)
-        want = values[f"layer{layer:02d}_sample"]
-        assert x.shape == tuple(values[f"layer{layer:02d}_shape"])
-        sample = x.reshape(-1)[:: -(-x.size // 256)]
-        close(sample, want[: sample.size], 2e-5)
+    check_layers(kept["intermediates"], values)
     steps = values.get("stride_channel_anchor", (1, 1))
     for name in ("boxes", "scores"):
         got = out[name].transpose(0, 2, 1)[:, :: steps[0], :: steps[1]]
@@ -142,6 +150,52 @@ def test_padded_rows_do_not_touch_batch_norm():
     )
 
 
+def test_frozen_batch_norm_stays_in_evaluation_mode():
+    head = functools.partial(heads.Detect, 3)
+    model = models.build("tiny_model:build", head, dtype=jnp.float32, remat=False)
+    variables = fill_by_rule(models.variable_shapes(model))
+    variables = jax.tree.map(jnp.array, variables)
+    image = rule_image((2, 3, 64, 64))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(frozen):
+        mode = Mode(train=True, frozen=frozen)
+        out, changed = model.apply(variables, image, mode=mode, mutable=["batch_stats"])
+        return out, changed["batch_stats"]
+
+    before = batch_norms(variables["batch_stats"])
+    out, after = run(frozenset(before))
+    want = model.apply(variables, image, mode=INFERENCE)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), out, want
+    )
+    assert unchanged(before, after) == set(before)
+    some = frozenset({"model_1/bn", "model_23/cv2_0_1/bn", "model_0/conv"})
+    mixed, after = run(some)
+    assert unchanged(before, after) == {"model_1/bn", "model_23/cv2_0_1/bn"}
+    assert (mixed["boxes"] != out["boxes"]).any()
+
+
+def batch_norms(batch_stats):
+    """Returns mean and variance [2, C] of each batch norm by its path."""
+    leaves = {
+        "/".join(key.key for key in path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(batch_stats)
+    }
+    return {
+        name.removesuffix("/mean"): np.stack([leaf, leaves[name[:-4] + "var"]])
+        for name, leaf in leaves.items()
+        if name.endswith("/mean")
+    }
+
+
+def unchanged(before, batch_stats):
+    """Returns the paths of the batch norms with the same running statistics."""
+    after = batch_norms(batch_stats)
+    assert set(after) == set(before)
+    return {name for name in before if (before[name] == after[name]).all()}
+
+
 def test_remat_changes_neither_names_nor_values():
     plain, remat = build(classes=3), build(classes=3, remat=True)
     assert jax.tree.structure(models.variable_shapes(plain)) == jax.tree.structure(
@@ -149,21 +203,31 @@ def test_remat_changes_neither_names_nor_values():
     )
     variables = fill_by_rule(models.variable_shapes(plain))
     image = rule_image((1, 3, 32, 32))
+    frozen = frozenset({"model_0/bn", "model_2/m_0/cv1/bn", "model_10/cv1/bn"})
 
     def loss(params, model):
-        variables_ = {**variables, "params": params}
-        out, _ = model.apply(
-            variables_, image, mode=Mode(train=True), mutable=["batch_stats"]
+        out, changed = model.apply(
+            {**variables, "params": params},
+            image,
+            mode=Mode(train=True, frozen=frozen),
+            mutable=["batch_stats"],
         )
-        return jnp.square(out["scores"]).mean() + jnp.square(out["boxes"]).mean()
+        total = jnp.square(out["scores"]).mean() + jnp.square(out["boxes"]).mean()
+        return total, changed["batch_stats"]
 
-    grads = [
-        jax.jit(jax.grad(functools.partial(loss, model=model)))(variables["params"])
+    results = [
+        jax.jit(jax.grad(functools.partial(loss, model=model), has_aux=True))(
+            variables["params"]
+        )
         for model in (plain, remat)
     ]
+    grads, stats = zip(*results, strict=True)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5), *grads
     )
+    before = batch_norms(variables["batch_stats"])
+    for after in stats:
+        assert unchanged(before, after) == frozen
 
 
 def test_initial_values_follow_the_specification():
@@ -233,18 +297,17 @@ def test_best_form_depends_on_the_backend():
         assert conv.best_form(shape, 1, groups, "gpu") == "native"
 
 
-def test_bf16_keeps_parameters_and_outputs_in_float32():
-    model = build(classes=3, dtype=jnp.bfloat16)
-    shapes = models.variable_shapes(model)
-    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
-    out = jax.eval_shape(
-        functools.partial(model.apply, mode=INFERENCE),
-        shapes,
-        jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32),
-    )
-    assert {leaf.dtype for leaf in jax.tree.leaves(out)} == {jnp.dtype("float32")}
-
-
-def test_published_kernels_round_trip():
-    kernel = np.arange(3 * 5 * 2 * 7.0).reshape(3, 5, 2, 7)
-    assert to_published(kernel).shape == (7, 2, 3, 5)
+@pytest.mark.parametrize(
+    ("name", "shape", "want"),
+    [
+        ("conv.weight", (3, 5, 2, 7), (7, 2, 3, 5)),
+        ("proto.upsample.weight", (2, 2, 3, 5), (3, 5, 2, 2)),
+        ("linear.weight", (3, 5), (5, 3)),
+        ("bn.weight", (3,), (3,)),
+    ],
+)
+def test_published_kernels_round_trip(name, shape, want):
+    array = np.arange(math.prod(shape)).reshape(shape)
+    published = to_published(array, name)
+    assert published.shape == want
+    np.testing.assert_array_equal(from_published(published, name), array)

@@ -24,6 +24,8 @@ from yolojax.ops import boxes as box_ops
 from yolojax.step import Hyper, initial_state, make_train_step
 from yolojax.tasks.detect import Detect
 from yolojax.types import Batch
+from yolojax.weights import names
+from yolojax.weights.freeze import frozen_paths
 
 
 def generator(name):
@@ -321,6 +323,43 @@ def test_the_real_network_computes_the_same_on_eight_devices():
     assert losses[0][-1].sum() < losses[0][0].sum()
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
     print(np.abs(losses[1] / losses[0] - 1).max(axis=1))
+
+
+def test_frozen_layers_stay_as_they_are_and_the_rest_learns(little):
+    task, model, _, start, batch, _ = little
+    # Running statistics unlike the batch's, so that the mode of a norm shows.
+    start = fill_by_rule(start)
+    frozen = frozen_paths(start["params"], (0, "23.cv2"))
+    still = jax.tree_util.tree_map_with_path(
+        lambda path, _: "/".join(key.key for key in path) in frozen, start["params"]
+    )
+    tx = optim.build(
+        "adamw",
+        start["params"],
+        weight_decay=0.1,
+        momentum=0.9,
+        clip_norm=10.0,
+        frozen=still,
+    )
+    options = {"num_losses": 3, "accumulates": True, "loss_scaling": False}
+    state = initial_state(start, tx, seed=0, **options)
+    step = jax.jit(make_train_step(model, task, tx, padded=False, frozen=frozen))
+    half, logs = step(state, batch, hyper(update=False))
+    after, _ = step(half, batch, hyper(update=True))
+    kept = {path.rpartition("/")[0] for path in frozen}
+    for tree in ("params", "batch_stats"):
+        leaves = names.flatten({tree: getattr(after, tree)})
+        for path, leaf in leaves.items():
+            same = np.array_equal(leaf, names.flatten(start)[path])
+            module = path.partition("/")[2].rpartition("/")[0]
+            assert same == (module in kept), path
+    equal(after.ema["params"]["model_0"], start["params"]["model_0"])
+    grads = names.flatten(half.grad_sum)
+    assert all(not np.any(grads[path]) for path in frozen)
+    # They add nothing to the norm that is clipped.
+    rest = [g for path, g in grads.items() if path not in frozen]
+    want = np.sqrt(sum(np.sum(np.square(g, dtype=float)) for g in rest))
+    assert float(logs.grad_norm) == pytest.approx(want, rel=1e-5)
 
 
 def test_batches_are_split_and_states_are_not(little):

@@ -20,11 +20,21 @@ from yolojax.data.records import Records
 from yolojax.data.yolo_folder import YoloFolder
 from yolojax.losses.detection import Gains
 from yolojax.tasks.detect import Detect, Selection
+from yolojax.weights import hub, sources, transfer
+from yolojax.weights.sources import Weights
 
 log = logging.getLogger("yolojax")
 
 STRIDE = 32  # the coarsest level's cell, pixels
 VAL_PAD = 0.5  # of a stride, added to rectangular validation batches
+# Ends of the names under which weights are published.
+_PUBLISHED_SUFFIX = {
+    "detect": "",
+    "segment": "-seg",
+    "pose": "-pose",
+    "obb": "-obb",
+    "classify": "-cls",
+}
 PREFETCH = 4  # batches kept ready by the loader
 
 
@@ -124,13 +134,26 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def network(config: Any, num_classes: int, class_weights: Any = None) -> Network:
-    """Returns task, network and precision for a number of classes."""
+def network(
+    config: Any,
+    num_classes: int,
+    class_weights: Any = None,
+    class_width: int | None = None,
+) -> Network:
+    """Returns task, network and precision for a number of classes.
+
+    Args:
+        config: the run's settings.
+        num_classes: number of classes.
+        class_weights: weight of each class in the loss, None for equal ones.
+        class_width: hidden width of the class branch, None for the usual one.
+    """
     task_class = registry.lookup(tasks.TASKS, config.task, "task")
     task = task_class(
         num_classes,
         Gains(config.box, config.cls, config.dfl),
         None if class_weights is None else tuple(map(float, class_weights)),
+        class_width,
     )
     policy = precision.resolve(config.amp, jax.default_backend())
     model = models.build(
@@ -174,6 +197,53 @@ def selection(config: Any, most_objects: int) -> Selection:
     )
 
 
+def given_weights(config: Any, key: str) -> Weights:
+    """Returns the weights that config.pretrained or config.weights names.
+
+    Raises:
+        ValueError: they cannot be found, downloaded or read.
+    """
+    value = config[key]
+    if value is True:
+        if config.model not in models.MODELS:
+            raise ValueError(
+                f"config.{key} = True: nobody publishes weights of {config.model!r}."
+                f" Give a file, or set {key}=False."
+            )
+        value = f"{config.model}{_PUBLISHED_SUFFIX[config.task]}.pt"
+    path = Path(value).expanduser()
+    # A plain name that is no file here is that of a published one.
+    if not path.exists() and path.name == value and path.suffix in sources.TORCH:
+        path = hub.locate(value, url=config.weights_url)
+    found = sources.load(path)
+    if found.licence:
+        log.info("%s: these weights are licensed under %s", path, found.licence)
+    return found
+
+
+def weights_of(config: Any, workdir: Path | None) -> Weights:
+    """Returns config.weights if given, else the best weights of a run's folder.
+
+    Raises:
+        ValueError: neither is given, or they cannot be read.
+    """
+    if config.weights is not None:
+        return given_weights(config, "weights")
+    if workdir is None:
+        raise ValueError(
+            "this mode needs weights: --workdir, the folder of a training run, or"
+            " --config.weights, a .pt or .safetensors file."
+        )
+    return sources.load(workdir)
+
+
+def width_for(config: Any, num_classes: int, weights: Weights) -> int | None:
+    """Returns the class branch's width with which most of the weights can be used."""
+    width = transfer.class_width(weights)
+    shapes = models.variable_shapes(network(config, num_classes, None, width).model)
+    return width if transfer.same_head_inputs(shapes, weights) else None
+
+
 def run_plan(config: Any, n_images: int, num_classes: int) -> optim.RunPlan:
     """Returns the optimiser's plan of the whole run."""
     names = (
@@ -188,16 +258,32 @@ def run_plan(config: Any, n_images: int, num_classes: int) -> optim.RunPlan:
 
 
 def optimizer(
-    config: Any, plan: optim.RunPlan, params: Any
+    config: Any,
+    plan: optim.RunPlan,
+    params: Any,
+    frozen: frozenset[str] = frozenset(),
 ) -> optax.GradientTransformationExtraArgs:
-    """Returns clipping and optimiser for a parameter tree (or its shapes)."""
+    """Returns clipping and optimiser for a parameter tree (or its shapes).
+
+    Args:
+        config: the run's settings.
+        plan: the run's plan.
+        params: parameter tree; only paths and shapes are read.
+        frozen: paths of parameters that stay as they are.
+    """
+    still = jax.tree_util.tree_map_with_path(
+        lambda path, _: (
+            jax.tree_util.keystr(path, simple=True, separator="/") in frozen
+        ),
+        params,
+    )
     return optim.build(
         plan.optimizer,
         params,
         weight_decay=plan.weight_decay,
         momentum=plan.momentum,
         clip_norm=config.clip_norm,
-        frozen=None,
+        frozen=still if frozen else None,
     )
 
 

@@ -125,14 +125,44 @@ def load_weights(workdir: Path, which: str) -> tuple[PyTree, dict[str, Any]]:
     Raises:
         ValueError: the folder holds no such checkpoint.
     """
-    root = (workdir / "checkpoints" / which).absolute()
-    steps = [int(p.name) for p in root.glob("*") if p.name.isdigit()]
-    if not steps:
+    path = _newest(workdir / "checkpoints" / which)
+    if path is None:
         raise ValueError(
             f"{workdir} holds no {which} checkpoint. Give the folder of a training run"
             " that has finished an epoch."
         )
-    path = root / str(max(steps))
+    return _read(path)
+
+
+def find_weights(folder: Path) -> tuple[PyTree, dict[str, Any]]:
+    """Returns the weights, as `load_weights` does, that a folder means.
+
+    Args:
+        folder: of a run (its best weights, else its last ones), the `checkpoints` in
+            it, `best` or `last` in that, or one numbered checkpoint.
+
+    Raises:
+        ValueError: none of these.
+    """
+    inner = (folder / "checkpoints", folder)
+    places = [root / which for root in inner for which in (BEST, LAST)] + [folder]
+    found = [p for p in map(_newest, places) if p] or [folder.absolute()]
+    if not ((found[0] / "state").is_dir() and (found[0] / "record").is_dir()):
+        raise ValueError(
+            f"{folder} holds no checkpoint. Give the folder of a training run that has"
+            " finished an epoch, or a checkpoint inside it."
+        )
+    return _read(found[0])
+
+
+def _newest(root: Path) -> Path | None:
+    """Returns the newest of the numbered checkpoints in a folder."""
+    numbers = [int(p.name) for p in root.glob("*") if p.name.isdigit()]
+    return root.absolute() / str(max(numbers)) if numbers else None
+
+
+def _read(path: Path) -> tuple[PyTree, dict[str, Any]]:
+    """Returns the weights and the record of one numbered checkpoint."""
     # The handlers alone: a Checkpointer takes an item for a checkpoint of its own and
     # warns that it is incomplete.
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
@@ -145,7 +175,7 @@ def load_weights(workdir: Path, which: str) -> tuple[PyTree, dict[str, Any]]:
         )
     with contextlib.closing(ocp.JsonCheckpointHandler()) as reader:
         record = reader.restore(path / "record")
-    return (tree["ema"] if which == LAST else tree), record
+    return (tree["ema"] if "ema" in tree else tree), record
 
 
 def _save(

@@ -60,6 +60,9 @@ OPTIMIZER_NAMES = (
 )
 AMP_MODES = (True, False, "bf16", "fp16", "fp32")
 
+# Where the publisher of YOLO11 keeps its weights, by file name (AGPL-3.0).
+PUBLISHED = "https://github.com/ultralytics/assets/releases/download/v8.3.0/{file}"
+
 # fmt: off
 KEYS: dict[str, Key] = {
     # What to train, on what
@@ -69,13 +72,15 @@ KEYS: dict[str, Key] = {
     "model": _text("yolo11n", "name in yolojax.models.MODELS, or 'module:attribute'"),
     "data": _text("shapes", "'shapes' (drawn by code) or the path of a data.yaml"),
     "name": _text(None, "name of the run folder; None: the mode ('train', 'val')"),
-    "pretrained": Key(False, "switch or text", "start weights; False: random",
-                      working=(False,)),
-    "freeze": Key(None, "integer or list", "layers kept fixed; None: none",
-                  working=(None,)),
+    "pretrained": Key(False, "switch or text", "start weights: a .pt or .safetensors"
+                      " file or a run's folder; True: published ones; False: random"),
+    "freeze": Key(None, "integer, list or text", "layers that stay as they are: the"
+                  " first N, or numbers and names as in (0, '23.cv2')", low=0),
     "single_cls": _switch(False, "treat all classes as one class named 'item'"),
     "classes": Key(None, "integer or list", "class ids to keep; None: all"),
     "fraction": Key(1.0, "number", "share (0..1] or number (> 1) of training images"),
+    "weights": _text(None, "weights that --mode val, export and import work on"),
+    "weights_url": _text(PUBLISHED, "where published weights are; {file} is the name"),
     # How long, how fast
     "epochs": _integer(100, "passes over the training images", low=1),
     "patience": _integer(100, "epochs without a better fitness until it stops; 0: off"),
@@ -136,11 +141,14 @@ KEYS: dict[str, Key] = {
     "split": _text("val", "split that `--mode val` evaluates",
                    choices=("train", "val", "test")),
     "rect": _switch(None, "None: rectangular validation batches; False: square ones;"
-                    " True: also for training (not there yet)", working=(None, False)),
+                    " True: also for training (not there yet)"),
     "conf": _fraction(0.001, "score threshold of validation"),
     "iou": _fraction(0.7, "overlap threshold of non-maximum suppression"),
     "max_det": _integer(300, "detections per image", low=1),
     "agnostic_nms": _switch(False, "suppress across classes"),
+    "save_json": _switch(False, "--mode val: write COCO results and evaluate them"),
+    "format": _text("safetensors", "file that `--mode export` writes",
+                    choices=("safetensors",)),
     # Files, logs, checkpoints
     "save": _switch(True, "save every epoch; off: only new bests and the end"),
     "save_minutes": _number(15.0, "also save in the middle of an epoch after so many"
@@ -166,11 +174,11 @@ NOT_YET: dict[str, str] = {
     (
         *("time", "save_period", "cls_remap", "verbose", "deterministic", "profile"),
         *("compile", "channels_last", "overlap_mask", "mask_ratio", "dropout"),
-        *("distill_model", "dis", "save_json", "augment", "quantize", "dnn", "nms"),
+        *("distill_model", "dis", "augment", "quantize", "dnn", "nms"),
         *("visualize", "retina_masks", "embed", "source", "vid_stride"),
         *("stream_buffer", "show", "save_frames", "save_txt", "save_conf"),
         *("save_crop", "show_labels", "show_conf", "show_boxes", "line_width"),
-        *("format", "optimize", "dynamic", "simplify", "opset", "workspace"),
+        *("optimize", "dynamic", "simplify", "opset", "workspace"),
         *("tracker", "pose", "kobj", "angle", "rle", "dlog", "dgrad", "dlam"),
         *("copy_paste_mode", "auto_augment", "erasing", "augmentations"),
     ),
@@ -190,6 +198,8 @@ FREE_ON_RESUME = (
         "batch_size",
         "split",
         "device",
+        "weights_url",
+        "format",
     ),
 )
 
@@ -236,8 +246,12 @@ def check(config: Mapping[str, Any]) -> ml_collections.ConfigDict:
     values = {name: _settle(name, KEYS[name], value) for name, value in values.items()}
     _resolve_batch(values)
     _check_across(values)
-    if values["data"] != "shapes":  # a run must find it again from another folder
+    # A run must find them again from another folder.
+    if values["data"] != "shapes":
         values["data"] = str(Path(values["data"]).expanduser().absolute())
+    for name in ("pretrained", "weights"):
+        if isinstance(values[name], str) and Path(values[name]).expanduser().exists():
+            values[name] = str(Path(values[name]).expanduser().absolute())
     return config_dict.FrozenConfigDict(values)
 
 
@@ -265,7 +279,7 @@ def _settle(name: str, key: Key, value: Any) -> Any:
     """Returns `value` in the type of the key, or raises ValueError."""
     if isinstance(value, list):
         value = tuple(value)
-    if value is None and (key.default is None or None in key.working):
+    if value is None and key.default is None:
         return None
     given = value
     if name == "batch" and (_among(given, (-1,)) or _is_share(given)):
@@ -359,6 +373,7 @@ KINDS = {  # each returns the settled value, or None for a wrong type
     "list": _as_list,
     "switch or text": _either(_as_switch, _as_text),
     "integer or list": _either(_as_integer, _as_list),
+    "integer, list or text": _either(_as_integer, _as_list, _as_text),
     "number or list": _either(_as_number, _as_list),
 }
 
@@ -428,7 +443,26 @@ def _check_across(values: dict[str, Any]) -> None:
                     f" number of {low} or more."
                 )
             values[name] = tuple(sorted(set(whole)))
+    _check_freeze(values["freeze"])
+    if "{file}" not in values["weights_url"]:
+        raise ValueError(
+            f"config.weights_url = {values['weights_url']!r}: it must hold {{file}},"
+            " where the name of the file belongs."
+        )
     _check_places(values["name"], values["device"])
+
+
+def _check_freeze(freeze: Any) -> None:
+    """Checks the entries of a list of layers."""
+    for entry in freeze if isinstance(freeze, tuple) else ():
+        number = _as_integer(entry)
+        if not (number is not None and number >= 0) and not (
+            isinstance(entry, str) and entry
+        ):
+            raise ValueError(
+                f"config.freeze = {freeze!r}: {entry!r} is neither the number of a"
+                " layer nor a name such as '23.cv2'."
+            )
 
 
 def _check_places(name: str | None, device: str | None) -> None:

@@ -1,9 +1,10 @@
 """Validation: EMA or given weights -> detections -> metrics; and `--mode val`."""
 
 import functools
+import json
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,22 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from yolojax import build, checkpoint, run_folder, sharding, visualize, writers
+from yolojax import (
+    build,
+    files,
+    models,
+    run_folder,
+    sharding,
+    visualize,
+    writers,
+)
+from yolojax.data.yolo_folder import YoloFolder
+from yolojax.metrics import coco
 from yolojax.metrics.detection import DetectionMetrics, DetectionResult
 from yolojax.step import make_eval_step
 from yolojax.types import Detections, PyTree
+from yolojax.weights import transfer
+from yolojax.weights.sources import Weights
 
 log = logging.getLogger("yolojax")
 
@@ -42,6 +55,7 @@ def evaluate(
     mesh: Mesh,
     keep: int = 0,
     on_batch: Callable[[int], None] = lambda done: None,
+    collect: Callable[[dict[str, np.ndarray], Detections], None] | None = None,
 ) -> Evaluation:
     """Returns metrics and losses of the given weights.
 
@@ -56,6 +70,7 @@ def evaluate(
         mesh: the devices.
         keep: number of first batches returned for drawing.
         on_batch: called with the number of batches done.
+        collect: called with every host batch and its detections, if given.
     """
     losses: list[np.ndarray] = []
     samples: list[tuple[dict[str, np.ndarray], Detections]] = []
@@ -64,6 +79,8 @@ def evaluate(
         terms, found = jax.device_get(pending)
         losses.append(terms)
         _count(metrics, host, found)
+        if collect is not None:
+            collect(host, found)
         if len(samples) < keep:
             samples.append((host, found))
         on_batch(len(losses))
@@ -108,43 +125,21 @@ def draw(evaluation: Evaluation, names: tuple[str, ...], folder: Path) -> None:
 
 
 def run(config: Any, workdir: Path | None) -> None:
-    """Evaluates the best weights of a training run: `--mode val`."""
-    if workdir is None:
-        raise ValueError("--mode val needs --workdir, the folder of a training run.")
-    variables, record = checkpoint.load_weights(workdir, checkpoint.BEST)
+    """Evaluates config.weights, or the best weights of a run: `--mode val`."""
+    given = build.weights_of(config, workdir)
     source = build.open_split(config, config.split)
     names = source.names
-    if list(names) != record["names"]:
-        raise ValueError(
-            f"{workdir} was trained on classes {record['names']}, but config.data ="
-            f" {config.data!r} has {list(names)}. Give the data it was trained on, with"
-            " --config FILE:DATA."
-        )
-    if config.model != record["model"]:
-        raise ValueError(
-            f"{workdir} holds weights of {record['model']}, but config.model ="
-            f" {config.model!r}. Use the config file that the run was trained with."
-        )
-    if config.imgsz != record["imgsz"]:
-        log.warning(
-            "trained at %d px but evaluated at %d; --config.imgsz=%d evaluates as"
-            " trained",
-            record["imgsz"],
-            config.imgsz,
-            record["imgsz"],
-        )
-    net = build.network(config, len(names))
-    if net.policy.note:
-        log.info(net.policy.note)
+    net, variables = _network(config, given, names)
+    coco_files = CocoFiles(source) if config.save_json else None
     mesh = sharding.make_mesh(config.device, config.batch)
     images = build.records(config, source)
     batches = build.eval_batches(config, images, config.batch)
     selection = build.selection(config, build.most_objects(source))
     eval_step = jax.jit(make_eval_step(net.model, net.task, selection))
-    folder = run_folder.new(workdir, config.name or config.split)
+    parent = workdir or run_folder.usual(config.task)
+    folder = run_folder.new(parent, config.name or config.split)
     run_folder.report_problems([source], folder)
     progress = writers.Progress(sys.stdout, 1, len(batches), net.task.loss_names)
-    shown = functools.partial(_show, progress, len(batches))
     with build.loader(batches, config, start_step=0) as loader:
         found = evaluate(
             eval_step,
@@ -154,22 +149,99 @@ def run(config: Any, workdir: Path | None) -> None:
             metrics=net.task.metrics(),
             mesh=mesh,
             keep=PICTURES if config.plots else 0,
-            on_batch=shown,
+            on_batch=functools.partial(_show, progress, len(batches)),
+            collect=None if coco_files is None else coco_files.add,
         )
     progress.close()
-    log.info("best weights of epoch %d of %s", record["epoch"], workdir)
+    log.info("%s on %s of %s", given.source, config.split, config.data)
     print(writers.class_table(found.result))
-    summary = {
-        key: value
-        for key, value in found.result.summary().items()
-        if isinstance(value, float)
-    }
+    summary = {k: v for k, v in found.result.summary().items() if isinstance(v, float)}
+    if coco_files is not None:
+        summary |= coco_files.finish(selection.max_det, folder)
     writers.JsonLines(folder / "metrics.jsonl").write(
-        {"epoch": record["epoch"], "split": config.split, **summary}
+        {"weights": given.source, "split": config.split, **summary}
     )
     if config.plots:
         draw(found, names, folder)
     log.info("written to %s", folder)
+
+
+class CocoFiles:
+    """The detections of a split in COCO's form, and COCO's evaluation of them."""
+
+    def __init__(self, source: YoloFolder):
+        coco.library()  # missing? better said now than after the work
+        self._paths = source.paths
+        self._ids = coco.category_ids(source.names, source.paths)
+        self._truth = coco.ground_truth(
+            source.paths, source.original_hw, source.labels, source.names, self._ids
+        )
+        self._entries: list[dict[str, Any]] = []
+
+    def add(self, host: dict[str, np.ndarray], found: Detections) -> None:
+        """Adds the detections of a batch."""
+        for row in np.flatnonzero(host["example_valid"]):
+            kept = found.valid[row]
+            self._entries += coco.detection_entries(
+                self._paths[host["image_id"][row]],
+                host["original_hw"][row],
+                host["letterbox"][row],
+                found.boxes[row][kept],
+                found.scores[row][kept],
+                found.classes[row][kept],
+                self._ids,
+            )
+
+    def finish(self, max_det: int, folder: Path) -> dict[str, float]:
+        """Writes both files, prints COCO's table and returns its numbers."""
+        files.replace_text(folder / "predictions.json", json.dumps(self._entries))
+        files.replace_text(folder / "annotations.json", json.dumps(self._truth))
+        log.info("%d detections written to predictions.json", len(self._entries))
+        result = coco.evaluate(self._truth, self._entries, max_det)
+        print(result.table())
+        return {f"coco/{name}": value for name, value in result.numbers.items()}
+
+
+def _network(
+    config: Any, given: Weights, names: Sequence[str]
+) -> tuple[build.Network, PyTree]:
+    """Returns the network of the given weights, and them as its variables."""
+    _check_classes(given, names, config.data)
+    net = build.network(config, len(names), None, transfer.class_width(given))
+    variables, _ = transfer.fit(models.variable_shapes(net.model), given)
+    if given.imgsz not in (None, config.imgsz):
+        log.warning(
+            "trained at %d px but evaluated at %d; --config.imgsz=%d evaluates as"
+            " trained",
+            given.imgsz,
+            config.imgsz,
+            given.imgsz,
+        )
+    if net.policy.note:
+        log.info(net.policy.note)
+    return net, variables
+
+
+def _check_classes(given: Weights, names: Sequence[str], data: str) -> None:
+    """Raises ValueError unless weights and data tell the same classes apart."""
+    count = transfer.num_classes(given)
+    if count != len(names):
+        raise ValueError(
+            f"{given.source} tells {count} classes apart, but config.data = {data!r}"
+            f" has {len(names)}: {list(names)}. Give the data it was trained on, with"
+            " --config FILE:DATA."
+        )
+    known = given.names
+    if known is None or not (transfer.are_real(known) and transfer.are_real(names)):
+        return
+    for i, (there, here) in enumerate(zip(known, names, strict=True)):
+        if not transfer.same_class(there, here):
+            raise ValueError(
+                f"{given.source} was trained on classes {list(known)}, but config.data"
+                f" = {data!r} has {list(names)}: class {i} is {there!r} there and"
+                f" {here!r} here. Give the data it was trained on, with --config"
+                " FILE:DATA, or use its names in the data.yaml."
+            )
 
 
 def _show(progress: writers.Progress, total: int, done: int) -> None:

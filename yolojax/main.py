@@ -20,6 +20,8 @@ from yolojax.registry import did_you_mean
 MODES = {  # name -> module with run(config, workdir)
     "train": "yolojax.train",
     "val": "yolojax.evaluate",
+    "import": "yolojax.import_weights",
+    "export": "yolojax.export",
     "benchmark": "yolojax.benchmark",
 }
 

@@ -18,14 +18,42 @@ PROBLEMS_FILE = "data_problems.txt"
 
 def default(task: str, name: str) -> Path:
     """Returns runs/<task>/<name>, or the first free runs/<task>/<name>-2, -3, ..."""
-    return _free(Path("runs") / task, name)
+    return free(usual(task), name)
+
+
+def usual(task: str) -> Path:
+    """Returns the folder of the runs that are given none."""
+    return Path("runs") / task
+
+
+def free(parent: Path, stem: str, suffix: str = "") -> Path:
+    """Returns parent/<stem><suffix>, or the first free <stem>-2<suffix>, ..."""
+    number, path = 1, parent / f"{stem}{suffix}"
+    while path.exists():
+        number += 1
+        path = parent / f"{stem}-{number}{suffix}"
+    return path
 
 
 def new(parent: Path, name: str) -> Path:
     """Makes and returns parent/<name>, or the first free parent/<name>-2, -3, ..."""
-    folder = _free(parent, name)
+    folder = free(parent, name)
     _make(folder)
     return folder
+
+
+def make_empty(folder: Path) -> None:
+    """Makes a folder that something new is written into.
+
+    Raises:
+        ValueError: it cannot be made, or there is something in it.
+    """
+    _make(folder)
+    if any(folder.iterdir()):
+        raise ValueError(
+            f"{folder} is not empty. Choose another --workdir; nothing in it was"
+            " touched."
+        )
 
 
 def claim(folder: Path, config: Any) -> bool:
@@ -112,14 +140,6 @@ def report_problems(sources: Sequence[YoloFolder], folder: Path) -> None:
     if dropped:
         log.warning("images left out: %d, e.g. %s", len(dropped), dropped[0])
     log.warning("problems of the data set: %d, see %s", len(problems), listing)
-
-
-def _free(parent: Path, name: str) -> Path:
-    number, folder = 1, parent / name
-    while folder.exists():
-        number += 1
-        folder = parent / f"{name}-{number}"
-    return folder
 
 
 def _make(folder: Path) -> None:

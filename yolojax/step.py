@@ -92,6 +92,7 @@ def make_train_step(
     tx: optax.GradientTransformationExtraArgs,
     *,
     padded: bool,
+    frozen: frozenset[str] = frozenset(),
 ) -> Callable[[TrainState, Batch, Hyper], tuple[TrainState, Logs]]:
     """Returns the step (state, batch, hyper) -> (state, logs), to be jitted.
 
@@ -104,7 +105,10 @@ def make_train_step(
         task: its loss.
         tx: clipping and optimiser.
         padded: whether batches may hold rows that are no examples.
+        frozen: paths of parameters that `tx` keeps as they are. No gradient is computed
+            for them, and their batch norms stay in evaluation mode.
     """
+    norms = frozenset(path.rpartition("/")[0] for path in frozen)
 
     def train_step(
         state: TrainState, batch: Batch, hyper: Hyper
@@ -114,9 +118,9 @@ def make_train_step(
 
         def loss_fn(params: PyTree) -> tuple[jax.Array, tuple[jax.Array, PyTree]]:
             outputs, changed = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
+                {"params": _fixed(params, frozen), "batch_stats": state.batch_stats},
                 _normalise(batch.image),
-                mode=Mode(True, batch.example_valid if padded else None),
+                mode=Mode(True, batch.example_valid if padded else None, frozen=norms),
                 mutable=["batch_stats"],
             )
             terms = task.loss(outputs, batch, padded=padded)
@@ -177,6 +181,16 @@ def make_eval_step(
         return terms, task.decode(outputs, batch.image.shape[1:3], selection)
 
     return eval_step
+
+
+def _fixed(params: PyTree, frozen: frozenset[str]) -> PyTree:
+    """Returns the parameters without a way for gradients to the frozen ones."""
+
+    def leaf(path: Any, value: jax.Array) -> jax.Array:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return jax.lax.stop_gradient(value) if name in frozen else value
+
+    return jax.tree_util.tree_map_with_path(leaf, params) if frozen else params
 
 
 def _normalise(image: jax.Array) -> jax.Array:

@@ -11,21 +11,18 @@ from typing import Any, NoReturn
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from yolojax import (
     build,
     checkpoint,
     evaluate,
     files,
-    models,
     optim,
     run_folder,
     sharding,
     visualize,
     writers,
 )
-from yolojax.data.pipeline import EvalBatches, TrainBatches
 from yolojax.data.yolo_folder import YoloFolder
 from yolojax.journal import (
     Clock,
@@ -34,12 +31,9 @@ from yolojax.journal import (
     NonFiniteLoss,
     Outputs,
     StopRequest,
-    apply_patience,
-    check_same_run,
-    journal_from,
-    names_hash,
 )
-from yolojax.step import Hyper, Logs, initial_state, make_eval_step, make_train_step
+from yolojax.parts import Parts, make_parts, record_of, start_state
+from yolojax.step import Hyper, Logs
 from yolojax.types import TrainState
 
 log = logging.getLogger("yolojax")
@@ -47,27 +41,9 @@ log = logging.getLogger("yolojax")
 TRAIN_PICTURES = 3  # augmented batches that are drawn
 
 
-@dataclasses.dataclass(frozen=True)
-class Parts:
-    """What a run is made of; nothing here changes while it goes on."""
-
-    config: Any
-    workdir: Path
-    names: tuple[str, ...]
-    paths: tuple[str, ...]  # of the training images
-    net: build.Network
-    plan: optim.RunPlan
-    batches: TrainBatches
-    val_batches: EvalBatches
-    mesh: Mesh
-    tx: Any  # clipping and optimiser
-    train_step: Any  # jitted (state, batch, hyper) -> (state, logs)
-    eval_step: Any  # jitted (variables, batch) -> (terms, detections)
-    checkpoints: checkpoint.Checkpoints
-
-
 def run(config: Any, workdir: Path | None) -> None:
     """Trains, or goes on with, the run of a folder: `--mode train`."""
+    _check_mode(config)
     sources = [build.open_split(config, split) for split in ("train", "val")]
     train_source, val_source = sources
     _check_sizes(config, train_source)
@@ -81,9 +57,22 @@ def run(config: Any, workdir: Path | None) -> None:
     known = run_folder.claim(workdir, config)
     log.info("run folder: %s", workdir)
     run_folder.report_problems(sources, workdir)
-    parts = make_parts(config, workdir, train_source, val_source, mesh)
-    with parts.checkpoints:
-        state, journal = _start(parts, known)
+    with checkpoint.open_checkpoints(workdir) as checkpoints:
+        newest = checkpoints.newest() if known else None
+        record = None if newest is None else checkpoints.record(newest)
+        start = None
+        if record is None and config.pretrained is not False:
+            start = build.given_weights(config, "pretrained")
+        parts = make_parts(
+            config,
+            workdir,
+            (train_source, val_source),
+            mesh,
+            checkpoints,
+            record,
+            start,
+        )
+        state, journal = start_state(parts, newest, start)
         if journal.stopped or journal.epoch >= config.epochs:
             log.info(
                 "this run is complete after epoch %d (%s). To train longer, give a"
@@ -101,79 +90,6 @@ def run(config: Any, workdir: Path | None) -> None:
             _train(parts, state, journal, stop)
         parts.checkpoints.wait()
         _finish(parts)
-
-
-def make_parts(
-    config: Any,
-    workdir: Path,
-    train_source: YoloFolder,
-    val_source: YoloFolder,
-    mesh: Mesh,
-) -> Parts:
-    """Returns everything a run needs, from data sets and settings."""
-    names = train_source.names
-    weights = build.class_weights(train_source.labels, len(names), config.cls_pw)
-    net = build.network(config, len(names), weights)
-    plan = build.run_plan(config, len(train_source), len(names))
-    for note in (net.policy.note, *plan.notes):
-        if note:
-            log.info(note)
-    batches = build.train_batches(config, build.records(config, train_source))
-    # No more rows than images, as far as the devices can share them evenly.
-    rows = min(2 * config.batch, -(-len(val_source) // mesh.size) * mesh.size)
-    val_batches = build.eval_batches(config, build.records(config, val_source), rows)
-    tx = build.optimizer(config, plan, models.variable_shapes(net.model)["params"])
-    padded = len(train_source) % config.batch != 0
-    selection = build.selection(config, build.most_objects(train_source, val_source))
-    return Parts(
-        config=config,
-        workdir=workdir,
-        names=names,
-        paths=train_source.paths,
-        net=net,
-        plan=plan,
-        batches=batches,
-        val_batches=val_batches,
-        mesh=mesh,
-        tx=tx,
-        train_step=jax.jit(
-            make_train_step(net.model, net.task, tx, padded=padded), donate_argnums=0
-        ),
-        eval_step=jax.jit(make_eval_step(net.model, net.task, selection)),
-        checkpoints=checkpoint.open_checkpoints(workdir),
-    )
-
-
-def _start(parts: Parts, known: bool) -> tuple[TrainState, Journal]:
-    """Returns the state to go on from: the newest saved one, or a fresh one."""
-    fresh = initial_state(
-        build.initial_variables(parts.net, parts.config.seed),
-        parts.tx,
-        seed=parts.config.seed,
-        num_losses=len(parts.net.task.loss_names),
-        # Not `accumulate`, which a longer run may raise: its state must fit in here.
-        accumulates=parts.plan.accumulate_nominal > 1,
-        loss_scaling=parts.net.policy.loss_scaling,
-    )
-    newest = parts.checkpoints.newest() if known else None
-    parts.checkpoints.forget_best_after(newest or 0)
-    if newest is None:
-        return sharding.replicate(fresh, parts.mesh), Journal()
-    check_same_run(
-        parts.checkpoints.record(newest), _record(parts, Journal()), parts.workdir
-    )
-    state, record = parts.checkpoints.restore(newest, fresh)
-    journal = journal_from(record)
-    apply_patience(journal, parts.config.patience)
-    if journal.epoch < parts.config.epochs and not journal.stopped:
-        log.info(
-            "resuming at epoch %d of %d, step %d of %d",
-            journal.epoch + 1,
-            parts.config.epochs,
-            int(state.step),
-            parts.plan.total_iterations,
-        )
-    return sharding.replicate(state, parts.mesh), journal
 
 
 def _train(
@@ -346,7 +262,7 @@ def _end_epoch(
     keep = best and (config.save or fitness is not None)
     if keep:
         number = journal.saves + 1  # that of the state saved just below
-        parts.checkpoints.save_best(number, state.ema, _record(parts, journal))
+        parts.checkpoints.save_best(number, state.ema, record_of(parts, journal))
     if keep or config.save or journal.stopped or epoch + 1 == config.epochs:
         _save(parts, state, journal)
         clock.saved()
@@ -393,17 +309,6 @@ def _finish(parts: Parts) -> None:
     log.info("everything is in %s", parts.workdir)
 
 
-def _record(parts: Parts, journal: Journal) -> dict[str, Any]:
-    """Returns what is saved beside the arrays, as plain JSON values."""
-    return dataclasses.asdict(journal) | {
-        "names": list(parts.names),
-        "images": f"{len(parts.paths)} ({names_hash(parts.paths)})",
-        "model": parts.config.model,
-        "imgsz": parts.config.imgsz,
-        "optimizer": parts.plan.optimizer,
-    }
-
-
 def _leave(parts: Parts, stop: StopRequest) -> NoReturn:
     """Ends the run on request, once its saved state is on disk."""
     parts.checkpoints.wait()
@@ -412,7 +317,7 @@ def _leave(parts: Parts, stop: StopRequest) -> NoReturn:
 
 def _save(parts: Parts, state: TrainState, journal: Journal) -> None:
     journal.saves += 1
-    parts.checkpoints.save_last(journal.saves, state, _record(parts, journal))
+    parts.checkpoints.save_last(journal.saves, state, record_of(parts, journal))
 
 
 def _stop_non_finite(
@@ -455,6 +360,22 @@ def _draw_training_data(parts: Parts, source: YoloFolder) -> None:
     for i in range(min(TRAIN_PICTURES, len(parts.batches))):
         picture = visualize.batch_grid(parts.batches[i], parts.names)
         visualize.save_image(parts.workdir / f"train_batch{i}.png", picture)
+
+
+def _check_mode(config: Any) -> None:
+    """Refuses settings that have no meaning while training."""
+    if config.weights is not None:
+        raise ValueError(
+            f"config.weights = {config.weights!r} is for --mode val, export and import."
+            " To start training from weights, set config.pretrained."
+        )
+    if config.save_json:
+        raise ValueError("config.save_json = True is for --mode val.")
+    if config.rect:
+        raise ValueError(
+            "config.rect = True: training with rectangular batches is not supported"
+            " yet. None validates with rectangular batches, False with square ones."
+        )
 
 
 def _check_sizes(config: Any, source: YoloFolder) -> None:

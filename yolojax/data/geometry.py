@@ -106,7 +106,10 @@ def rect_batches(
         [N] indices in ascending order of height / width; (height, width) per batch.
     """
     aspect = original_hw[:, 0] / original_hw[:, 1]
-    order = np.argsort(aspect, kind="stable")
+    # NumPy's usual sort, not a stable one: of images with one aspect it decides which
+    # share a batch, and with that how much padding they get. The reference's published
+    # numbers depend on it: on 64 COCO pictures a stable order moves mAP50 by 0.017.
+    order = np.argsort(aspect)
     shapes = []
     for start in range(0, len(order), batch):
         group = aspect[order[start : start + batch]]

@@ -25,8 +25,9 @@ def build(
     Args:
         name: key of MODELS, or "package.module:attribute" of a builder with the
             signature (head, dtype, remat).
-        head: makes, from dtype and name, the Linen module that maps the pyramid's
-            feature maps to raw outputs.
+        head: makes, from dtype and name, the Linen module that maps feature maps to
+            raw outputs. Its attributes `takes` ("pyramid" or "last") and `norm`
+            tell the network what comes before it.
         dtype: what the blocks compute in; parameters stay float32.
         remat: recompute activations in the backward pass.
     """
@@ -51,20 +52,33 @@ def initial_variables(
 
     Args:
         model: the network.
-        biases: start values of output biases by path suffix; all others are 0.
-        seed: root of the random kernels.
+        biases: start values of output biases by path suffix. Other biases beside a
+            kernel are as random as it; those of batch norm are 0.
+        seed: root of the random values.
     """
+    shapes = variable_shapes(model)
+    sizes = {
+        _join(path): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
+    }
 
     def start(path: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        kind = name.rpartition("/")[2]
-        if kind == "kernel":
-            bound = np.prod(leaf.shape[:-1]) ** -0.5  # 1 / sqrt(fan_in)
-            rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-            return rng.uniform(-bound, bound, leaf.shape).astype(np.float32)
-        fill = 1.0 if kind in ("scale", "var") else 0.0
+        name = _join(path)
         for suffix, value in biases.items():
-            fill = value if name.endswith(suffix) else fill
-        return np.full(leaf.shape, fill, np.float32)
+            if name.endswith(suffix):
+                return np.full(leaf.shape, value, np.float32)
+        module, _, kind = name.rpartition("/")
+        kernel = sizes.get(f"{module}/kernel")
+        if kernel is None:
+            fill = 1.0 if kind in ("scale", "var") else 0.0
+            return np.full(leaf.shape, fill, np.float32)
+        bound = np.prod(kernel[:-1]) ** -0.5  # 1 / sqrt(fan_in)
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        return rng.uniform(-bound, bound, leaf.shape).astype(np.float32)
 
-    return jax.tree_util.tree_map_with_path(start, variable_shapes(model))
+    return jax.tree_util.tree_map_with_path(start, shapes)
+
+
+def _join(path: Any) -> str:
+    """Returns a key path as text, its parts joined by "/"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")

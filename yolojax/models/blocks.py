@@ -15,16 +15,28 @@ import jax.numpy as jnp
 
 from yolojax.ops import conv
 
-EPSILON = 1e-3  # of every batch norm of the detection family
-MOMENTUM = 0.03  # weight of the new batch in the running statistics
+
+@dataclasses.dataclass(frozen=True)
+class Norm:
+    """Constants of a network's batch norms."""
+
+    epsilon: float  # added to the variance
+    momentum: float  # weight of the new batch in the running statistics
+
+
+DETECTION_NORM = Norm(epsilon=1e-3, momentum=0.03)
+CLASSIFICATION_NORM = Norm(epsilon=1e-5, momentum=0.1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """How a forward pass treats batch norm."""
+    """How a forward pass treats batch norm and dropout."""
 
     train: bool  # normalise with, and update from, the batch's own statistics
     example_valid: jax.Array | None = None  # [B] bool, rows that count; None: all
+    frozen: frozenset[str] = frozenset()  # batch norms, "model_0/bn", never in training
+    dropout_key: jax.Array | None = None  # None: nothing is dropped
+    norm: Norm = DETECTION_NORM  # the network replaces it by that of its head
 
 
 INFERENCE = Mode(train=False)
@@ -37,6 +49,13 @@ def uniform_fan_in(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Ar
         fan_in *= side
     bound = fan_in**-0.5
     return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def uniform_bias(fan_in: int) -> nn.initializers.Initializer:
+    """Returns the maker of a bias drawn uniformly from +-1/sqrt(fan_in)."""
+    return lambda key, shape, dtype: jax.random.uniform(
+        key, shape, dtype, -(fan_in**-0.5), fan_in**-0.5
+    )
 
 
 class BatchNorm(nn.Module):
@@ -59,15 +78,16 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, channels)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
-        if mode.train:
+        if mode.train and "/".join(self.path) not in mode.frozen:
             mean, var, count = _moments(x, mode.example_valid)
             if not self.is_initializing():
                 unbiased = var * (count / jnp.maximum(count - 1, 1))
-                running_mean.value += MOMENTUM * (mean - running_mean.value)
-                running_var.value += MOMENTUM * (unbiased - running_var.value)
+                momentum = mode.norm.momentum
+                running_mean.value += momentum * (mean - running_mean.value)
+                running_var.value += momentum * (unbiased - running_var.value)
         else:
             mean, var = running_mean.value, running_var.value
-        factor = scale * jax.lax.rsqrt(var + EPSILON)  # [C]
+        factor = scale * jax.lax.rsqrt(var + mode.norm.epsilon)  # [C]
         shift = bias - mean * factor
         wide = x.astype(factor.dtype)
         out = wide * factor[None, None, None] + shift[None, None, None]
@@ -289,3 +309,39 @@ class C2PSA(nn.Module):
             )
         out = jnp.concatenate([a, b], axis=-1)
         return ConvBN(channels, dtype=self.dtype, name="cv2")(out, mode=mode)
+
+
+class Proto(nn.Module):
+    """Mask prototypes at twice the height and width of the input."""
+
+    width: int  # hidden channels
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+        """[B, H, W, C] -> [B, 2H, 2W, features]."""
+        x = ConvBN(self.width, 3, dtype=self.dtype, name="cv1")(x, mode=mode)
+        x = TransposedConv(dtype=self.dtype, name="upsample")(x)
+        x = ConvBN(self.width, 3, dtype=self.dtype, name="cv2")(x, mode=mode)
+        return ConvBN(self.features, dtype=self.dtype, name="cv3")(x, mode=mode)
+
+
+class TransposedConv(nn.Module):
+    """Transposed 2x2 convolution of stride 2 with bias, same channels.
+
+    Windows do not overlap, so it is one matrix product per output corner.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] -> [B, 2H, 2W, C]."""
+        b, h, w, c = x.shape
+        # The fan-in counts outputs in the published rule; here both are C.
+        kernel = self.param("kernel", uniform_fan_in, (2, 2, c, c), jnp.float32)
+        bias = self.param("bias", uniform_bias(4 * c), (c,), jnp.float32)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        x = jnp.einsum("bhwc,ijcd->bhiwjd", x, kernel).reshape(b, 2 * h, 2 * w, c)
+        return x + bias.astype(self.dtype)[None, None, None]

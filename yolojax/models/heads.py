@@ -1,36 +1,37 @@
-"""Prediction heads: pyramid feature maps in, raw outputs out."""
+"""Prediction heads: feature maps in, raw outputs out.
+
+Heads share functions, not a base class: each calls the makers of the branches that it
+has, which create their layers inside the calling head. `takes` and `norm` of a head
+class tell the network which maps to pass and the constants of its batch norms.
+
+Axes: B batch, A cells of all levels, C classes, K keypoints, D values of a keypoint.
+"""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from yolojax.models.blocks import ConvBN, Mode, uniform_fan_in
+from yolojax.models.blocks import (
+    CLASSIFICATION_NORM,
+    DETECTION_NORM,
+    ConvBN,
+    Mode,
+    Norm,
+    Proto,
+    uniform_bias,
+    uniform_fan_in,
+)
 from yolojax.ops import conv
 
 REG_MAX = 16  # bins of each side's distance distribution
 STRIDES = (8, 16, 32)  # pixels per cell of the three levels
+NUM_MASKS = 32  # prototypes that an object's mask is mixed from
 
-
-class OutputConv(nn.Module):
-    """1x1 convolution with a constant initial bias: the end of a branch."""
-
-    features: int
-    initial_bias: float
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, features], float32 at least."""
-        shape = (1, 1, x.shape[-1], self.features)
-        kernel = self.param("kernel", uniform_fan_in, shape, jnp.float32)
-        bias = self.param(
-            "bias", nn.initializers.constant(self.initial_bias), (self.features,)
-        )
-        out = conv.conv2d(x.astype(self.dtype), kernel.astype(self.dtype))
-        return out.astype(bias.dtype) + bias[None, None, None]
+Features = tuple[jax.Array, ...]  # [B, H_l, W_l, C_l] of each level
+Outputs = dict[str, jax.Array]
 
 
 class Detect(nn.Module):
@@ -40,46 +41,137 @@ class Detect(nn.Module):
     """
 
     num_classes: int
+    class_width: int | None = None  # of the class branch, None: see `class_width_of`
     dtype: Any = jnp.float32
 
+    takes: ClassVar[str] = "pyramid"
+    norm: ClassVar[Norm] = DETECTION_NORM
+
     @nn.compact
-    def __call__(
-        self, features: tuple[jax.Array, ...], *, mode: Mode
-    ) -> dict[str, jax.Array]:
-        """Maps [B, H_l, W_l, C_l] features to raw outputs, in order of stride.
+    def __call__(self, features: Features, *, mode: Mode) -> Outputs:
+        """Maps features to raw outputs, cells in order of stride.
 
         Returns:
             boxes: [B, A, 64] distance logits, sides l t r b of 16 bins each.
-            scores: [B, A, num_classes] class logits.
+            scores: [B, A, C] class logits.
         """
-        first = features[0].shape[-1]
-        box_width = max(16, first // 4, 4 * REG_MAX)
-        class_width = max(first, min(self.num_classes, 100))
-        boxes, scores = [], []
-        for level, x in enumerate(features):
-            boxes.append(self._box_branch(x, level, box_width, mode))
-            scores.append(self._class_branch(x, level, class_width, mode))
-        return {"boxes": _join(boxes), "scores": _join(scores)}
+        return _detections(
+            features, self.num_classes, self.class_width, self.dtype, mode
+        )
 
-    def _box_branch(
-        self, x: jax.Array, level: int, width: int, mode: Mode
-    ) -> jax.Array:
-        name, kwargs = f"cv2_{level}", {"dtype": self.dtype}
-        x = ConvBN(width, 3, **kwargs, name=f"{name}_0")(x, mode=mode)
-        x = ConvBN(width, 3, **kwargs, name=f"{name}_1")(x, mode=mode)
-        bias = initial_biases(self.num_classes)[f"{name}_2/bias"]
-        return OutputConv(4 * REG_MAX, bias, **kwargs, name=f"{name}_2")(x)
 
-    def _class_branch(
-        self, x: jax.Array, level: int, width: int, mode: Mode
-    ) -> jax.Array:
-        name, kwargs, inputs = f"cv3_{level}", {"dtype": self.dtype}, x.shape[-1]
-        x = ConvBN(inputs, 3, groups=inputs, **kwargs, name=f"{name}_0_0")(x, mode=mode)
-        x = ConvBN(width, **kwargs, name=f"{name}_0_1")(x, mode=mode)
-        x = ConvBN(width, 3, groups=width, **kwargs, name=f"{name}_1_0")(x, mode=mode)
-        x = ConvBN(width, **kwargs, name=f"{name}_1_1")(x, mode=mode)
-        bias = initial_biases(self.num_classes)[f"{name}_2/bias"]
-        return OutputConv(self.num_classes, bias, **kwargs, name=f"{name}_2")(x)
+class Segment(nn.Module):
+    """Detections, and masks as mixtures of prototypes.
+
+    Reference: Bolya et al. 2019, YOLACT, arXiv:1904.02689.
+    """
+
+    num_classes: int
+    class_width: int | None = None  # of the class branch, None: see `class_width_of`
+    dtype: Any = jnp.float32
+
+    takes: ClassVar[str] = "pyramid"
+    norm: ClassVar[Norm] = DETECTION_NORM
+
+    @nn.compact
+    def __call__(self, features: Features, *, mode: Mode) -> Outputs:
+        """Maps features to raw outputs, cells in order of stride.
+
+        Returns:
+            boxes, scores: as Detect.
+            masks: [B, A, 32] coefficients of the prototypes.
+            protos: [B, H / 4, W / 4, 32] prototypes of an image of H x W pixels.
+        """
+        outputs = _detections(
+            features, self.num_classes, self.class_width, self.dtype, mode
+        )
+        outputs["masks"] = _extra(features, NUM_MASKS, self.dtype, mode)
+        finest = features[0]
+        # The nominal widths of prototypes and finest level are the same: 256.
+        proto = Proto(finest.shape[-1], NUM_MASKS, dtype=self.dtype, name="proto")
+        outputs["protos"] = _widen(proto(finest, mode=mode))
+        return outputs
+
+
+class Pose(nn.Module):
+    """Detections with keypoints.
+
+    Reference: Maji et al. 2022, YOLO-Pose, arXiv:2204.06806.
+    """
+
+    num_classes: int
+    keypoint_shape: tuple[int, int]  # K keypoints, D = 2 (x, y) or 3 (and visibility)
+    class_width: int | None = None  # of the class branch, None: see `class_width_of`
+    dtype: Any = jnp.float32
+
+    takes: ClassVar[str] = "pyramid"
+    norm: ClassVar[Norm] = DETECTION_NORM
+
+    @nn.compact
+    def __call__(self, features: Features, *, mode: Mode) -> Outputs:
+        """Maps features to raw outputs, cells in order of stride.
+
+        Returns:
+            boxes, scores: as Detect.
+            keypoints: [B, A, K * D] raw values, those of a keypoint side by side.
+        """
+        outputs = _detections(
+            features, self.num_classes, self.class_width, self.dtype, mode
+        )
+        values = math.prod(self.keypoint_shape)
+        outputs["keypoints"] = _extra(features, values, self.dtype, mode)
+        return outputs
+
+
+class OBB(nn.Module):
+    """Detections with rotated boxes."""
+
+    num_classes: int
+    class_width: int | None = None  # of the class branch, None: see `class_width_of`
+    dtype: Any = jnp.float32
+
+    takes: ClassVar[str] = "pyramid"
+    norm: ClassVar[Norm] = DETECTION_NORM
+
+    @nn.compact
+    def __call__(self, features: Features, *, mode: Mode) -> Outputs:
+        """Maps features to raw outputs, cells in order of stride.
+
+        Returns:
+            boxes, scores: as Detect; sides are those of the rotated box.
+            angles: [B, A] radians in -pi/4 .. 3 pi/4.
+        """
+        outputs = _detections(
+            features, self.num_classes, self.class_width, self.dtype, mode
+        )
+        logits = _extra(features, 1, self.dtype, mode)[..., 0]
+        outputs["angles"] = (nn.sigmoid(logits) - 0.25) * math.pi
+        return outputs
+
+
+class Classify(nn.Module):
+    """Class logits of the whole image."""
+
+    num_classes: int
+    dropout: float  # share of the pooled features that training drops
+    dtype: Any = jnp.float32
+
+    takes: ClassVar[str] = "last"
+    norm: ClassVar[Norm] = CLASSIFICATION_NORM
+
+    @nn.compact
+    def __call__(self, features: Features, *, mode: Mode) -> Outputs:
+        """Maps the last of the maps to raw outputs.
+
+        Returns:
+            logits: [B, C].
+        """
+        x = ConvBN(1280, dtype=self.dtype, name="conv")(features[-1], mode=mode)
+        x = _widen(x).mean((1, 2))  # [B, 1280]
+        if mode.train and mode.dropout_key is not None and self.dropout > 0:
+            x = _drop(x, self.dropout, mode.dropout_key)
+        linear = Linear(self.num_classes, dtype=self.dtype, name="linear")
+        return {"logits": linear(x)}
 
 
 def initial_biases(num_classes: int) -> dict[str, float]:
@@ -92,8 +184,120 @@ def initial_biases(num_classes: int) -> dict[str, float]:
     return biases
 
 
+def class_width_of(finest: int, num_classes: int) -> int:
+    """Returns the class branch's hidden channels, from those of the finest level."""
+    return max(finest, min(num_classes, 100))
+
+
+class OutputConv(nn.Module):
+    """1x1 convolution with bias: the end of a branch."""
+
+    features: int
+    initial_bias: float | None  # None: random
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, features], float32 at least."""
+        channels = x.shape[-1]
+        shape = (1, 1, channels, self.features)
+        kernel = self.param("kernel", uniform_fan_in, shape, jnp.float32)
+        start = (
+            uniform_bias(channels)
+            if self.initial_bias is None
+            else nn.initializers.constant(self.initial_bias)
+        )
+        bias = self.param("bias", start, (self.features,), jnp.float32)
+        out = conv.conv2d(x.astype(self.dtype), kernel.astype(self.dtype))
+        return out.astype(bias.dtype) + bias[None, None, None]
+
+
+class Linear(nn.Module):
+    """Matrix product and bias."""
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, C] -> [B, features], float32 at least."""
+        channels = x.shape[-1]
+        shape = (channels, self.features)
+        kernel = self.param("kernel", uniform_fan_in, shape, jnp.float32)
+        bias = self.param("bias", uniform_bias(channels), shape[1:], jnp.float32)
+        out = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        return out.astype(bias.dtype) + bias[None]
+
+
+def _detections(
+    features: Features,
+    num_classes: int,
+    class_width: int | None,
+    dtype: Any,
+    mode: Mode,
+) -> Outputs:
+    """Returns boxes [B, A, 64] and scores [B, A, C] of new branches cv2 and cv3."""
+    finest = features[0].shape[-1]
+    box_width = max(16, finest // 4, 4 * REG_MAX)
+    if class_width is None:
+        class_width = class_width_of(finest, num_classes)
+    biases = initial_biases(num_classes)
+    boxes, scores = [], []
+    for level, x in enumerate(features):
+        name = f"cv2_{level}"
+        end = OutputConv(4 * REG_MAX, biases[f"{name}_2/bias"], dtype, name=f"{name}_2")
+        boxes.append(end(_two_convs(x, name, box_width, dtype, mode)))
+        name = f"cv3_{level}"
+        end = OutputConv(num_classes, biases[f"{name}_2/bias"], dtype, name=f"{name}_2")
+        scores.append(end(_separable_convs(x, name, class_width, dtype, mode)))
+    return {"boxes": _join(boxes), "scores": _join(scores)}
+
+
+def _extra(features: Features, values: int, dtype: Any, mode: Mode) -> jax.Array:
+    """Returns [B, A, values], what a task adds to each cell, of a new branch cv4."""
+    width = max(features[0].shape[-1] // 4, values)
+    maps = []
+    for level, x in enumerate(features):
+        name = f"cv4_{level}"
+        end = OutputConv(values, None, dtype, name=f"{name}_2")
+        maps.append(end(_two_convs(x, name, width, dtype, mode)))
+    return _join(maps)
+
+
+def _two_convs(
+    x: jax.Array, name: str, width: int, dtype: Any, mode: Mode
+) -> jax.Array:
+    """Returns x after two 3x3 convolutions: [B, H, W, width]."""
+    x = ConvBN(width, 3, dtype=dtype, name=f"{name}_0")(x, mode=mode)
+    return ConvBN(width, 3, dtype=dtype, name=f"{name}_1")(x, mode=mode)
+
+
+def _separable_convs(
+    x: jax.Array, name: str, width: int, dtype: Any, mode: Mode
+) -> jax.Array:
+    """Returns x after two pairs of depthwise and pointwise: [B, H, W, width]."""
+    for i in range(2):
+        inputs = x.shape[-1]
+        depthwise = ConvBN(inputs, 3, groups=inputs, dtype=dtype, name=f"{name}_{i}_0")
+        x = depthwise(x, mode=mode)
+        x = ConvBN(width, dtype=dtype, name=f"{name}_{i}_1")(x, mode=mode)
+    return x
+
+
 def _join(maps: list[jax.Array]) -> jax.Array:
     """Returns the levels' cells in one axis: [B, H_l, W_l, C] -> [B, A, C]."""
     return jnp.concatenate(
         [m.reshape(m.shape[0], -1, m.shape[-1]) for m in maps], axis=1
     )
+
+
+def _widen(x: jax.Array) -> jax.Array:
+    """Returns x in float32 at least."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _drop(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
+    """Returns x with a share of its values 0 and the others made up for it."""
+    keep = jax.random.bernoulli(key, 1 - rate, x.shape)
+    gain = 1 / (1 - rate) if rate < 1 else 0.0  # at 1 nothing is kept
+    return x * keep * gain

@@ -1,5 +1,6 @@
 """YOLO11: backbone and neck of all five scales; the head comes from the task."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from yolojax.models.blocks import C2PSA, SPPF, C3k2, ConvBN, Mode
+from yolojax.models.blocks import C2PSA, SPPF, C3k2, ConvBN, Mode, Norm
 from yolojax.ops import conv
 
 
@@ -30,7 +31,8 @@ SCALES = {
 }
 
 # Layer index -> (kind, input layers, nominal arguments); -1 is the layer before.
-LAYERS: tuple[tuple[str, tuple[int, ...], tuple], ...] = (
+Layers = tuple[tuple[str, tuple[int, ...], tuple], ...]
+LAYERS: Layers = (
     ("conv", (-1,), (64,)),  # 0, stride 2
     ("conv", (-1,), (128,)),  # 1, stride 4
     ("c3k2", (-1,), (256, False, 0.25)),  # 2
@@ -59,10 +61,25 @@ LEVELS = (16, 19, 22)
 HEAD_NAME = f"model_{len(LAYERS)}"
 
 
+class Graph(NamedTuple):
+    """The layers before a head, and those whose outputs the head takes."""
+
+    layers: Layers
+    outputs: tuple[int, ...]
+
+
+GRAPHS = {  # by what a head takes
+    "pyramid": Graph(LAYERS, LEVELS),
+    "last": Graph((*LAYERS[:9], ("c2psa", (-1,), ())), (9,)),
+}
+
+
 class YOLO11(nn.Module):
     """The network: image in, the head's raw outputs out."""
 
     scale: Scale
+    graph: Graph
+    norm: Norm
     head: Callable[..., nn.Module]  # makes the head from dtype and name
     dtype: Any = jnp.float32
     remat: bool = False
@@ -75,10 +92,14 @@ class YOLO11(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, *, mode: Mode) -> Any:
-        """[B, H, W, 3] RGB in 0..1, H and W multiples of 32 -> head outputs."""
+        """[B, H, W, 3] RGB in 0..1 -> head outputs.
+
+        H and W are multiples of 32 where the head takes the pyramid.
+        """
+        mode = dataclasses.replace(mode, norm=self.norm)
         outputs: list[jax.Array] = []
         x = jnp.asarray(image, self.dtype)
-        for index, (kind, inputs, arguments) in enumerate(LAYERS):
+        for index, (kind, inputs, arguments) in enumerate(self.graph.layers):
             taken = [x if i == -1 else outputs[i] for i in inputs]
             if kind == "upsample":
                 x = conv.upsample2(taken[0])
@@ -88,8 +109,8 @@ class YOLO11(nn.Module):
                 x = self._layer(kind, index, arguments)(taken[0], mode=mode)
             self.sow("intermediates", f"layer_{index}", x)
             outputs.append(x)
-        head = self.head(dtype=self.dtype, name=HEAD_NAME)
-        return head(tuple(outputs[level] for level in LEVELS), mode=mode)
+        head = self.head(dtype=self.dtype, name=f"model_{len(self.graph.layers)}")
+        return head(tuple(outputs[i] for i in self.graph.outputs), mode=mode)
 
     def _layer(self, kind: str, index: int, arguments: tuple) -> Callable[..., Any]:
         """Returns the module of one layer, wrapped for remat if asked."""
@@ -122,6 +143,8 @@ def builder(scale: str) -> Callable[..., nn.Module]:
     """Returns the build function of one scale, for the table of models."""
 
     def build(head: Callable[..., nn.Module], *, dtype: Any, remat: bool) -> nn.Module:
-        return YOLO11(SCALES[scale], head, dtype, remat)
+        asked: Any = head(dtype=dtype, name=None)  # to see what it takes, never called
+        graph = GRAPHS[asked.takes]
+        return YOLO11(SCALES[scale], graph, asked.norm, head, dtype, remat)
 
     return build

@@ -37,12 +37,13 @@ class Detect:
     num_classes: int
     gains: Gains
     class_weights: tuple[float, ...] | None  # per class, None for equal weights
+    class_width: int | None = None  # of the class branch, None for the usual one
 
     loss_names = ("box_loss", "cls_loss", "dfl_loss")
 
     def head(self) -> Callable[..., nn.Module]:
         """Returns the maker of the head module."""
-        return functools.partial(heads.Detect, self.num_classes)
+        return functools.partial(heads.Detect, self.num_classes, self.class_width)
 
     def initial_biases(self) -> dict[str, float]:
         """Returns the start values of the output biases by path suffix."""

@@ -1,0 +1,31 @@
+"""Weights for other programs: `--mode export`."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from yolojax import build, models, run_folder
+from yolojax.weights import sources, transfer
+
+log = logging.getLogger("yolojax")
+
+
+def run(config: Any, workdir: Path | None) -> None:
+    """Writes the weights of a run, or config.weights, as a `.safetensors` file."""
+    given = build.weights_of(config, workdir)
+    classes = transfer.num_classes(given)
+    net = build.network(config, classes, None, transfer.class_width(given))
+    transfer.fit(models.variable_shapes(net.model), given)  # of this model and task?
+    folder = workdir or run_folder.default(config.task, config.name or "export")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = run_folder.free(folder, config.model, sources.SAFETENSORS)
+    count = sources.write_safetensors(
+        path,
+        given.leaves,
+        class_names=given.names or tuple(map(str, range(classes))),
+        task=config.task,
+        model=config.model,
+        imgsz=given.imgsz or config.imgsz,
+        licence=given.licence,
+    )
+    log.info("%s: %d tensors written to %s", given.source, count, path)

@@ -1,0 +1,51 @@
+"""Published weights into a checkpoint of our own: `--mode import`."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from yolojax import build, checkpoint, files, models, run_folder
+from yolojax.weights import transfer
+
+log = logging.getLogger("yolojax")
+
+LISTING = "import.txt"
+
+
+def run(config: Any, workdir: Path | None) -> None:
+    """Writes config.weights as the best checkpoint of a new folder."""
+    if config.weights is None:
+        raise ValueError(
+            "--mode import needs config.weights: a .pt or .safetensors file."
+        )
+    given = build.given_weights(config, "weights")
+    classes = transfer.num_classes(given)
+    net = build.network(config, classes, None, transfer.class_width(given))
+    variables, report = transfer.fit(models.variable_shapes(net.model), given)
+    if given.names is not None and len(given.names) != classes:
+        raise ValueError(
+            f"{given.source} names {len(given.names)} classes but its output has"
+            f" {classes}."
+        )
+    class_names = given.names or tuple(map(str, range(classes)))
+    if given.names is None:
+        log.warning("the file names no classes: they are called 0, 1, ...")
+    workdir = workdir or run_folder.default(config.task, config.name or "import")
+    run_folder.make_empty(workdir)
+    record = {
+        "epoch": 0,
+        "names": list(class_names),
+        "model": config.model,
+        "imgsz": given.imgsz or config.imgsz,
+        "class_width": transfer.class_width(given),
+        "licence": given.licence,
+    }
+    with checkpoint.open_checkpoints(workdir) as checkpoints:
+        checkpoints.save_best(1, variables, record)
+    files.replace_text(workdir / LISTING, report.listing())
+    log.info("%s, %d left out (see %s)", report.summary(), len(report.skipped), LISTING)
+    log.info(
+        "written to %s: evaluate it with --mode val --workdir %s, or train from it with"
+        " --config.pretrained=%s",
+        workdir, workdir, workdir,
+    )  # fmt: skip

@@ -1,0 +1,234 @@
+"""Weights from files: published `.pt`, `.safetensors`, checkpoints of our own."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+import yolojax
+from yolojax import checkpoint, files
+from yolojax.models import heads
+from yolojax.models.blocks import CLASSIFICATION_NORM, DETECTION_NORM
+from yolojax.weights import names, published, torch_file
+
+log = logging.getLogger("yolojax")
+
+TORCH, SAFETENSORS = (".pt", ".pth"), ".safetensors"
+_METADATA_LIMIT = 1 << 20  # characters of one text in a file's header
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Arrays under our paths, and what their file says about them."""
+
+    source: str  # where they come from, in words
+    leaves: dict[str, np.ndarray]  # by path, float32, in our layout
+    names: tuple[str, ...] | None  # of the classes, None if unknown
+    imgsz: int | None  # pixels they were trained at
+    licence: str | None
+    skipped: dict[str, str]  # tensors of the file that are no weights -> why
+
+
+def load(path: Path) -> Weights:
+    """Returns the weights of a file, a run's folder or a checkpoint folder.
+
+    Raises:
+        ValueError: nothing there, not a known kind of file, or not usable.
+        OSError: it cannot be read.
+    """
+    if path.is_dir():
+        return _from_checkpoint(path)
+    if not path.exists():
+        raise ValueError(
+            f"{path}: there is no such file or folder. Give a .pt or .safetensors file,"
+            " or the folder of a run."
+        )
+    if path.suffix == SAFETENSORS:
+        return _from_safetensors(path)
+    if path.suffix in TORCH:
+        return _from_torch(path)
+    raise ValueError(
+        f"{path}: expected a file that ends in {', '.join(TORCH)} or {SAFETENSORS},"
+        " or the folder of a run."
+    )
+
+
+def _from_checkpoint(path: Path) -> Weights:
+    """Returns the weights of a run's folder or of one of its checkpoints."""
+    tree, record = checkpoint.find_weights(path)
+    epoch = record["epoch"]
+    return Weights(
+        source=f"{path} (after epoch {epoch})" if epoch else str(path),
+        leaves=names.flatten(tree),
+        names=tuple(record["names"]),
+        imgsz=record["imgsz"],
+        licence=record.get("licence"),  # absent where nothing was imported
+        skipped={},
+    )
+
+
+def _from_torch(path: Path) -> Weights:
+    """Returns the weights of a published `.pt` file."""
+    found = published.read(torch_file.load(path), path)
+    _check_network(found, path)
+    for note in found.notes:
+        log.info("%s: %s", path, note)
+    leaves, skipped = _convert(found.tensors, path)
+    imgsz = found.train_args.get("imgsz")
+    return Weights(
+        source=str(path),
+        leaves=leaves,
+        names=found.names,
+        imgsz=imgsz if isinstance(imgsz, int) and imgsz > 0 else None,
+        licence=found.licence,
+        skipped=skipped,
+    )
+
+
+def _from_safetensors(path: Path) -> Weights:
+    """Returns the weights of a `.safetensors` file under published names."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not a usable safetensors file: {error}."
+        ) from error
+    leaves, skipped = _convert(tensors, path)
+    if not leaves:
+        raise ValueError(f"{path} holds no weights.")
+    return Weights(
+        source=str(path),
+        leaves=leaves,
+        names=_class_names(metadata.get("names")),
+        imgsz=int(metadata["imgsz"]) if metadata.get("imgsz", "").isdigit() else None,
+        licence=metadata.get("license"),
+        skipped=skipped,
+    )
+
+
+def write_safetensors(
+    path: Path,
+    leaves: Mapping[str, np.ndarray],
+    *,
+    class_names: Sequence[str],
+    task: str,
+    model: str,
+    imgsz: int,
+    licence: str | None,
+) -> int:
+    """Writes weights under published names and layouts; returns the tensor count.
+
+    Args:
+        path: the new file.
+        leaves: float32 arrays by our paths.
+        class_names: names of the classes, by id.
+        task: what the network predicts.
+        model: name of the network.
+        imgsz: pixels it was trained at.
+        licence: that of the weights, if it is not the user's to choose.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    for leaf_path, leaf in leaves.items():
+        name = names.published_name(leaf_path)
+        tensors[name] = np.ascontiguousarray(names.to_published(name, leaf))
+        if name.endswith("running_var"):  # strict loaders expect the counter
+            counter = name.replace("running_var", "num_batches_tracked")
+            tensors[counter] = np.zeros((), np.int64)
+        bins = names.bins_name(leaf_path)
+        if bins is not None:
+            tensors[bins] = _bins()
+    metadata = {
+        "format": "pt",
+        "producer": f"yolojax {yolojax.__version__}",
+        "names": json.dumps(list(class_names)),
+        "task": task,
+        "model": model,
+        "imgsz": str(imgsz),
+    }
+    if licence is not None:
+        metadata["license"] = licence
+    files.replace_bytes(path, safetensors.numpy.save(tensors, metadata))
+    return len(tensors)
+
+
+def _convert(
+    tensors: Mapping[str, np.ndarray], path: Path
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Returns float32 leaves by our paths, and the tensors that are none with why."""
+    leaves: dict[str, np.ndarray] = {}
+    skipped: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        if names.is_counter(name):
+            skipped[name] = "a counter without effect"
+        elif names.is_bins(name):
+            if not np.array_equal(tensor.ravel(), _bins().ravel()):
+                raise ValueError(
+                    f"{path}: {name} is not 0, 1, ... {heads.REG_MAX - 1}, so its boxes"
+                    " are coded in a way that yolojax does not decode."
+                )
+            skipped[name] = "a constant here"
+        elif not names.is_known(name):
+            skipped[name] = "no kind of tensor that these networks have"
+        else:
+            leaf = names.path_of(name, tensor.ndim)
+            if leaf in leaves:
+                raise ValueError(f"{path} holds {name} twice under two spellings.")
+            leaves[leaf] = _float32(names.from_published(name, tensor), name, path)
+    return leaves, skipped
+
+
+def _float32(tensor: np.ndarray, name: str, path: Path) -> np.ndarray:
+    wide = np.ascontiguousarray(tensor, np.float32)
+    if not np.isfinite(wide).all():
+        raise ValueError(f"{path}: {name} holds values that are not finite numbers.")
+    return wide
+
+
+def _bins() -> np.ndarray:
+    """Returns the distance bins as the 1x1 kernel that published files hold."""
+    return np.arange(heads.REG_MAX, dtype=np.float32).reshape(1, heads.REG_MAX, 1, 1)
+
+
+def _check_network(found: published.Published, path: Path) -> None:
+    """Raises ValueError unless the modules of a file compute what ours compute."""
+    norm = CLASSIFICATION_NORM if found.task == "classify" else DETECTION_NORM
+    for module, (epsilon, momentum) in found.norms.items():
+        if not np.isclose(epsilon, norm.epsilon, rtol=1e-6):
+            raise ValueError(
+                f"{path}: batch norm {module} has epsilon {epsilon:g}, the networks"
+                f" here have {norm.epsilon:g}: it is of another family of networks."
+            )
+        if not np.isclose(momentum, norm.momentum, rtol=1e-6):
+            log.warning(
+                "%s: batch norm %s has momentum %g; training here goes on with %g",
+                path, module, momentum, norm.momentum,
+            )  # fmt: skip
+            break
+    for module, kind in found.activations.items():
+        if kind != names.activation(module):
+            raise ValueError(
+                f"{path}: {module} ends with {kind}, the networks here with"
+                f" {names.activation(module)} there: it is of another family."
+            )
+
+
+def _class_names(text: str | None) -> tuple[str, ...] | None:
+    """Returns class names from a file's header, None if it holds none."""
+    if text is None or len(text) > _METADATA_LIMIT:
+        return None
+    try:
+        listed = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(listed, dict):  # {"0": "person", ...}
+        listed = [listed.get(str(i)) for i in range(len(listed))]
+    if not isinstance(listed, list) or not all(isinstance(n, str) for n in listed):
+        return None
+    return tuple(listed)

@@ -1,0 +1,227 @@
+"""Weights of one network into another: what fits is taken, all else is reported."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from yolojax.types import PyTree
+from yolojax.weights import names
+from yolojax.weights.sources import Weights
+
+_SHOWN = 3  # examples in a message
+# The class branch of the first level: its input, and the hidden layer after it.
+_BRANCH_INPUT = re.compile(r"/cv3_\d_0_0/conv/kernel$")
+_BRANCH_HIDDEN = re.compile(r"/cv3_0_0_1/conv/kernel$")
+_FIRST_KERNEL = "params/model_0/conv/kernel"
+_SIZES = {  # (width of the first layer, has a second inner block) -> size
+    (16, False): "n",
+    (32, False): "s",
+    (64, False): "m",
+    (64, True): "l",
+    (96, True): "x",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of every tensor, by published name."""
+
+    source: str
+    taken: tuple[str, ...]
+    skipped: dict[str, str]  # in the file, not used -> why
+    missing: dict[str, str]  # in the network, still random -> why
+
+    def summary(self) -> str:
+        """Returns one line for the log."""
+        total = len(self.taken) + len(self.missing)
+        text = f"{self.source}: {len(self.taken)} of {total} tensors taken"
+        for name in list(self.missing)[:_SHOWN]:
+            text += f"; {name} is new ({self.missing[name]})"
+        more = len(self.missing) - _SHOWN
+        return f"{text}; and {more} more" if more > 0 else text
+
+    def listing(self) -> str:
+        """Returns a line per tensor."""
+        lines = [f"weights from {self.source}"]
+        lines += [f"taken    {name}" for name in self.taken]
+        lines += [f"skipped  {name}: {why}" for name, why in self.skipped.items()]
+        lines += [f"missing  {name}: {why}" for name, why in self.missing.items()]
+        return "".join(f"{line}\n" for line in lines)
+
+
+def transfer(
+    target: PyTree, weights: Weights, class_names: Sequence[str]
+) -> tuple[dict[str, Any], Report]:
+    """Returns the target with every leaf that fits replaced, and what was done.
+
+    Rows of the class outputs go by class *name* where both sides have real names;
+    rows of classes that the weights do not know keep the target's values.
+
+    Args:
+        target: fresh {"params", "batch_stats"}.
+        weights: where to take from.
+        class_names: of the target, by id.
+    """
+    leaves = names.flatten(target)
+    rows = _rows(weights.names, class_names)
+    taken, missing, skipped = [], {}, dict(weights.skipped)
+    for path, fresh in leaves.items():
+        name, given = names.published_name(path), weights.leaves.get(path)
+        if given is None:
+            missing[name] = "not in the file"
+            continue
+        by_name = rows is not None and names.is_class_output(path)
+        leaf, why = _rows_taken(fresh, given, rows or {}) if by_name else _whole(
+            path, fresh, given
+        )  # fmt: skip
+        if leaf is None:
+            missing[name] = skipped[name] = why
+            continue
+        leaves[path] = leaf
+        if why:
+            missing[name] = why
+        else:
+            taken.append(name)
+    for path in weights.leaves.keys() - leaves.keys():
+        skipped[names.published_name(path)] = "not in this network"
+    return names.unflatten(leaves), Report(
+        weights.source, tuple(taken), dict(sorted(skipped.items())), missing
+    )
+
+
+def fit(shapes: PyTree, weights: Weights) -> tuple[dict[str, Any], Report]:
+    """Returns the weights as {"params", "batch_stats"} of exactly these shapes.
+
+    Raises:
+        ValueError: a tensor is missing, left over or of another shape.
+    """
+    wanted = names.flatten(shapes)
+    wrong = []
+    for path in wanted.keys() | weights.leaves.keys():
+        name = names.published_name(path)
+        if path not in weights.leaves:
+            wrong.append(f"{name} is missing")
+        elif path not in wanted:
+            wrong.append(f"{name} has no place")
+        elif weights.leaves[path].shape != wanted[path].shape:
+            wrong.append(
+                f"{name} is {weights.leaves[path].shape} and not {wanted[path].shape}"
+            )
+    if wrong:
+        first = "; ".join(sorted(wrong)[:_SHOWN])
+        raise ValueError(
+            f"{weights.source} does not fit the network of the config: {len(wrong)}"
+            f" tensors differ, e.g. {first}.{_looks_like(weights)} Use the config file"
+            " of that size and task."
+        )
+    taken = tuple(map(names.published_name, wanted))
+    report = Report(weights.source, taken, weights.skipped, {})
+    return names.unflatten({path: weights.leaves[path] for path in wanted}), report
+
+
+def num_classes(weights: Weights) -> int:
+    """Returns how many classes the weights tell apart.
+
+    Raises:
+        ValueError: they have no class output.
+    """
+    for path, leaf in weights.leaves.items():
+        if names.is_class_output(path):
+            return leaf.shape[-1]
+    raise ValueError(f"{weights.source} has no class output; is it a YOLO11 network?")
+
+
+def class_width(weights: Weights | None) -> int | None:
+    """Returns the hidden width of the weights' class branch, None without one.
+
+    It depends on the class count of the network they were first trained as, not on
+    the present one: built at this width, a head can take over its hidden layers.
+    """
+    if weights is None:
+        return None
+    found = [p for p in weights.leaves if _BRANCH_HIDDEN.search(p)]
+    return weights.leaves[found[0]].shape[-1] if found else None
+
+
+def same_head_inputs(shapes: PyTree, weights: Weights) -> bool:
+    """Whether the class branches of a network and of the weights read the same maps."""
+    ours = names.flatten(shapes)
+    paths = [path for path in ours if _BRANCH_INPUT.search(path)]
+    return bool(paths) and all(
+        path in weights.leaves and weights.leaves[path].shape == ours[path].shape
+        for path in paths
+    )
+
+
+def same_class(a: str, b: str) -> bool:
+    """Whether two class names mean the same: letter case and outer spaces aside."""
+    return a.strip().casefold() == b.strip().casefold()
+
+
+def are_real(class_names: Sequence[str] | None) -> bool:
+    """Whether classes have names, not just their numbers for want of any."""
+    return class_names is not None and any(
+        name.strip() != str(i) for i, name in enumerate(class_names)
+    )
+
+
+def _rows(there: Sequence[str] | None, here: Sequence[str]) -> dict[int, int] | None:
+    """Returns row here -> row there by class name, None to go by shape alone."""
+    if there is None or not (are_real(there) and are_real(here)):
+        return None
+    if len(there) == len(here) and all(map(same_class, there, here)):
+        return None
+    known: dict[str, int] = {}
+    for row, name in enumerate(there):
+        known.setdefault(name.strip().casefold(), row)
+    keys = [name.strip().casefold() for name in here]
+    return {row: known[key] for row, key in enumerate(keys) if key in known}
+
+
+def _rows_taken(
+    fresh: np.ndarray, given: np.ndarray, rows: Mapping[int, int]
+) -> tuple[np.ndarray | None, str]:
+    """Returns a class output with known rows replaced, and what stayed random."""
+    classes = fresh.shape[-1]
+    if not rows:
+        return None, "no class here has the name of one there"
+    if fresh.shape[:-1] != given.shape[:-1]:
+        return None, f"{given.shape} there, {fresh.shape} here"
+    leaf = np.array(fresh)
+    leaf[..., list(rows)] = given[..., list(rows.values())]
+    if len(rows) == classes:
+        return leaf, ""
+    return leaf, f"{len(rows)} of {classes} classes taken by name"
+
+
+def _whole(
+    path: str, fresh: np.ndarray, given: np.ndarray
+) -> tuple[np.ndarray | None, str]:
+    """Returns the given leaf if it fits, else why not."""
+    if given.shape == fresh.shape:
+        return given, ""
+    kernel = fresh.ndim == 4 and given.ndim == 4
+    apart = [i for i in range(4) if kernel and given.shape[i] != fresh.shape[i]]
+    if path == _FIRST_KERNEL and apart == [2]:
+        common = min(given.shape[2], fresh.shape[2])
+        leaf = np.array(fresh)
+        leaf[:, :, :common] = given[:, :, :common]
+        return leaf, f"{common} of {fresh.shape[2]} input channels taken"
+    return None, f"{given.shape} there, {fresh.shape} here"
+
+
+def _looks_like(weights: Weights) -> str:
+    """Returns a sentence that names the size the weights seem to have, or ""."""
+    kernel = weights.leaves.get(_FIRST_KERNEL)
+    deep = any("/model_2/m_1/" in path for path in weights.leaves)
+    size = None if kernel is None else _SIZES.get((kernel.shape[-1], deep))
+    if size is None:
+        return ""
+    kind = "classify" if any("/linear/" in p for p in weights.leaves) else (
+        "segment" if any("/proto/" in p for p in weights.leaves) else None
+    )  # fmt: skip
+    task = f", task {kind}" if kind else ""
+    return f" It looks like yolo11{size}{task}, {num_classes(weights)} classes."
