@@ -136,19 +136,19 @@ def kill_at(iteration):
     _before(train, "hyper_at", lambda _, i: i == iteration and _kill())
 
 
-def kill_in_save(number):
-    """Ends the process while the state of this number is being written."""
+def kill_in_save(number, which="last"):
+    """Ends the process while the checkpoint of this number is being written."""
     from yolojax import checkpoint
 
     def watch(self, saved, *_):
         if saved == number:
-            folder = Path(self.last.directory)
+            folder = Path(getattr(self, which).directory)
             while not list(folder.glob(f"{number}.orbax-checkpoint-tmp*/*")):
                 assert not (folder / str(number)).exists(), "too late"
                 time.sleep(1e-4)
             _kill()
 
-    _after(checkpoint.Checkpoints, "save_last", watch)
+    _after(checkpoint.Checkpoints, f"save_{which}", watch)
 
 
 def kill_after_best(number):

@@ -429,7 +429,7 @@ def count(event, arguments):
         if left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
 results = []
-while not results or results[-1][0]:
+while len(results) < 99 and (not results or results[-1][0]):
     folder = Path(sys.argv[2]) / str(len(results))
     process = os.fork()
     if process == 0:

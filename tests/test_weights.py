@@ -156,7 +156,9 @@ def test_another_number_of_input_channels_takes_the_common_ones():
     tree, report = transfer.transfer(target, given, PETS)
     kernel = names.flatten(tree)[path]
     np.testing.assert_array_equal(kernel[:, :, :1], leaves[path])
-    np.testing.assert_array_equal(kernel[:, :, 1:], names.flatten(target)[path][:, :, 1:])
+    np.testing.assert_array_equal(
+        kernel[:, :, 1:], names.flatten(target)[path][:, :, 1:]
+    )
     assert report.missing["model.0.conv.weight"] == "1 of 3 input channels taken"
 
 

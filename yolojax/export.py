@@ -1,6 +1,7 @@
 """Weights for other programs: `--mode export`."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ def run(config: Any, workdir: Path | None) -> None:
     transfer.fit(models.variable_shapes(net.model), given)  # of this model and task?
     folder = workdir or run_folder.default(config.task, config.name or "export")
     folder.mkdir(parents=True, exist_ok=True)
-    path = run_folder.free(folder, config.model, sources.SAFETENSORS)
+    stem = re.sub(r"\W+", "_", config.model)  # of "module:attribute" too
+    path = run_folder.free(folder, stem, sources.SAFETENSORS)
     count = sources.write_safetensors(
         path,
         given.leaves,
