@@ -65,5 +65,6 @@ def put_batch(host: Mapping[str, np.ndarray], mesh: Mesh) -> Batch:
         **{
             name: jax.make_array_from_process_local_data(sharding, host[name])
             for name in Batch.__dataclass_fields__
+            if host.get(name) is not None
         }
     )

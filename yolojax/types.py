@@ -1,6 +1,6 @@
 """The arrays that travel between modules.
 
-Axes: B images, M padded objects, D detections, H W pixels.
+Axes: B images, M padded objects, D detections, K keypoints, C classes, H W pixels.
 """
 
 from typing import Any
@@ -16,20 +16,40 @@ class Batch:
     """One padded training or evaluation batch. Absent fields are None."""
 
     image: Array  # [B, H, W, 3] uint8, RGB
-    boxes: Array  # [B, M, 4] float32, xyxy in input pixels, 0 where not valid
-    classes: Array  # [B, M] int32
-    valid: Array  # [B, M] bool, False on padding
     example_valid: Array  # [B] bool, False on the padded rows of a last batch
+    # Of the objects; all None where whole images are classified.
+    boxes: Array | None = None  # [B, M, 4] float32, xyxy in input pixels, 0 if padding
+    classes: Array | None = None  # [B, M] int32
+    valid: Array | None = None  # [B, M] bool, False on padding
+    # Segments: one map per image, 0 or 1 + the slot of the object that is seen, or one
+    # mask per slot, [B, M, h, w] with 0 and 1. h = H / mask_ratio.
+    masks: Array | None = None  # [B, h, w] int32, or [B, M, h, w] uint8
+    # x, y in input pixels, visibility (0: not labelled)
+    keypoints: Array | None = None  # [B, M, K, 3] float32
+    # Rotated boxes: `boxes` holds them before their rotation about the centre.
+    angles: Array | None = None  # [B, M] float32, radians, x axis towards y axis
+    labels: Array | None = None  # [B] int32, class of the whole image
 
 
 @struct.dataclass
 class Detections:
-    """Final predictions, D per image, best first."""
+    """Final predictions, D per image, best first. Absent fields are None."""
 
     boxes: Array  # [B, D, 4] float32, xyxy in input pixels
     scores: Array  # [B, D] float32, 0 where not valid
     classes: Array  # [B, D] int32
     valid: Array  # [B, D] bool
+    # Bits of the masks at a quarter of the input size, as numpy.packbits packs rows.
+    masks: Array | None = None  # [B, D, H / 4, ceil(W / 4 / 8)] uint8
+    keypoints: Array | None = None  # [B, D, K, 3] float32: x, y, visibility in 0..1
+    angles: Array | None = None  # [B, D] float32; `boxes` as in Batch
+
+
+@struct.dataclass
+class Probabilities:
+    """What whole images show."""
+
+    probabilities: Array  # [B, C] float32
 
 
 @struct.dataclass
