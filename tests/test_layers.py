@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "yolojax"
 
 LAYERS = [  # lowest first; a module imports from lower layers or its own package
-    {"types", "registry", "config", "precision", "files"},
+    {"types", "registry", "config", "kinds", "precision", "files"},
     {"ops"},
     {"models", "losses", "metrics", "data"},
     {"tasks"},
@@ -21,10 +21,10 @@ LAYERS = [  # lowest first; a module imports from lower layers or its own packag
     {"main"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-NO_JAX = {"config", "registry", "files", "data", "metrics"}
+NO_JAX = {"config", "kinds", "registry", "files", "data", "metrics"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 MAY = {  # imports within one layer
-    *(("train", "evaluate"), ("config", "registry"), ("weights", "checkpoint")),
+    *(("train", "evaluate"), ("config", "registry"), ("config", "kinds"), ("weights", "checkpoint")),
     *(("benchmark", name) for name in ("train", "evaluate", "predict")),
 }
 

@@ -101,9 +101,9 @@ def test_another_class_count_keeps_its_random_rows_and_says_so():
     assert len(report.missing) == 6  # kernel and bias of three levels
     why = report.missing["model.23.cv3.0.2.weight"]
     assert why == "(1, 1, 64, 5) there, (1, 1, 64, 3) here"
-    assert report.skipped["model.23.cv3.0.2.weight"] == why
-    assert "model.23.cv3.0.2.bias is new ((5,) there, (3,) here)" in report.summary()
-    assert "and 3 more" in report.summary()
+    assert report.skipped == report.partly == {}
+    assert "; new: model.23.cv3.0.2.bias ((5,) there, (3,) here)" in report.summary()
+    assert report.summary().endswith(" and 3 more")
     assert f"missing  model.23.cv3.0.2.weight: {why}\n" in report.listing()
     assert "taken    model.0.conv.weight\n" in report.listing()
 
@@ -117,7 +117,7 @@ def test_class_rows_go_by_name():
         for row, source in enumerate([1, 2, None]):
             want = fresh[path][..., row] if source is None else old[path][..., source]
             np.testing.assert_array_equal(new[path][..., row], want)
-    assert report.missing["model.23.cv3.2.2.bias"] == "2 of 3 classes taken by name"
+    assert report.partly["model.23.cv3.2.2.bias"] == "2 of 3 classes taken by name"
 
 
 def test_the_same_names_in_another_order_are_sorted_out():
@@ -136,7 +136,7 @@ def test_rows_of_classes_that_mean_something_else_are_not_taken():
     new, fresh = names.flatten(tree), names.flatten(target)
     for path in filter(is_class_row, new):
         np.testing.assert_array_equal(new[path], fresh[path])
-    assert "no class has the name" in report.missing["model.23.cv3.0.2.weight"]
+    assert "no class here has the name" in report.missing["model.23.cv3.0.2.weight"]
 
 
 @pytest.mark.parametrize("there", [("0", "1", "2"), None])
@@ -159,7 +159,14 @@ def test_another_number_of_input_channels_takes_the_common_ones():
     np.testing.assert_array_equal(
         kernel[:, :, 1:], names.flatten(target)[path][:, :, 1:]
     )
-    assert report.missing["model.0.conv.weight"] == "1 of 3 input channels taken"
+    assert report.partly == {"model.0.conv.weight": "1 of 3 input channels taken"}
+
+
+def test_weights_of_another_size_are_taken_with_a_warning(caplog):
+    given = weights_of(variables(3, model="yolo11s"))
+    with caplog.at_level(logging.WARNING, "yolojax"):
+        transfer.transfer(variables(3), given, PETS)
+    assert "another network: little of it fits. It looks like yolo11s" in caplog.text
 
 
 def test_what_the_network_does_not_have_is_listed():
@@ -265,6 +272,36 @@ def test_class_names_of_a_header(tmp_path, metadata, want):
     assert sources.load(path).names == want
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_names_that_do_not_fit_the_outputs_are_not_used(tmp_path, caplog, count):
+    path = tmp_path / "a.safetensors"
+    write(path, variables(3), class_names=PETS[:1] * count)
+    with caplog.at_level(logging.WARNING, "yolojax"):
+        assert sources.load(path).names is None
+    assert f"names {count} classes, but its outputs tell 3 apart" in caplog.text
+
+
+@pytest.mark.parametrize("size", ["0", "\u00b2", "-1", "9" * 5000, "", "64.5"])
+def test_a_size_that_is_none_is_left_out(tmp_path, size):
+    path = tmp_path / "a.safetensors"
+    tensors = {"model.0.bn.bias": np.zeros(2, np.float32)}
+    safetensors.numpy.save_file(tensors, path, {"imgsz": size})
+    assert sources.load(path).imgsz is None
+
+
+def test_texts_of_a_file_cannot_pretend_to_be_ours(tmp_path):
+    path = tmp_path / "a.safetensors"
+    tensors = {"model.0.bn.bias": np.zeros(2, np.float32)}
+    tensors["a\nb.bias"] = tensors["model.0.bn.bias"]
+    tensors["weight"] = np.zeros((2, 2, 1, 1), np.float32)  # of a single layer
+    metadata = {"license": "x\x1b[31m\nerror: y", "names": json.dumps(["a\a", "b"])}
+    safetensors.numpy.save_file(tensors, path, metadata)
+    found = sources.load(path)
+    assert found.licence == "x?[31m?error: y"
+    assert found.names == ("a?", "b")
+    assert "a?b.bias" in found.skipped
+
+
 def test_unusable_files_are_explained(tmp_path):
     def refused(path):
         with pytest.raises(ValueError) as caught:
@@ -355,7 +392,7 @@ def test_freezing_counts_layers_or_names_them():
 
 @pytest.mark.parametrize("what", [25, (24,), "24", "23.cv9", (0, "head"), (99,)])
 def test_freezing_what_is_not_there(what):
-    with pytest.raises(ValueError, match=r"config\.freeze: .* fits no parameter.*23"):
+    with pytest.raises(ValueError, match=r"config\.freeze = .* is not there.*23"):
         frozen(what)
 
 

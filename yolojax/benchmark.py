@@ -41,6 +41,7 @@ CROWD = (16, 640, 300)  # batch, pixels, objects of the assigner's memory figure
 
 def run(config: Any, workdir: Path | None) -> None:
     """Measures and prints one line per figure; also written to a run's folder."""
+    build.refuse_weights(config)
     ready = time.time() - psutil.Process().create_time()
     source = build.open_split(config, "train")
     log.info(

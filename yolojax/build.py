@@ -120,11 +120,19 @@ def eval_batches(config: Any, images: Records, batch: int) -> EvalBatches:
 def loading(config: Any) -> Loading:
     """Returns how many processes and threads make batches."""
     backend, cores = jax.default_backend(), usable_cores()
-    workers = config_lib.auto_workers(config.workers, backend, cores)
+    workers = auto_workers(config.workers, backend, cores)
     if config.cache == "ram" and config.workers < 0:
         workers = 0  # threads share the decoded images, processes would copy them
     threads = 2 if workers else min(cores, 2 if backend == "cpu" else 16)
     return Loading(workers, threads, PREFETCH)
+
+
+def auto_workers(workers: int, backend: str, cpu_count: int) -> int:
+    """Returns the number of loader processes that `workers` stands for."""
+    if workers >= 0:
+        return workers
+    # On a CPU the step needs the cores itself; threads share them better there.
+    return 0 if backend == "cpu" else min(8, max(cpu_count - 1, 0))
 
 
 def usable_cores() -> int:
@@ -204,21 +212,34 @@ def given_weights(config: Any, key: str) -> Weights:
         ValueError: they cannot be found, downloaded or read.
     """
     value = config[key]
+    if value is True and config.model not in models.MODELS:
+        raise ValueError(
+            f"config.{key} = True: nobody publishes weights of {config.model!r}."
+            f" Give a file, or set {key}=False."
+        )
     if value is True:
-        if config.model not in models.MODELS:
-            raise ValueError(
-                f"config.{key} = True: nobody publishes weights of {config.model!r}."
-                f" Give a file, or set {key}=False."
-            )
-        value = f"{config.model}{_PUBLISHED_SUFFIX[config.task]}.pt"
-    path = Path(value).expanduser()
-    # A plain name that is no file here is that of a published one.
-    if not path.exists() and path.name == value and path.suffix in sources.TORCH:
+        name = f"{config.model}{_PUBLISHED_SUFFIX[config.task]}.pt"
+        path = hub.locate(name, url=config.weights_url)
+    elif config_lib.is_published_name(value) and not Path(value).exists():
         path = hub.locate(value, url=config.weights_url)
-    found = sources.load(path)
+    else:
+        path = Path(value)
+    try:
+        found = sources.load(path)
+    except ValueError as error:
+        raise ValueError(f"config.{key} = {value!r}: {error}") from error
     if found.licence:
         log.info("%s: these weights are licensed under %s", path, found.licence)
     return found
+
+
+def refuse_weights(config: Any) -> None:
+    """Raises ValueError if config.weights is given to a mode that has no use for it."""
+    if config.weights is not None:
+        raise ValueError(
+            f"config.weights = {config.weights!r} is for --mode val, export and import."
+            " To start training from weights, set config.pretrained."
+        )
 
 
 def weights_of(config: Any, workdir: Path | None) -> Weights:

@@ -8,6 +8,8 @@ anything slow starts.
 
 import logging
 import math
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
+from yolojax import kinds
 from yolojax.registry import did_you_mean
 
 log = logging.getLogger("yolojax")
@@ -60,6 +63,7 @@ OPTIMIZER_NAMES = (
 )
 AMP_MODES = (True, False, "bf16", "fp16", "fp32")
 
+AUGMENT_POLICIES = ("randaugment", "autoaugment", "augmix", "none")
 # Where the publisher of YOLO11 keeps its weights, by file name (AGPL-3.0).
 PUBLISHED = "https://github.com/ultralytics/assets/releases/download/v8.3.0/{file}"
 
@@ -109,6 +113,13 @@ KEYS: dict[str, Key] = {
     "box": _number(7.5, "gain of the box loss"),
     "cls": _number(0.5, "gain of the class loss"),
     "dfl": _number(1.5, "gain of the distribution focal loss"),
+    "pose": _number(12.0, "pose: gain of the keypoint loss"),
+    "kobj": _number(1.0, "pose: gain of the keypoint visibility loss"),
+    "angle": _number(1.0, "obb: gain of the angle loss"),
+    "dropout": _fraction(0.0, "classify: share of the last features that are dropped"),
+    "overlap_mask": _switch(True, "segment: one map of objects per image, in front"
+                            " the smaller; off: one mask per object"),
+    "mask_ratio": _integer(4, "segment: input pixels per mask cell, each way", low=1),
     "cls_pw": _fraction(0.0, "exponent of inverse class-frequency weights; 0: off"),
     # Augmentation
     "hsv_h": _fraction(0.015, "hue jitter, fraction of the circle"),
@@ -126,8 +137,12 @@ KEYS: dict[str, Key] = {
     "mixup": _fraction(0.0, "probability of blending 2 images"),
     "cutmix": _fraction(0.0, "probability of pasting a rectangle of another image"),
     "close_mosaic": _integer(10, "last epochs without mosaic, mixup, cutmix; 0: never"),
-    "copy_paste": _fraction(0.0, "share of objects copied; needs polygons",
-                            working=(0.0,)),
+    "copy_paste": _fraction(0.0, "segment, obb: share of objects pasted once more"),
+    "copy_paste_mode": _text("flip", "pasted from the mirrored image, or from another",
+                             choices=("flip", "mixup")),
+    "auto_augment": _text("randaugment", "classify: colour and shape policy; 'none':"
+                          " plain colour jitter", choices=AUGMENT_POLICIES),
+    "erasing": _fraction(0.4, "classify: probability of erasing a rectangle"),
     "multi_scale": _fraction(0.0, "random input size, share of imgsz", working=(0.0,)),
     # Data loading
     "cache": Key(False, "switch or text", "True, 'ram': decoded images stay in memory",
@@ -161,6 +176,32 @@ KEYS: dict[str, Key] = {
 }
 # fmt: on
 
+_BOXES = ("detect", "segment", "pose", "obb")
+# Settings that have a meaning for some tasks only.
+ONLY_FOR: dict[str, tuple[str, ...]] = (
+    dict.fromkeys(
+        (
+            *("box", "cls", "dfl", "cls_pw", "degrees", "translate", "shear", "bgr"),
+            *("perspective", "mosaic", "mixup", "cutmix", "close_mosaic", "rect"),
+            *("conf", "iou", "max_det", "agnostic_nms", "single_cls"),
+            *("object_buckets", "multi_scale"),
+        ),
+        _BOXES,
+    )
+    | dict.fromkeys(("overlap_mask", "mask_ratio"), ("segment",))
+    | dict.fromkeys(("copy_paste", "copy_paste_mode"), ("segment", "obb"))
+    | dict.fromkeys(("pose", "kobj"), ("pose",))
+    | dict.fromkeys(("angle",), ("obb",))
+    | dict.fromkeys(("dropout", "auto_augment", "erasing"), ("classify",))
+    | dict.fromkeys(("save_json",), ("detect", "segment", "pose"))
+)
+# Defaults that differ from the table, by task.
+TASK_DEFAULTS: dict[str, dict[str, Any]] = {
+    "classify": {"imgsz": 224},
+    # Rotated suppression compares every pair: fewer candidates keep it affordable.
+    "obb": {"conf": 0.01},
+}
+
 # Names users may know from elsewhere, with what to do instead or a plain "not yet".
 NOT_YET: dict[str, str] = {
     "resume": "pass the run's folder as --workdir: a run is resumed by itself",
@@ -173,14 +214,13 @@ NOT_YET: dict[str, str] = {
 } | dict.fromkeys(
     (
         *("time", "save_period", "cls_remap", "verbose", "deterministic", "profile"),
-        *("compile", "channels_last", "overlap_mask", "mask_ratio", "dropout"),
+        *("compile", "channels_last"),
         *("distill_model", "dis", "augment", "quantize", "dnn", "nms"),
         *("visualize", "retina_masks", "embed", "source", "vid_stride"),
         *("stream_buffer", "show", "save_frames", "save_txt", "save_conf"),
         *("save_crop", "show_labels", "show_conf", "show_boxes", "line_width"),
         *("optimize", "dynamic", "simplify", "opset", "workspace"),
-        *("tracker", "pose", "kobj", "angle", "rle", "dlog", "dgrad", "dlam"),
-        *("copy_paste_mode", "auto_augment", "erasing", "augmentations"),
+        *("tracker", "rle", "dlog", "dgrad", "dlam", "augmentations"),
     ),
     "it is not supported yet; remove it",
 )
@@ -213,6 +253,8 @@ def default(task: str) -> ml_collections.ConfigDict:
          for name, key in KEYS.items()}
     )  # fmt: skip
     config.task = task
+    for name, value in TASK_DEFAULTS.get(task, {}).items():
+        config[name] = value
     return config
 
 
@@ -222,8 +264,10 @@ def for_shapes(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     Small pictures and many optimiser steps: minutes instead of hours.
     """
     config.imgsz, config.epochs, config.batch, config.nbs = 128, 15, 8, 8
-    config.mosaic, config.scale = 0.0, 0.2
+    config.scale = 0.2
     config.optimizer, config.lr0 = "adamw", 0.002
+    if config.task in ONLY_FOR["mosaic"]:
+        config.mosaic = 0.0
     return config
 
 
@@ -248,11 +292,31 @@ def check(config: Mapping[str, Any]) -> ml_collections.ConfigDict:
     _check_across(values)
     # A run must find them again from another folder.
     if values["data"] != "shapes":
-        values["data"] = str(Path(values["data"]).expanduser().absolute())
+        values["data"] = _absolute("data", values["data"])
     for name in ("pretrained", "weights"):
-        if isinstance(values[name], str) and Path(values[name]).expanduser().exists():
-            values[name] = str(Path(values[name]).expanduser().absolute())
+        value = values[name]
+        if isinstance(value, str) and (
+            Path(value).exists() or not is_published_name(value)
+        ):
+            values[name] = _absolute(name, value)
     return config_dict.FrozenConfigDict(values)
+
+
+def is_published_name(value: str) -> bool:
+    """Whether a value is a plain name such as `yolo11n.pt`, not a path."""
+    return re.fullmatch(r"[\w-]+\.pt", value) is not None
+
+
+def _absolute(name: str, value: str) -> str:
+    """Returns the path in full."""
+    if "://" in value:
+        raise ValueError(
+            f"config.{name} = {value!r}: expected a path. Download it first."
+        )
+    path = os.path.expanduser(value)
+    if path.startswith("~"):
+        raise ValueError(f"config.{name} = {value!r}: there is no such home folder.")
+    return os.path.abspath(path)
 
 
 def check_name(name: str) -> None:
@@ -267,14 +331,6 @@ def check_name(name: str) -> None:
     )
 
 
-def auto_workers(workers: int, backend: str, cpu_count: int) -> int:
-    """Returns the number of loader processes that `workers` stands for."""
-    if workers >= 0:
-        return workers
-    # On a CPU the step needs the cores itself; threads share them better there.
-    return 0 if backend == "cpu" else min(8, max(cpu_count - 1, 0))
-
-
 def _settle(name: str, key: Key, value: Any) -> Any:
     """Returns `value` in the type of the key, or raises ValueError."""
     if isinstance(value, list):
@@ -282,12 +338,12 @@ def _settle(name: str, key: Key, value: Any) -> Any:
     if value is None and key.default is None:
         return None
     given = value
-    if name == "batch" and (_among(given, (-1,)) or _is_share(given)):
+    if name == "batch" and (kinds.among(given, (-1,)) or kinds.is_share(given)):
         raise ValueError(
             f"config.batch = {given!r}: an automatic batch size is not supported yet;"
             f" expected {_expected(key)}."
         )
-    value = KINDS[key.kind](value)
+    value = kinds.KINDS[key.kind](value)
     if value is None:
         raise ValueError(f"config.{name} = {given!r}: expected {_expected(key)}.")
     if name == "optimizer" and ":" not in value:
@@ -306,76 +362,19 @@ def _settle(name: str, key: Key, value: Any) -> Any:
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, int | float) and not key.low <= number <= key.high:
             raise ValueError(f"config.{name} = {value!r}: expected {_expected(key)}.")
-    if key.choices and not _among(value, key.choices):
+    if key.choices and not kinds.among(value, key.choices):
         hint = did_you_mean(value, [c for c in key.choices if isinstance(c, str)]) \
             if isinstance(value, str) else ""  # fmt: skip
         raise ValueError(
             f"config.{name} = {value!r} is unknown.{hint}"
             f" Allowed: {', '.join(repr(choice) for choice in key.choices)}."
         )
-    if key.working and not _among(value, key.working):
+    if key.working and not kinds.among(value, key.working):
         raise ValueError(
             f"config.{name} = {value!r} is not supported yet."
             f" Supported so far: {', '.join(repr(w) for w in key.working)}."
         )
     return value
-
-
-def _among(value: Any, allowed: tuple[Any, ...]) -> bool:
-    """True if `value` is in `allowed`, telling True from 1 and False from 0."""
-    return any(
-        value == one and isinstance(value, bool) == isinstance(one, bool)
-        for one in allowed
-    )
-
-
-def _is_share(value: Any) -> bool:
-    """True for a number between 0 and 1."""
-    return isinstance(value, float) and 0 < value < 1
-
-
-def _as_number(value: Any) -> Any:
-    ok = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if ok and math.isfinite(value) else None
-
-
-def _as_integer(value: Any) -> Any:
-    number = _as_number(value)
-    return int(number) if number is not None and number == int(number) else None
-
-
-def _as_switch(value: Any) -> Any:
-    return value if isinstance(value, bool) else None
-
-
-def _as_text(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)  # --config.name=3 arrives as a number
-    return value if isinstance(value, str) and value else None
-
-
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, tuple) and value else None
-
-
-def _either(*kinds: Any) -> Any:
-    def settle(value: Any) -> Any:
-        return next((s for s in (kind(value) for kind in kinds) if s is not None), None)
-
-    return settle
-
-
-KINDS = {  # each returns the settled value, or None for a wrong type
-    "number": _as_number,
-    "integer": _as_integer,
-    "switch": _as_switch,
-    "text": _as_text,
-    "list": _as_list,
-    "switch or text": _either(_as_switch, _as_text),
-    "integer or list": _either(_as_integer, _as_list),
-    "integer, list or text": _either(_as_integer, _as_list, _as_text),
-    "number or list": _either(_as_number, _as_list),
-}
 
 
 def _expected(key: Key) -> str:
@@ -400,11 +399,24 @@ def _resolve_batch(values: dict[str, Any]) -> None:
     log.info("config.batch_size = %d is taken as config.batch", alias)
 
 
+def _check_task(values: dict[str, Any]) -> None:
+    """Refuses settings that the task would ignore."""
+    task = values["task"]
+    for name, tasks in ONLY_FOR.items():
+        usual = TASK_DEFAULTS.get(task, {}).get(name, KEYS[name].default)
+        if task not in tasks and values[name] != usual:
+            raise ValueError(
+                f"config.{name} = {values[name]!r} has no meaning for task {task!r},"
+                f" only for {', '.join(tasks)}. Remove it."
+            )
+
+
 def _check_across(values: dict[str, Any]) -> None:
     """Checks what one key alone cannot tell."""
+    _check_task(values)
     scale = values["scale"]
     if isinstance(scale, tuple):
-        if len(scale) != 2 or not all(_as_number(s) is not None for s in scale):
+        if len(scale) != 2 or not all(kinds.as_number(s) is not None for s in scale):
             raise ValueError(f"config.scale = {scale!r}: a pair must be (min, max).")
         if not 0 < scale[0] <= scale[1]:
             raise ValueError(
@@ -436,33 +448,37 @@ def _check_across(values: dict[str, Any]) -> None:
         value = (value,) if isinstance(value, int) else value
         low = 1 if name == "object_buckets" else 0
         if value is not None:
-            whole = tuple(_as_integer(item) for item in value)
+            whole = tuple(kinds.as_integer(item) for item in value)
             if any(item is None or item < low for item in whole):
                 raise ValueError(
                     f"config.{name} = {values[name]!r}: every entry must be a whole"
                     f" number of {low} or more."
                 )
             values[name] = tuple(sorted(set(whole)))
-    _check_freeze(values["freeze"])
-    if "{file}" not in values["weights_url"]:
+    values["freeze"] = _layers(values["freeze"])
+    url = values["weights_url"]
+    if "{file}" not in url or not re.match("https?://", url):
         raise ValueError(
-            f"config.weights_url = {values['weights_url']!r}: it must hold {{file}},"
-            " where the name of the file belongs."
+            f"config.weights_url = {url!r}: it must begin with https:// or http:// and"
+            " hold {file}, where the name of the file belongs."
         )
     _check_places(values["name"], values["device"])
 
 
-def _check_freeze(freeze: Any) -> None:
-    """Checks the entries of a list of layers."""
-    for entry in freeze if isinstance(freeze, tuple) else ():
-        number = _as_integer(entry)
-        if not (number is not None and number >= 0) and not (
-            isinstance(entry, str) and entry
-        ):
+def _layers(freeze: Any) -> Any:
+    """Returns the layers to freeze, those of a list as whole numbers and names."""
+    if not isinstance(freeze, tuple):
+        return freeze
+    entries = []
+    for entry in freeze:
+        number = kinds.as_integer(entry)
+        if number is None and not (isinstance(entry, str) and entry):
             raise ValueError(
                 f"config.freeze = {freeze!r}: {entry!r} is neither the number of a"
                 " layer nor a name such as '23.cv2'."
             )
+        entries.append(entry if number is None else number)
+    return tuple(entries)
 
 
 def _check_places(name: str | None, device: str | None) -> None:

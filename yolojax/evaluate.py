@@ -199,14 +199,15 @@ class CocoFiles:
         log.info("%d detections written to predictions.json", len(self._entries))
         result = coco.evaluate(self._truth, self._entries, max_det)
         print(result.table())
-        return {f"coco/{name}": value for name, value in result.numbers.items()}
+        numbers = result.numbers | {f"AP_{max_det}_detections": result.ap_max_det}
+        return {f"coco/{name}": value for name, value in numbers.items()}
 
 
 def _network(
     config: Any, given: Weights, names: Sequence[str]
 ) -> tuple[build.Network, PyTree]:
     """Returns the network of the given weights, and them as its variables."""
-    _check_classes(given, names, config.data)
+    _check_classes(config, given, names)
     net = build.network(config, len(names), None, transfer.class_width(given))
     variables, _ = transfer.fit(models.variable_shapes(net.model), given)
     if given.imgsz not in (None, config.imgsz):
@@ -222,9 +223,15 @@ def _network(
     return net, variables
 
 
-def _check_classes(given: Weights, names: Sequence[str], data: str) -> None:
+def _check_classes(config: Any, given: Weights, names: Sequence[str]) -> None:
     """Raises ValueError unless weights and data tell the same classes apart."""
+    data = config.data
     count = transfer.num_classes(given)
+    if count != len(names) and config.single_cls:
+        raise ValueError(
+            f"config.single_cls = True makes one class of the data, but {given.source}"
+            f" tells {count} apart. Remove it."
+        )
     if count != len(names):
         raise ValueError(
             f"{given.source} tells {count} classes apart, but config.data = {data!r}"

@@ -13,12 +13,13 @@ log = logging.getLogger("yolojax")
 
 def run(config: Any, workdir: Path | None) -> None:
     """Writes the weights of a run, or config.weights, as a `.safetensors` file."""
+    run_folder.refuse_two_places(config, workdir)
     given = build.weights_of(config, workdir)
     classes = transfer.num_classes(given)
     net = build.network(config, classes, None, transfer.class_width(given))
     transfer.fit(models.variable_shapes(net.model), given)  # of this model and task?
     folder = workdir or run_folder.default(config.task, config.name or "export")
-    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.make(folder)
     stem = re.sub(r"\W+", "_", config.model)  # of "module:attribute" too
     path = run_folder.free(folder, stem, sources.SAFETENSORS)
     count = sources.write_safetensors(

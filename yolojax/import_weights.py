@@ -1,6 +1,7 @@
 """Published weights into a checkpoint of our own: `--mode import`."""
 
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,10 @@ def run(config: Any, workdir: Path | None) -> None:
     classes = transfer.num_classes(given)
     net = build.network(config, classes, None, transfer.class_width(given))
     variables, report = transfer.fit(models.variable_shapes(net.model), given)
-    if given.names is not None and len(given.names) != classes:
-        raise ValueError(
-            f"{given.source} names {len(given.names)} classes but its output has"
-            f" {classes}."
-        )
     class_names = given.names or tuple(map(str, range(classes)))
     if given.names is None:
         log.warning("the file names no classes: they are called 0, 1, ...")
+    run_folder.refuse_two_places(config, workdir)
     workdir = workdir or run_folder.default(config.task, config.name or "import")
     run_folder.make_empty(workdir)
     record = {
@@ -44,8 +41,11 @@ def run(config: Any, workdir: Path | None) -> None:
         checkpoints.save_best(1, variables, record)
     files.replace_text(workdir / LISTING, report.listing())
     log.info("%s, %d left out (see %s)", report.summary(), len(report.skipped), LISTING)
+    quoted = shlex.quote(str(workdir))
     log.info(
         "written to %s: evaluate it with --mode val --workdir %s, or train from it with"
         " --config.pretrained=%s",
-        workdir, workdir, workdir,
+        workdir,
+        quoted,
+        quoted,
     )  # fmt: skip

@@ -74,7 +74,8 @@ def make_parts(
     weights = build.class_weights(train_source.labels, len(names), config.cls_pw)
     width, licence = None, None
     if record is not None:
-        width, licence = record["class_width"], record["licence"]
+        # Records of runs from before these were kept lack them.
+        width, licence = record.get("class_width"), record.get("licence")
     elif start is not None:
         width, licence = build.width_for(config, len(names), start), start.licence
     net = build.network(config, len(names), weights, width)

@@ -13,6 +13,7 @@ from yolojax.files import replace_text
 log = logging.getLogger("yolojax")
 
 CONFIG_FILE = "config.json"
+_EMPTY_CHECKPOINTS = {"checkpoints", "checkpoints/best", "checkpoints/last"}
 PROBLEMS_FILE = "data_problems.txt"
 
 
@@ -38,18 +39,30 @@ def free(parent: Path, stem: str, suffix: str = "") -> Path:
 def new(parent: Path, name: str) -> Path:
     """Makes and returns parent/<name>, or the first free parent/<name>-2, -3, ..."""
     folder = free(parent, name)
-    _make(folder)
+    make(folder)
     return folder
+
+
+def refuse_two_places(config: Any, workdir: Path | None) -> None:
+    """Raises ValueError if --workdir and config.name both name the folder."""
+    if workdir and config.name:
+        raise ValueError(
+            f"--workdir {workdir} and config.name = {config.name!r} both name the run's"
+            " folder. Give one of them."
+        )
 
 
 def make_empty(folder: Path) -> None:
     """Makes a folder that something new is written into.
 
+    What a killed import left behind does not count.
+
     Raises:
         ValueError: it cannot be made, or there is something in it.
     """
-    _make(folder)
-    if any(folder.iterdir()):
+    make(folder)
+    written = [p for p in folder.rglob("*") if ".orbax-checkpoint-tmp" not in str(p)]
+    if {str(p.relative_to(folder)) for p in written} - _EMPTY_CHECKPOINTS:
         raise ValueError(
             f"{folder} is not empty. Choose another --workdir; nothing in it was"
             " touched."
@@ -83,10 +96,12 @@ def claim(folder: Path, config: Any) -> bool:
                 f"{folder} is not empty and holds no run. Choose another --workdir;"
                 " nothing in it was touched."
             )
-        _make(folder)
+        make(folder)
         _record(recorded, settings)
         return False
-    before = _recorded(recorded)
+    # A setting that came later had its default then, which changed nothing.
+    usual = {name: key.default for name, key in config_lib.KEYS.items()}
+    before = usual | _recorded(recorded)
     names = sorted(set(before) | set(settings))
     different = [n for n in names if before.get(n) != settings.get(n)]
     fatal = [n for n in different if n not in config_lib.FREE_ON_RESUME]
@@ -142,7 +157,12 @@ def report_problems(sources: Sequence[YoloFolder], folder: Path) -> None:
     log.warning("problems of the data set: %d, see %s", len(problems), listing)
 
 
-def _make(folder: Path) -> None:
+def make(folder: Path) -> None:
+    """Makes a folder that may be there already.
+
+    Raises:
+        ValueError: it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -48,11 +48,7 @@ def run(config: Any, workdir: Path | None) -> None:
     train_source, val_source = sources
     _check_sizes(config, train_source)
     mesh = sharding.make_mesh(config.device, config.batch)
-    if workdir and config.name:
-        raise ValueError(
-            f"--workdir {workdir} and config.name = {config.name!r} both name the run's"
-            " folder. Give one of them."
-        )
+    run_folder.refuse_two_places(config, workdir)
     workdir = workdir or run_folder.default(config.task, config.name or "train")
     known = run_folder.claim(workdir, config)
     log.info("run folder: %s", workdir)
@@ -364,11 +360,7 @@ def _draw_training_data(parts: Parts, source: YoloFolder) -> None:
 
 def _check_mode(config: Any) -> None:
     """Refuses settings that have no meaning while training."""
-    if config.weights is not None:
-        raise ValueError(
-            f"config.weights = {config.weights!r} is for --mode val, export and import."
-            " To start training from weights, set config.pretrained."
-        )
+    build.refuse_weights(config)
     if config.save_json:
         raise ValueError("config.save_json = True is for --mode val.")
     if config.rect:

@@ -38,8 +38,8 @@ def frozen_paths(
         last = _last_layer(published.values())
         if not found and not (part[6:-1].isdigit() and int(part[6:-1]) <= last):
             raise ValueError(
-                f"config.freeze: {entry!r} fits no parameter. Give layer numbers from 0"
-                f" to {last}, or dotted names such as '{last}.cv2'."
+                f"config.freeze = {freeze!r}: layer {entry!r} is not there. Layers are"
+                f" numbered from 0 to {last}, or named as in '{last}.cv2'."
             )
         frozen |= found
     if len(frozen) == len(published):

@@ -488,7 +488,7 @@ def _reason(error: BaseException) -> str:
 def _remedy(target: Path) -> str:
     return (
         f"Put the file {target.name} into {target.parent} (or set"
-        " YOLOJAX_WEIGHTS to a folder that has it), or set pretrained to a path."
+        " YOLOJAX_WEIGHTS to a folder that has it), or give the path of a file."
     )
 
 

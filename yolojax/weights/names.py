@@ -121,7 +121,7 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_transposed(name: str) -> bool:
-    return name.split(".")[-2] == _TRANSPOSED
+    return name.split(".")[-2:-1] == [_TRANSPOSED]
 
 
 def _join(key_path: Any) -> str:

@@ -124,7 +124,7 @@ def _find_weights(root: Any) -> Record | dict:
         value = root.get(key)
         if _is_module(value) or _has_tensors(value):
             return value
-        if value is not None and not isinstance(value, np.ndarray):
+        if value is not None and not isinstance(value, np.ndarray | str):
             raise ValueError(
                 f"its key {key} is neither a model nor a dict of tensors. {_SAVE}"
             )

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from yolojax.weights import names, published, torch_file
 log = logging.getLogger("yolojax")
 
 TORCH, SAFETENSORS = (".pt", ".pth"), ".safetensors"
+_SIZE = re.compile("[1-9][0-9]{0,5}")
+_TEXT_LIMIT = 200  # characters of a text that goes to the log
 _METADATA_LIMIT = 1 << 20  # characters of one text in a file's header
 
 
@@ -83,9 +86,9 @@ def _from_torch(path: Path) -> Weights:
     return Weights(
         source=str(path),
         leaves=leaves,
-        names=found.names,
+        names=_checked_names(found.names, leaves, path),
         imgsz=imgsz if isinstance(imgsz, int) and imgsz > 0 else None,
-        licence=found.licence,
+        licence=_printable(found.licence),
         skipped=skipped,
     )
 
@@ -106,9 +109,11 @@ def _from_safetensors(path: Path) -> Weights:
     return Weights(
         source=str(path),
         leaves=leaves,
-        names=_class_names(metadata.get("names")),
-        imgsz=int(metadata["imgsz"]) if metadata.get("imgsz", "").isdigit() else None,
-        licence=metadata.get("license"),
+        names=_checked_names(_class_names(metadata.get("names")), leaves, path),
+        imgsz=int(metadata["imgsz"])
+        if _SIZE.fullmatch(metadata.get("imgsz", ""))
+        else None,
+        licence=_printable(metadata.get("license")),
         skipped=skipped,
     )
 
@@ -174,8 +179,10 @@ def _convert(
                     " are coded in a way that yolojax does not decode."
                 )
             skipped[name] = "a constant here"
-        elif not names.is_known(name):
-            skipped[name] = "no kind of tensor that these networks have"
+        elif not names.is_known(name) or name != _printable(name):
+            skipped[str(_printable(name))] = (
+                "no kind of tensor that these networks have"
+            )
         else:
             leaf = names.path_of(name, tensor.ndim)
             if leaf in leaves:
@@ -217,6 +224,27 @@ def _check_network(found: published.Published, path: Path) -> None:
                 f"{path}: {module} ends with {kind}, the networks here with"
                 f" {names.activation(module)} there: it is of another family."
             )
+
+
+def _checked_names(
+    class_names: tuple[str, ...] | None, leaves: Mapping[str, np.ndarray], path: Path
+) -> tuple[str, ...] | None:
+    """Returns the class names, None if there are not as many as class outputs."""
+    rows = {leaf.shape[-1] for p, leaf in leaves.items() if names.is_class_output(p)}
+    if class_names is None or not rows or rows == {len(class_names)}:
+        return class_names and tuple(str(_printable(name)) for name in class_names)
+    log.warning(
+        "%s names %d classes, but its outputs tell %s apart: the names are not used",
+        path, len(class_names), " or ".join(map(str, sorted(rows))),
+    )  # fmt: skip
+    return None
+
+
+def _printable(text: str | None) -> str | None:
+    """Returns a text of a file as it may be shown: no control codes, not too long."""
+    if text is None:
+        return None
+    return "".join(c if c.isprintable() else "?" for c in text[:_TEXT_LIMIT])
 
 
 def _class_names(text: str | None) -> tuple[str, ...] | None:

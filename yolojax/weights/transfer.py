@@ -1,5 +1,6 @@
 """Weights of one network into another: what fits is taken, all else is reported."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import numpy as np
 from yolojax.types import PyTree
 from yolojax.weights import names
 from yolojax.weights.sources import Weights
+
+log = logging.getLogger("yolojax")
 
 _SHOWN = 3  # examples in a message
 # The class branch of the first level: its input, and the hidden layer after it.
@@ -31,24 +34,24 @@ class Report:
 
     source: str
     taken: tuple[str, ...]
-    skipped: dict[str, str]  # in the file, not used -> why
+    partly: dict[str, str]  # taken in part -> which part
     missing: dict[str, str]  # in the network, still random -> why
+    skipped: dict[str, str]  # in the file, without a place here -> why
 
     def summary(self) -> str:
         """Returns one line for the log."""
-        total = len(self.taken) + len(self.missing)
+        total = len(self.taken) + len(self.partly) + len(self.missing)
         text = f"{self.source}: {len(self.taken)} of {total} tensors taken"
-        for name in list(self.missing)[:_SHOWN]:
-            text += f"; {name} is new ({self.missing[name]})"
-        more = len(self.missing) - _SHOWN
-        return f"{text}; and {more} more" if more > 0 else text
+        text += _some("taken in part", self.partly) + _some("new", self.missing)
+        return text
 
     def listing(self) -> str:
         """Returns a line per tensor."""
         lines = [f"weights from {self.source}"]
         lines += [f"taken    {name}" for name in self.taken]
-        lines += [f"skipped  {name}: {why}" for name, why in self.skipped.items()]
-        lines += [f"missing  {name}: {why}" for name, why in self.missing.items()]
+        for word in ("partly", "missing", "skipped"):
+            entries = getattr(self, word).items()
+            lines += [f"{word:<8} {name}: {why}" for name, why in entries]
         return "".join(f"{line}\n" for line in lines)
 
 
@@ -67,7 +70,10 @@ def transfer(
     """
     leaves = names.flatten(target)
     rows = _rows(weights.names, class_names)
-    taken, missing, skipped = [], {}, dict(weights.skipped)
+    taken: list[str] = []
+    partly: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    skipped = dict(weights.skipped)
     for path, fresh in leaves.items():
         name, given = names.published_name(path), weights.leaves.get(path)
         if given is None:
@@ -78,18 +84,33 @@ def transfer(
             path, fresh, given
         )  # fmt: skip
         if leaf is None:
-            missing[name] = skipped[name] = why
+            missing[name] = why
             continue
         leaves[path] = leaf
         if why:
-            missing[name] = why
+            partly[name] = why
         else:
             taken.append(name)
     for path in weights.leaves.keys() - leaves.keys():
         skipped[names.published_name(path)] = "not in this network"
-    return names.unflatten(leaves), Report(
-        weights.source, tuple(taken), dict(sorted(skipped.items())), missing
-    )
+    skipped = dict(sorted(skipped.items()))
+    report = Report(weights.source, tuple(taken), partly, missing, skipped)
+    if 2 * (len(taken) + len(partly)) < len(leaves):
+        log.warning(
+            "%s is of another network: little of it fits.%s",
+            weights.source,
+            _looks_like(weights),
+        )
+    return names.unflatten(leaves), report
+
+
+def _some(what: str, tensors: Mapping[str, str]) -> str:
+    """Returns a part of the summary with the first few tensors."""
+    if not tensors:
+        return ""
+    shown = [f"{name} ({why})" for name, why in list(tensors.items())[:_SHOWN]]
+    more = len(tensors) - len(shown)
+    return f"; {what}: {', '.join(shown)}" + (f" and {more} more" if more else "")
 
 
 def fit(shapes: PyTree, weights: Weights) -> tuple[dict[str, Any], Report]:
@@ -118,7 +139,7 @@ def fit(shapes: PyTree, weights: Weights) -> tuple[dict[str, Any], Report]:
             " of that size and task."
         )
     taken = tuple(map(names.published_name, wanted))
-    report = Report(weights.source, taken, weights.skipped, {})
+    report = Report(weights.source, taken, {}, {}, weights.skipped)
     return names.unflatten({path: weights.leaves[path] for path in wanted}), report
 
 
@@ -224,4 +245,6 @@ def _looks_like(weights: Weights) -> str:
         "segment" if any("/proto/" in p for p in weights.leaves) else None
     )  # fmt: skip
     task = f", task {kind}" if kind else ""
-    return f" It looks like yolo11{size}{task}, {num_classes(weights)} classes."
+    classes = [leaf for p, leaf in weights.leaves.items() if names.is_class_output(p)]
+    count = f", {classes[0].shape[-1]} classes" if classes else ""
+    return f" It looks like yolo11{size}{task}{count}."
