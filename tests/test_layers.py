@@ -24,7 +24,8 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 NO_JAX = {"config", "kinds", "registry", "files", "data", "metrics"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 MAY = {  # imports within one layer
-    *(("train", "evaluate"), ("config", "registry"), ("config", "kinds"), ("weights", "checkpoint")),
+    *(("train", "evaluate"), ("weights", "checkpoint")),
+    *(("config", "registry"), ("config", "kinds")),
     *(("benchmark", name) for name in ("train", "evaluate", "predict")),
 }
 

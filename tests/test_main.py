@@ -144,7 +144,7 @@ MISTAKES = [
     ((*WITH_CONFIG, "--config.resume=true"), "pass the run's folder as --workdir"),
     (
         (*WITH_CONFIG, "--mode", "trian"),
-        "--mode=trian: value should be one of <train|val|benchmark>",
+        "--mode=trian: value should be one of <train|val|import|export|benchmark>",
     ),
     ((*WITH_CONFIG, "--batch=8"), "write --config.batch=..."),
     ((*WITH_CONFIG, "--workdri=x"), "--workdri is not a flag. Did you mean 'workdir'?"),
@@ -412,7 +412,10 @@ def test_devices_that_cannot_share_the_batch_leave_no_run_behind(tmp_path, monke
 
 @pytest.mark.parametrize(
     ("folder", "answer"),
-    [(None, "--mode val needs --workdir"), ("none", "none holds no best checkpoint")],
+    [
+        (None, "this mode needs weights: --workdir"),
+        ("none", "none holds no checkpoint"),
+    ],
 )
 def test_validation_needs_a_finished_run(tmp_path, folder, answer):
     workdir = folder and tmp_path / folder

@@ -255,6 +255,11 @@ def weights_of(config: Any, workdir: Path | None) -> Weights:
             "this mode needs weights: --workdir, the folder of a training run, or"
             " --config.weights, a .pt or .safetensors file."
         )
+    if not workdir.is_dir():
+        raise ValueError(
+            f"--workdir {workdir} holds no checkpoint: there is no such folder. Give the"
+            " folder of a training run that has finished an epoch."
+        )
     return sources.load(workdir)
 
 
