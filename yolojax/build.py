@@ -257,8 +257,8 @@ def weights_of(config: Any, workdir: Path | None) -> Weights:
         )
     if not workdir.is_dir():
         raise ValueError(
-            f"--workdir {workdir} holds no checkpoint: there is no such folder. Give the"
-            " folder of a training run that has finished an epoch."
+            f"--workdir {workdir} holds no checkpoint: there is no such folder. Give"
+            " that of a training run that has finished an epoch."
         )
     return sources.load(workdir)
 
