@@ -33,24 +33,35 @@ TINY = {
 }
 
 
-def write_data(folder):
-    """Writes a data set of 22 and 10 pictures into folder/data."""
+CONFIGS = {  # task -> config file, folder of its data in a place
+    "detect": ("configs/yolo11n.py", "data"),
+    "segment": ("configs/yolo11n_seg.py", "data-segment"),
+    "pose": ("configs/yolo11n_pose.py", "data-pose"),
+    "obb": ("configs/yolo11n_obb.py", "data-obb"),
+    "classify": ("configs/yolo11n_cls.py", "data-classify"),
+}
+
+
+def write_data(folder, task="detect"):
+    """Writes a data set of 22 and 10 pictures into its folder."""
     from yolojax.data import shapes
 
     counts = {"train": 22, "val": 10}
-    shapes.write_yolo_folder(
-        folder / "data", task="detect", size=96, counts=counts, seed=3
-    )
+    root = folder / CONFIGS[task][1]
+    shapes.write_yolo_folder(root, task=task, size=96, counts=counts, seed=3)
 
 
-def job(place, name, *faults, mode="train", **settings):
+def job(place, name, *faults, mode="train", task="detect", **settings):
     """Returns a job on the data of a place in its folder of this name."""
     import jax
 
-    values = TINY | {"compile_cache": jax.config.jax_compilation_cache_dir} | settings
+    config, data = CONFIGS[task]
+    mixing = ("mosaic", "close_mosaic")  # without a meaning for whole pictures
+    values = {k: v for k, v in TINY.items() if task != "classify" or k not in mixing}
+    values = values | {"compile_cache": jax.config.jax_compilation_cache_dir} | settings
     return {
         "argv": [
-            f"--config=configs/yolo11n.py:{place / 'data'}",
+            f"--config={config}:{place / data}",
             f"--workdir={place / name}",
             f"--mode={mode}",
             *(f"--config.{key}={value}" for key, value in values.items()),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import pytest
 
-from yolojax import build, config, optim
+from yolojax import build, config, loading, optim
 from yolojax.models.blocks import INFERENCE
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
@@ -118,8 +118,6 @@ def task_of(name):
 @pytest.mark.parametrize(("name", "limit", "step"), LIMITS)
 def test_limits_hold_and_one_beyond_fails(name, limit, step):
     task = task_of(name)
-    if task != "detect":
-        pytest.skip("the task is not there yet")
     assert changed(task=task, **{name: limit})[name] == limit
     beyond = limit + step
     text = refusal(task=task, **{name: beyond})
@@ -178,8 +176,7 @@ def test_missing_settings_are_named():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("multi_scale", 0.5), ("cache", "disk"), ("cache", "device")]
-    + [("task", "segment")],
+    [("multi_scale", 0.5), ("cache", "disk"), ("cache", "device")],
 )
 def test_what_does_not_work_yet_is_said(name, value):
     text = refusal(**{name: value})
@@ -191,6 +188,12 @@ def test_what_does_not_work_yet_is_said(name, value):
     [
         ("detect", "mask_ratio", 2),
         ("detect", "copy_paste", 0.5),
+        ("segment", "pose", 1.0),
+        ("pose", "angle", 2.0),
+        ("classify", "mosaic", 0.5),
+        ("classify", "conf", 0.3),
+        ("obb", "erasing", 0.1),
+        ("obb", "save_json", True),
     ],
 )
 def test_settings_of_other_tasks_are_refused(task, name, value):
@@ -200,6 +203,12 @@ def test_settings_of_other_tasks_are_refused(task, name, value):
     text = f"config.{name} = .* has no meaning for task '{task}', only for "
     with pytest.raises(ValueError, match=text):
         config.check(values)
+
+
+def test_some_defaults_depend_on_the_task():
+    assert config.check(config.default("classify")).imgsz == 224
+    assert config.check(config.default("obb")).conf == 0.01
+    assert config.check(config.default("pose")).conf == 0.001
 
 
 @pytest.mark.parametrize("value", [3, (0, 1), (0, "23.cv2"), "23", "model.0"])
@@ -379,7 +388,7 @@ def test_data_path_is_absolute_so_that_a_run_finds_it_again(tmp_path, monkeypatc
     + [(0, "gpu", 64, 0), (5, "cpu", 2, 5)],
 )
 def test_automatic_workers(workers, backend, cores, expected):
-    assert build.auto_workers(workers, backend, cores) == expected
+    assert loading.auto_workers(workers, backend, cores) == expected
 
 
 def load(path):

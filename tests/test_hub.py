@@ -170,7 +170,7 @@ def check_refused(server, folder, match, **options):
     assert text.startswith(f"{url} cannot be downloaded: ") and "\n" not in text
     assert text.endswith(
         f"Put the file {FILE} into {folder} (or set YOLOJAX_WEIGHTS to a folder that"
-        " has it), or set pretrained to a path."
+        " has it), or give the path of a file."
     )
     assert set(names(folder)) <= {LOCK, PART, NOTE}
 

@@ -15,7 +15,7 @@ LAYERS = [  # lowest first; a module imports from lower layers or its own packag
     {"models", "losses", "metrics", "data"},
     {"tasks"},
     {"optim", "sharding", "checkpoint", "writers", "visualize", "weights"},
-    {"step", "run_folder", "build", "journal"},
+    {"step", "run_folder", "build", "loading", "journal"},
     {"parts"},
     {"train", "evaluate", "predict", "export", "import_weights", "benchmark"},
     {"main"},

@@ -180,13 +180,13 @@ def test_close_mosaic_starts_with_its_epoch(source):
 
 def test_number_of_slots_is_usual_and_grows_when_needed(source):
     batches = train(source).batches
-    counts = [len(batches.plan(0, index).classes) for index in range(7)]
+    counts = [len(batches.plan(0, index).objects) for index in range(7)]
     assert batches.base_slots == pipeline.bucket_for(max(counts), BUCKETS, "")
     small = dataclasses.replace(PLAIN, mixup=0.0)
     loader = train(source, augment=small, object_buckets=(2, 3, 16))
     assert loader.batches.base_slots == 3
-    many = [(np.ones((9, 4), np.float32), np.ones(9, np.int32))]
-    assert loader.batches._slots(many, [0]) == 16
+    many = [{"boxes": np.ones((9, 4), np.float32), "classes": np.ones(9, np.int32)}]
+    assert loader.batches._slots([9], [0]) == 16
     got = pipeline.collate(many, [5], 2, 16)
     assert got["valid"].sum() == 9 and got["image_id"].tolist() == [5, -1]
 
@@ -266,6 +266,7 @@ def test_images_match_their_boxes():
     class Drawn:
         names = ("box",)
         original_hw = np.full((8, 2), 64)
+        polygons = keypoints = None
         labels = [np.array([[0, 0.5, 0.4, 0.5, 0.25]], np.float32)] * 8
 
         def __len__(self):

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolojax.data import geometry, plan
+from yolojax.data import geometry, objects, plan
+from yolojax.data.objects import BOXES, Annotations
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -17,6 +18,8 @@ PLAIN = plan.AugmentOptions(
     mosaic=0.0,
     mixup=0.0,
     cutmix=0.0,
+    copy_paste=0.0,
+    copy_paste_mode="flip",
     hsv_h=0.0,
     hsv_s=0.0,
     hsv_v=0.0,
@@ -38,6 +41,12 @@ USUAL = dataclasses.replace(
 def pixels(boxes_n, hw):
     rows = np.concatenate([np.zeros((len(boxes_n), 1), np.float32), boxes_n], axis=1)
     return geometry.label_pixels(rows, hw)
+
+
+def recipe_of(sizes, rows, imgsz, options):
+    """Returns the recipe of samples with boxes."""
+    annotations = Annotations(np.asarray(sizes), rows, None, None, 1000)
+    return plan.Recipe(annotations, imgsz, options, BOXES)
 
 
 def data_set(count=6, objects=3, imgsz=64, seed=5):
@@ -138,21 +147,18 @@ def test_affine_matrix_and_boxes_match_reference(golden):
         rows = np.concatenate(
             [stored[f"{name}/in/cls"], stored[f"{name}/in/bboxes_xywhn"]], axis=1
         )
-        canvas = plan.single_canvas(
-            0,
-            stored[f"{name}/u"],
-            np.array([hw]),
-            [rows],
-            size,
-            options_of(case["cfg"]),
-        )
+        recipe = recipe_of([hw], [rows], size, options_of(case["cfg"]))
+        canvas = plan.single_canvas(0, stored[f"{name}/u"], recipe)
+        matrix = canvas.layer.sources[0].matrix
         want = stored[f"{name}/M"]
-        np.testing.assert_allclose(canvas.sources[0].matrix, want, atol=1e-4, rtol=1e-5)
+        np.testing.assert_allclose(matrix, want, atol=1e-4, rtol=1e-5)
         raw = geometry.transform_boxes(geometry.label_pixels(rows, hw), want)
         np.testing.assert_allclose(raw, stored[f"{name}/raw_boxes"], atol=2e-3)
         want = stored[f"{name}/out/bboxes_xyxy"]
-        np.testing.assert_allclose(canvas.boxes, want, atol=2e-3)
-        np.testing.assert_array_equal(canvas.classes, stored[f"{name}/out/cls"][:, 0])
+        np.testing.assert_allclose(canvas.objects.boxes, want, atol=2e-3)
+        np.testing.assert_array_equal(
+            canvas.objects.classes, stored[f"{name}/out/cls"][:, 0]
+        )
 
 
 def test_zoom_of_the_affine_map_matches_reference(golden):
@@ -192,10 +198,11 @@ def test_mosaic_labels_match_reference(golden, name):
     stored = golden("augment_mosaic")
     center, sizes, rows, _ = mosaic_case(stored, name)
     origins, _ = geometry.mosaic_layout(center, sizes, 48)
-    boxes, classes = plan.mosaic_labels(rows, sizes, origins, 48)
+    annotations = Annotations(np.array(sizes), rows, None, None, 1000)
+    got = plan.mosaic_objects(annotations, range(4), origins, 48, rotated=False)
     want = stored[f"{name}/out/bboxes_xyxy"]
-    np.testing.assert_allclose(boxes, want, atol=1e-3)
-    np.testing.assert_array_equal(classes, stored[f"{name}/out/cls"][:, 0])
+    np.testing.assert_allclose(got.boxes, want, atol=1e-3)
+    np.testing.assert_array_equal(got.classes, stored[f"{name}/out/cls"][:, 0])
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -223,6 +230,11 @@ def cutmix_names(stored):
     return sorted({key.split("/")[0] for key in stored if key.startswith("cutmix")})
 
 
+def boxed(stored, name):
+    classes = stored[f"{name}/cls"][:, 0].astype(np.int32)
+    return objects.Objects(classes, stored[f"{name}/bboxes_xyxy"])
+
+
 def test_cutmix_labels_match_reference(golden):
     stored = golden("augment_mix")
     pasted = 0
@@ -232,14 +244,18 @@ def test_cutmix_labels_match_reference(golden):
         share = geometry.visible_share(boxes, areas).sum(axis=1)
         free = stored[f"{name}/free_areas"]
         np.testing.assert_array_equal(np.flatnonzero(share <= 0), free)
-        other = stored[f"{name}/in1/bboxes_xyxy"]
-        other_classes = stored[f"{name}/in1/cls"][:, 0].astype(np.int32)
-        got = plan.cutmix_labels(boxes, other, other_classes, areas, 0.0)
+        got = plan.cutmix_objects(
+            boxed(stored, f"{name}/in0"),
+            boxed(stored, f"{name}/in1"),
+            areas.astype(int),
+            0.0,
+            rotated=False,
+        )
         want = stored[f"{name}/out/bboxes_xyxy"]
         if got is not None:
             pasted += 1
             np.testing.assert_array_equal(got[0], areas[free[0]])
-            boxes = np.concatenate([boxes, got[1]])
+            boxes = np.concatenate([boxes, got[1].boxes])
         np.testing.assert_allclose(boxes, want, atol=1e-3)
     assert pasted
 
@@ -255,9 +271,8 @@ def test_cutmix_rectangle_by_hand():
 
 def sample(options, *, seed=0, epoch=0, index=0, imgsz=64, **kwargs):
     sizes, labels = data_set(imgsz=imgsz, **kwargs)
-    return plan.plan_sample(
-        seed, epoch, index, sizes=sizes, labels=labels, imgsz=imgsz, options=options
-    )
+    recipe = recipe_of(sizes, labels, imgsz, options)
+    return plan.plan_sample(seed, epoch, index, recipe)
 
 
 def as_numbers(value):
@@ -281,8 +296,8 @@ def test_without_augmentation_labels_are_those_of_the_file():
     height, width = sizes[2]
     want = geometry.label_pixels(labels[2], (height, width))
     want += np.array([(64 - width) / 2, (64 - height) / 2] * 2, np.float32)
-    np.testing.assert_allclose(got.boxes, want, atol=1e-4)
-    np.testing.assert_array_equal(got.classes, labels[2][:, 0])
+    np.testing.assert_allclose(got.objects.boxes, want, atol=1e-4)
+    np.testing.assert_array_equal(got.objects.classes, labels[2][:, 0])
     assert got.hsv is None and got.mixup is None and got.cutmix is None
 
 
@@ -290,9 +305,9 @@ def test_one_option_does_not_change_the_draws_of_another():
     plain = sample(USUAL)
     flipped = sample(dataclasses.replace(USUAL, flipud=1.0))
     assert plain.hsv == flipped.hsv
-    x1, y1, x2, y2 = plain.boxes.T
+    x1, y1, x2, y2 = plain.objects.boxes.T
     want = np.stack([x1, 64 - y2, x2, 64 - y1], axis=1)
-    np.testing.assert_allclose(flipped.boxes, want, atol=1e-4)
+    np.testing.assert_allclose(flipped.objects.boxes, want, atol=1e-4)
 
 
 def test_mosaic_has_the_sample_and_three_uniform_partners():
@@ -314,8 +329,8 @@ def test_mixup_weights_have_the_reference_distribution():
 
 
 def test_close_mosaic_leaves_the_rest_on():
-    mixed = dataclasses.replace(USUAL, mixup=1.0, cutmix=1.0)
-    off = {"mosaic": 0.0, "mixup": 0.0, "cutmix": 0.0}
+    mixed = dataclasses.replace(USUAL, mixup=1.0, cutmix=1.0, copy_paste=0.5)
+    off = {"mosaic": 0.0, "mixup": 0.0, "cutmix": 0.0, "copy_paste": 0.0}
     assert mixed.without_mixing() == dataclasses.replace(mixed, **off)
     got = sample(dataclasses.replace(USUAL, mixup=1.0, cutmix=1.0).without_mixing())
     assert len(got.base.sources) == 1
@@ -331,7 +346,7 @@ def test_mixup_joins_the_objects_of_two_images():
     sizes, labels = data_set()
     partner = layer.sources[0].index
     want = np.concatenate([labels[0][:, 0], labels[partner][:, 0]])
-    np.testing.assert_array_equal(got.classes, want)
+    np.testing.assert_array_equal(got.objects.classes, want)
 
 
 def test_probabilities_are_those_of_the_options():
@@ -366,11 +381,13 @@ def test_boxes_stay_inside(seed, epoch, imgsz, strengths, degrees, shear, perspe
         perspective=perspective,
     )  # fmt: skip
     got = sample(options, seed=seed, epoch=epoch, imgsz=imgsz)
-    assert got.boxes.dtype == np.float32 and got.classes.dtype == np.int32
-    assert got.boxes.shape == (len(got.classes), 4)
-    assert np.isfinite(got.boxes).all()
-    assert (got.boxes >= 0).all() and (got.boxes <= imgsz).all()
-    assert (got.boxes[:, 2:] > got.boxes[:, :2]).all()
+    assert (
+        got.objects.boxes.dtype == np.float32 and got.objects.classes.dtype == np.int32
+    )
+    assert got.objects.boxes.shape == (len(got.objects.classes), 4)
+    assert np.isfinite(got.objects.boxes).all()
+    assert (got.objects.boxes >= 0).all() and (got.objects.boxes <= imgsz).all()
+    assert (got.objects.boxes[:, 2:] > got.objects.boxes[:, :2]).all()
 
 
 @settings(max_examples=20, deadline=None)
@@ -378,4 +395,4 @@ def test_boxes_stay_inside(seed, epoch, imgsz, strengths, degrees, shear, perspe
 def test_images_without_objects_give_empty_arrays(seed):
     options = dataclasses.replace(USUAL, mixup=0.5, cutmix=0.5)
     got = sample(options, seed=seed, objects=0)
-    assert got.boxes.shape == (0, 4) and got.classes.shape == (0,)
+    assert got.objects.boxes.shape == (0, 4) and got.objects.classes.shape == (0,)

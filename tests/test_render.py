@@ -10,9 +10,11 @@ from test_plan import (
     PLAIN,
     USUAL,
     affine_cases,
+    boxed,
     data_set,
     mosaic_case,
     options_of,
+    recipe_of,
     sample,
 )
 
@@ -100,15 +102,10 @@ def test_single_image_equals_the_reference_warp(golden):
     stored = golden("augment_affine")
     for name, case in affine_cases(stored):
         image, size = stored[f"{name}/in/img"], case["out_wh"][0]
-        canvas = plan.single_canvas(
-            0,
-            stored[f"{name}/u"],
-            np.array([image.shape[:2]]),
-            [np.zeros((0, 5), np.float32)],
-            size,
-            options_of(case["cfg"]),
-        )
-        got = draw(plan.LayerPlan(canvas.sources), [image], size)
+        none = [np.zeros((0, 5), np.float32)]
+        recipe = recipe_of([image.shape[:2]], none, size, options_of(case["cfg"]))
+        canvas = plan.single_canvas(0, stored[f"{name}/u"], recipe)
+        got = draw(canvas.layer, [image], size)
         delta = difference(got, stored[f"{name}/out/img"])
         # Other versions of OpenCV round the warp in another way.
         limit = 0 if cv2.__version__.startswith("5.0") else 2
@@ -247,12 +244,9 @@ def test_mosaic_differs_from_a_doubled_canvas_only_at_seams(extra):
         center = (60 + 5 * epoch, 130 - 6 * epoch)
         draws = np.random.default_rng(epoch).random(8)
         indices = (0, 3, epoch % 6, 5)
-        canvas = plan.mosaic_canvas(
-            indices, center, draws, sizes, labels, imgsz, options
-        )
-        whole = dataclasses.replace(
-            sample(PLAIN, imgsz=imgsz), base=plan.LayerPlan(canvas.sources)
-        )
+        recipe = recipe_of(sizes, labels, imgsz, options)
+        canvas = plan.mosaic_canvas(indices, center, draws, recipe)
+        whole = dataclasses.replace(sample(PLAIN, imgsz=imgsz), base=canvas.layer)
         matrix, _ = geometry.affine_matrix(
             draws,
             (2 * imgsz, 2 * imgsz),
@@ -287,8 +281,9 @@ def test_tiles_meet_without_gap_or_blend():
         draws = np.random.default_rng(epoch).random(8)
         indices = (0, 1, 2 + epoch % 3, 5)
         chosen = turned if epoch % 2 else options
-        canvas = plan.mosaic_canvas(indices, center, draws, sizes, labels, 64, chosen)
-        got = draw(plan.LayerPlan(canvas.sources), sources, imgsz)
+        recipe = recipe_of(sizes, labels, 64, chosen)
+        canvas = plan.mosaic_canvas(indices, center, draws, recipe)
+        got = draw(canvas.layer, sources, imgsz)
 
         origins, covered = geometry.mosaic_layout(center, sizes[list(indices)], imgsz)
         doubled = np.full((128, 128, 3), 114, np.uint8)
@@ -296,7 +291,7 @@ def test_tiles_meet_without_gap_or_blend():
             doubled[y1:y2, x1:x2] = sources[index][0, 0]
         move = np.eye(3)
         move[:2, 2] = -origins[0]
-        inverse = np.linalg.inv(canvas.sources[0].matrix @ move)
+        inverse = np.linalg.inv(canvas.layer.sources[0].matrix @ move)
         x, y = np.meshgrid(np.arange(64.0), np.arange(64.0))
         at = inverse @ np.stack([x.ravel(), y.ravel(), np.ones(64 * 64)])
         column, row = np.floor(at[:2] / at[2] + 0.5).astype(int)
@@ -358,12 +353,12 @@ def test_cutmix_matches_reference(golden):
     names = {key.split("/")[0] for key in stored if key.startswith("cutmix")}
     for name in names:
         first, second = stored[f"{name}/in0/img"], stored[f"{name}/in1/img"]
-        got = plan.cutmix_labels(
-            stored[f"{name}/in0/bboxes_xyxy"],
-            stored[f"{name}/in1/bboxes_xyxy"],
-            stored[f"{name}/in1/cls"][:, 0],
+        got = plan.cutmix_objects(
+            boxed(stored, f"{name}/in0"),
+            boxed(stored, f"{name}/in1"),
             stored[f"{name}/areas"].astype(int),
             0.0,
+            rotated=False,
         )
         result = first.copy()
         if got is not None:

@@ -1,56 +1,27 @@
-"""Pictures: what is drawn lies where it should, and odd input still gives a picture."""
+"""Images: what is drawn lies where it should, and odd input still gives a picture."""
 
-import os
-from pathlib import Path
-
-import cv2
 import numpy as np
 import pytest
+from pictures import colors_in, is_colour, read, where
 
-from yolojax.metrics.detection import DetectionMetrics
+from yolojax.data.shapes import draw_scene
 from yolojax.visualize import (
     PALETTE,
     batch_grid,
     color,
-    confusion_png,
-    curves_png,
-    draw_boxes,
-    labels_png,
-    results_png,
+    draw_objects,
     save_image,
     val_grid,
 )
+from yolojax.visualize.marks import box_corners, distinct_shades
 
 NAMES = ["RBC", "WBC", "Platelets"]
 GREY = np.full((400, 600, 3), 128, np.uint8)
 
 
-def read(path: Path) -> np.ndarray:
-    image = cv2.imread(str(path))
-    assert image is not None, path
-    return image[..., ::-1]
-
-
-def where(image: np.ndarray, rgb: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    """Bounding box x1, y1, x2, y2 of all pixels of exactly that colour."""
-    ys, xs = np.nonzero((image == np.array(rgb)).all(-1))
-    assert len(xs), f"no pixel of colour {rgb}"
-    return int(xs.min()), int(ys.min()), int(xs.max()), int(ys.max())
-
-
-def colors_in(image: np.ndarray) -> int:
-    packed = image.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
-    return len(np.unique(packed))
-
-
-def ink(image: np.ndarray) -> float:
-    """Share of pixels that are not white."""
-    return float((image.min(-1) < 250).mean())
-
-
 def test_box_is_drawn_where_it_is_in_the_colour_of_its_class():
     before = GREY.copy()
-    image = draw_boxes(GREY, np.array([[100.4, 150, 300, 249.6]]), [1], NAMES)
+    image = draw_objects(GREY, np.array([[100.4, 150, 300, 249.6]]), [1], NAMES)
     np.testing.assert_array_equal(GREY, before)  # the input is left alone
     for y, x in ((200, 100), (200, 300), (250, 200), (150, 250)):
         assert tuple(image[y, x]) == color(1)
@@ -64,19 +35,19 @@ def test_box_is_drawn_where_it_is_in_the_colour_of_its_class():
 
 def test_labels_do_not_hide_each_other():
     boxes = np.array([[100, 100, 200, 200]] * 3)
-    image = draw_boxes(GREY, boxes, [0, 1, 2], NAMES, np.array([0.9, 0.8, 0.7]))
+    image = draw_objects(GREY, boxes, [0, 1, 2], NAMES, np.array([0.9, 0.8, 0.7]))
     areas = [(image == np.array(color(i))).all(-1).sum() for i in range(3)]
     assert min(areas) > 400  # every label shows most of its background
 
 
 def test_label_stays_inside_the_image():
     for box in ([0, 0, 600, 400], [-50, -50, 20, 20], [590, 390, 700, 500]):
-        image = draw_boxes(GREY, np.array([box]), [0], NAMES, np.array([0.5]))
+        image = draw_objects(GREY, np.array([box]), [0], NAMES, np.array([0.5]))
         assert (image == np.array(color(0))).all(-1).sum() > 300, box
 
 
 def test_no_boxes_changes_nothing():
-    image = draw_boxes(GREY, np.zeros((0, 4)), np.zeros(0), NAMES, np.zeros(0))
+    image = draw_objects(GREY, np.zeros((0, 4)), np.zeros(0), NAMES, np.zeros(0))
     np.testing.assert_array_equal(image, GREY)
 
 
@@ -85,21 +56,114 @@ def test_odd_boxes_and_names():
         [[np.nan] * 4, [10, 10, 10, 10], [50, 50, 1e9, 90], [9, 90, 80, 60]]
     )
     names = ["Größe µm", "白血球", "$5_{x}", "x" * 200]
-    image = draw_boxes(GREY, boxes, [0, 1, 2, 7], names, np.ones(4))
+    image = draw_objects(GREY, boxes, [0, 1, 2, 7], names, np.ones(4))
     assert image.shape == GREY.shape
     assert not (image == np.array(color(0))).all(-1).any()  # the NaN box
     for class_id in (1, 2, 7):
         where(image, color(class_id))
-    tiny = draw_boxes(np.zeros((8, 8, 3), np.uint8), boxes[1:2], [0], names)
+    tiny = draw_objects(np.zeros((8, 8, 3), np.uint8), boxes[1:2], [0], names)
     assert tiny.shape == (8, 8, 3)
 
 
 def test_names_outside_ascii_are_drawn():
     latin, cyrillic = (
-        draw_boxes(GREY, np.array([[100, 100, 200, 200]]), [0], [name])
+        draw_objects(GREY, np.array([[100, 100, 200, 200]]), [0], [name])
         for name in ("aaa", "Ждж")
     )
     assert (latin != cyrillic).any()
+
+
+def test_mask_is_filled_and_outlined_where_it_is():
+    mask = np.zeros((1, 100, 150), bool)  # a quarter of the picture's size
+    mask[0, 25:75, 25:100] = True
+    image = draw_objects(GREY, np.array([[100, 100, 400, 300]]), [1], NAMES, masks=mask)
+    inside = 0.6 * 128 + 0.4 * np.array(color(1))
+    assert np.abs(image[120:280, 120:380] - inside).max() < 0.51
+    np.testing.assert_array_equal(image[320:], 128)
+    np.testing.assert_array_equal(image[:, 420:], 128)
+    for y, x in ((200, 100), (200, 399), (299, 250)):
+        assert is_colour(image[y, x], color(1)), (y, x)
+
+
+def test_masks_of_neighbours_differ_in_colour():
+    boxes = np.array([[10, 10, 60, 60], [50, 10, 90, 60], [200, 200, 230, 230]])
+    shades = distinct_shades(boxes, np.array([1, 1, 1]))
+    assert shades[0] == shades[2] == color(1) != shades[1]
+    # Another class of the picture keeps its colour for itself.
+    shades = distinct_shades(boxes, np.array([1, 1, 0]))
+    assert shades[1] not in (color(0), color(1)) and shades[2] == color(0)
+    crowd = distinct_shades(np.tile(boxes[:1], (30, 1)), np.zeros(30, int))
+    assert len(set(crowd)) == 20
+    assert distinct_shades(boxes[:0], np.zeros(0, int)) == []
+
+
+def test_rotated_box_is_drawn_on_its_corners():
+    box, angle = np.array([[200, 150, 400, 250]]), np.array([np.pi / 6])
+    corners = box_corners(box, angle)[0]
+    cos, sin = np.cos(angle[0]), np.sin(angle[0])
+    # The x axis turns towards the y axis: the right end goes down.
+    right = np.array([300, 200]) + 100 * np.array([cos, sin])
+    np.testing.assert_allclose((corners[1] + corners[2]) / 2, right)
+    np.testing.assert_allclose(
+        np.ptp(box_corners(box, np.zeros(1))[0], axis=0), [200, 100]
+    )
+    image = draw_objects(GREY, box, [0], NAMES, angles=angle)
+    for a, b in zip(corners, np.roll(corners, 1, axis=0), strict=True):
+        x, y = ((a + b) / 2).round().astype(int)
+        assert is_colour(image[y - 1 : y + 2, x - 1 : x + 2], color(0)).any()
+    assert is_colour(image[200, 300], (128, 128, 128))
+    broken = draw_objects(GREY, box, [0], NAMES, angles=np.array([np.nan]))
+    np.testing.assert_array_equal(broken, GREY)
+
+
+def joints(points, visibility):
+    return np.concatenate([points, np.reshape(visibility, (-1, 1))], 1)[None]
+
+
+def test_joints_show_whether_they_are_visible():
+    points = np.array([[100, 100], [200, 100], [300, 100]])
+    box = np.array([[50, 50, 350, 350]])
+
+    def drawn(visibility, scores=None):
+        keypoints = joints(points, visibility)
+        image = draw_objects(GREY, box, [0], NAMES, scores, keypoints=keypoints)
+        return [
+            is_colour(image[100, x], color(k)) for k, x in enumerate((100, 200, 300))
+        ]
+
+    # A ring has no colour of the joint in its middle, nor has a joint left out.
+    assert drawn([2, 1, 0]) == [True, False, False]
+    assert drawn([1, 1, 0]) == [True, True, False]  # labels without visibility
+    assert drawn([0.9, 0.3, 0.1], np.ones(1)) == [True, False, False]
+    np.testing.assert_array_equal(
+        draw_objects(GREY, box, [0], NAMES, keypoints=joints(points, [0, 0, 0])),
+        draw_objects(GREY, box, [0], NAMES, keypoints=joints(points, [0, 0, np.nan])),
+    )
+
+
+def test_skeleton_of_a_person_has_coloured_sides():
+    points = np.zeros((17, 2))
+    points[5], points[7] = (300, 100), (400, 100)  # left shoulder and elbow
+    points[6], points[8] = (200, 200), (100, 200)  # right ones
+    visible = np.isin(np.arange(17), (5, 6, 7, 8)) * 2
+    image = draw_objects(
+        GREY,
+        np.array([[5, 5, 590, 390]]),
+        [7],
+        NAMES,
+        keypoints=joints(points, visible),
+    )
+    assert is_colour(image[100, 350], color(1)) and is_colour(image[200, 150], color(0))
+    assert is_colour(image[148:153, 248:253], color(2)).any()  # between the shoulders
+    visible[7] = 0
+    image = draw_objects(
+        GREY,
+        np.array([[5, 5, 590, 390]]),
+        [7],
+        NAMES,
+        keypoints=joints(points, visible),
+    )
+    assert not is_colour(image[100, 350], color(1))
 
 
 def test_palette_is_distinct():
@@ -170,8 +234,88 @@ def test_val_grid_shows_truth_left_and_confident_predictions_right():
     assert colors_in(val_grid(batch(0), found, NAMES)) > 2
 
 
+def scenes(count=3, size=96):
+    """A batch of drawn scenes with all that is known, and perfect predictions."""
+    batch = {
+        "image": np.zeros((count, size, size, 3), np.uint8),
+        "boxes": np.zeros((count, 5, 4), np.float32),
+        "classes": np.zeros((count, 5), np.int32),
+        "valid": np.zeros((count, 5), bool),
+        "masks": np.zeros((count, size // 4, size // 4), np.int32),
+        "keypoints": np.zeros((count, 5, 4, 3), np.float32),
+        "angles": np.zeros((count, 5), np.float32),
+    }
+    for row in range(count):
+        scene = draw_scene(0, "train", row, size)
+        batch["image"][row] = scene.image[..., ::-1]
+        for slot, item in enumerate(scene.objects):
+            batch["boxes"][row, slot] = item.box
+            batch["classes"][row, slot] = item.class_id
+            batch["valid"][row, slot] = True
+            batch["masks"][row][item.mask[1::4, 1::4]] = slot + 1
+            batch["keypoints"][row, slot] = item.keypoints
+            batch["angles"][row, slot] = item.rotated_box[4]
+    found = {key: batch[key] for key in ("boxes", "classes", "valid", "angles")}
+    each = batch["masks"][:, None] == np.arange(1, 6)[:, None, None]
+    found["masks"] = np.packbits(each, axis=-1)
+    found["scores"] = batch["valid"] * np.float32(0.9)
+    found["keypoints"] = np.minimum(batch["keypoints"], [1e9, 1e9, 1])
+    return batch, found
+
+
+@pytest.mark.parametrize("extra", ("masks", "keypoints", "angles"))
+def test_grids_draw_what_the_batch_holds(extra):
+    batch, found = scenes()
+    plain = ("image", "boxes", "classes", "valid")
+    base = {key: batch[key] for key in plain}
+    shown = {key: found[key] for key in ("boxes", "classes", "valid", "scores")}
+    more, predicted = base | {extra: batch[extra]}, shown | {extra: found[extra]}
+    assert (batch_grid(more, NAMES) != batch_grid(base, NAMES)).mean() > 0.005
+    absent = shown | dict.fromkeys({"masks", "keypoints", "angles"} - {extra})
+    grids = [
+        val_grid(more, shown, NAMES),
+        val_grid(base, predicted, NAMES),
+        val_grid(more, predicted, NAMES),
+    ]
+    # Left of each pair are labels and right are predictions: each side changes alone.
+    assert len({grid.tobytes() for grid in grids}) == 3
+    np.testing.assert_array_equal(
+        val_grid(more, absent | {extra: found[extra]}, NAMES), grids[2]
+    )
+
+
+def test_both_forms_of_true_masks_and_packed_ones_look_alike():
+    batch, found = scenes(1)
+    base = {key: batch[key] for key in ("image", "boxes", "classes", "valid")}
+    each = (batch["masks"][:, None] == np.arange(1, 6)[:, None, None]).astype(np.uint8)
+    grid = batch_grid(base | {"masks": batch["masks"]}, NAMES)
+    np.testing.assert_array_equal(batch_grid(base | {"masks": each}, NAMES), grid)
+    pair = val_grid(base | {"masks": each}, found | {"keypoints": None}, NAMES)
+    assert pair.shape[1] > 1.9 * grid.shape[1] - 50
+
+
+def test_whole_images_are_captioned():
+    image = np.full((3, 64, 64, 3), 128, np.uint8)
+    batch = {"image": image, "labels": np.array([0, 1, 2])}
+    grid = batch_grid(batch, NAMES)
+    for label in range(3):
+        where(grid, color(label))
+    right, wrong = (0, 120, 64), (190, 20, 50)
+    guess = np.eye(3)[[0, 2, 2]] * 0.8 + 0.05
+    grid = val_grid(batch, {"probabilities": guess}, NAMES)
+    tile = (grid.shape[1] - 8) // 2  # two columns: right, wrong; right
+    assert where(grid, wrong)[0] > tile and where(grid, wrong)[3] < grid.shape[0] / 2
+    assert (
+        is_colour(grid[:, : tile + 4], right).sum() > 2 * is_colour(grid, wrong).sum()
+    )
+    some = batch | {"example_valid": np.array([True, False, False])}
+    assert not is_colour(val_grid(some, {"probabilities": guess}, NAMES), wrong).any()
+    none = batch | {"example_valid": np.zeros(3, bool)}
+    assert colors_in(val_grid(none, {"probabilities": guess}, NAMES)) > 2
+
+
 def test_save_image(tmp_path):
-    image = draw_boxes(GREY, np.array([[10, 50, 90, 90]]), [0], NAMES)
+    image = draw_objects(GREY, np.array([[10, 50, 90, 90]]), [0], NAMES)
     save_image(tmp_path / "new" / "a.png", image)
     np.testing.assert_array_equal(read(tmp_path / "new" / "a.png"), image)
     save_image(tmp_path / "b.jpg", image)
@@ -182,143 +326,14 @@ def test_save_image(tmp_path):
     assert names == ["a.png", "b.jpg"]
 
 
-HEADER = (
-    "epoch,time,train/box_loss,train/cls_loss,metrics/precision(B),metrics/mAP50(B),"
-    "val/box_loss,val/cls_loss,lr/pg0"
-)
-
-
-def results(tmp_path: Path, rows: list[str]) -> np.ndarray:
-    table, picture = tmp_path / "results.csv", tmp_path / "results.png"
-    table.write_text("\n".join([HEADER, *rows]) + "\n")
-    results_png(table, picture)
-    return read(picture)
-
-
-def test_results_of_many_epochs(tmp_path):
-    rows = [
-        f"{e},{e},{9 / e},{8 / e},{1 - 1 / e},.5,{9 / e},1,.01" for e in range(1, 60)
-    ]
-    image = results(tmp_path, rows)
-    assert image.shape[1] > 1000
-    where(image, (38, 110, 246))  # train
-    where(image, (245, 124, 0))  # val
-
-
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [],
-        ["1,1,.5,.5,.5,.5,.5,.5,.01"],
-        ["1,1,nan,.5,,nan,.5,inf,.01", "2,2,nan,.5,,nan,.5,.5,.01"],
-        ["1,1,0,0,0,0,0,0,0"] + [f"{e},1,0,0,0,0,0,0,0" for e in range(2, 9)],
-    ],
-)
-def test_results_of_odd_tables(tmp_path, rows):
-    image = results(tmp_path, rows)
-    assert 0.001 < ink(image) < 0.5
-
-
-def detections(nc: int):
-    rng = np.random.default_rng([nc])
-    metrics = DetectionMetrics(confusion_conf=0.25)
-    for i in range(3 * nc):
-        corner = rng.random((2, 2)) * 50
-        boxes = np.concatenate([corner, corner + 20], 1)
-        classes = np.array([i % nc, (i + 1) % nc])
-        scores = np.sort(rng.random(2))[::-1]
-        metrics.update(
-            boxes, classes, boxes + rng.normal(0, 2, (2, 4)), scores, classes
-        )
-    return metrics
-
-
-@pytest.mark.parametrize("nc", (1, 3, 80))
-def test_curves(tmp_path, nc):
-    names = ["白血球 $x$"] + [f"class number {i}" for i in range(1, nc)]
-    result = detections(nc).compute(names)
-    files = curves_png(result.per_class, names, tmp_path)
-    assert [f.name for f in files] == [
-        f"Box{kind}_curve.png" for kind in ("PR", "F1", "P", "R")
-    ]
-    for file in files:
-        assert 0.01 < ink(read(file)) < 0.6
-    if nc == 3:
-        where(read(files[0]), color(2))
-
-
-def test_curves_without_targets(tmp_path):
-    result = DetectionMetrics(confusion_conf=0.25).compute(NAMES)
-    for file in curves_png(result.per_class, NAMES, tmp_path, prefix="Mask"):
-        assert file.name.startswith("Mask")
-        assert ink(read(file)) > 0.001
-
-
-@pytest.mark.parametrize("nc", (1, 3, 80))
-@pytest.mark.parametrize("normalize", (False, True))
-def test_confusion(tmp_path, nc, normalize):
-    names = ["Größe 白血球"] + [f"class number {i}" for i in range(1, nc)]
-    matrix = detections(nc).compute(names).confusion
-    confusion_png(matrix, names, tmp_path / "c.png", normalize)
-    image = read(tmp_path / "c.png")
-    assert max(image.shape) < 2600
-    assert colors_in(image) > 20
-    confusion_png(np.zeros_like(matrix), names, tmp_path / "0.png", normalize)
-    assert ink(read(tmp_path / "0.png")) > 0.001
-
-
-def test_confusion_diagonal_is_dark(tmp_path):
-    confusion_png(np.diag([5, 5, 5, 0]), NAMES, tmp_path / "c.png", True)
-    x1, y1, x2, y2 = where(read(tmp_path / "c.png"), (8, 48, 107))  # end of "Blues"
-    assert x2 > 1.5 * x1 and y2 > y1 + 200
-
-
-def test_labels(tmp_path):
-    rng = np.random.default_rng([0])
-    boxes = np.concatenate([rng.random((1500, 2)), rng.random((1500, 2)) / 3], 1)
-    labels_png(rng.integers(0, 3, 1500), boxes, NAMES, tmp_path / "labels.png")
-    image = read(tmp_path / "labels.png")
-    for class_id in range(3):
-        where(image[: image.shape[0] // 2], color(class_id))  # bars
-    assert ink(image) > 0.1
-
-
-@pytest.mark.parametrize(
-    "labels, boxes, names",
-    [
-        ([], np.zeros((0, 4)), NAMES),
-        ([], np.zeros((0, 4)), []),
-        ([0], [[0.5, 0.5, 0.1, 0.1]], ["Größe 白血球 $x$"]),
-        ([79, 5], [[0.5, 0.5, 1, 1], [2, 2, 0, np.nan]], [f"n{i}" for i in range(80)]),
-        ([3], [[0.5, 0.5, 1, 1]], NAMES),  # more classes than names
-    ],
-)
-def test_labels_of_odd_data(tmp_path, labels, boxes, names):
-    labels_png(np.array(labels), np.array(boxes), names, tmp_path / "labels.png")
-    assert 0.001 < ink(read(tmp_path / "labels.png")) < 0.6
-
-
-def test_pictures_of_real_labels(tmp_path):
-    assets = os.environ.get("YOLOJAX_TEST_ASSETS")
-    if not assets:
-        pytest.skip("YOLOJAX_TEST_ASSETS is not set: no real pictures")
-    folder = Path(assets) / "data" / "bccd"
+def test_pictures_of_real_labels(assets):
+    folder = assets / "data" / "bccd"
     path = sorted((folder / "images" / "val").iterdir())[0]
     rows = np.loadtxt(folder / "labels" / "val" / f"{path.stem}.txt", ndmin=2)
     image = read(path)
     scale = np.array([image.shape[1], image.shape[0]] * 2)
     low, high = rows[:, 1:3] - rows[:, 3:] / 2, rows[:, 1:3] + rows[:, 3:] / 2
     boxes = np.concatenate([low, high], 1) * scale
-    drawn = draw_boxes(image, boxes, rows[:, 0], NAMES)
+    drawn = draw_objects(image, boxes, rows[:, 0], NAMES)
     for class_id in np.unique(rows[:, 0]).astype(int):
         where(drawn, color(class_id))
-    labels_png(rows[:, 0], rows[:, 1:], NAMES, tmp_path / "labels.png")
-    assert ink(read(tmp_path / "labels.png")) > 0.02
-
-
-def test_nothing_touches_the_global_state_of_matplotlib(tmp_path):
-    import matplotlib
-
-    before = dict(matplotlib.rcParams)
-    confusion_png(np.eye(4), NAMES, tmp_path / "c.png", False)
-    assert dict(matplotlib.rcParams) == before

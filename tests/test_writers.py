@@ -4,24 +4,27 @@ import io
 import json
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from yolojax.files import replace_text
+from yolojax.metrics.classification import ClassifyMetrics
 from yolojax.metrics.detection import DetectionMetrics
+from yolojax.metrics.segmentation import SegmentMetrics
 from yolojax.writers import (
-    DETECT_COLUMNS,
     JsonLines,
     Progress,
     ResultsCsv,
     TensorBoard,
-    _cells,
     class_table,
     duration,
     epoch_header,
     epoch_row,
+    run_columns,
 )
+from yolojax.writers.text import cells
 
 COLUMNS = ("epoch", "time", "train/box_loss")
 
@@ -93,9 +96,24 @@ def test_csv_refuses_what_would_corrupt_it(tmp_path):
         ResultsCsv(path, ("time",), resumed_epoch=0)
 
 
-def test_detect_columns():
-    assert len(DETECT_COLUMNS) == 15
-    assert DETECT_COLUMNS[0] == "epoch" and DETECT_COLUMNS[-1] == "lr/pg2"
+def metric_names(letter):
+    numbers = ("precision", "recall", "mAP50", "mAP50-95")
+    return tuple(f"metrics/{name}({letter})" for name in numbers)
+
+
+def test_columns_of_a_run():
+    columns = run_columns(LOSSES, metric_names("B"), 3)
+    assert len(columns) == 15
+    assert columns[:3] == ("epoch", "time", "train/box_loss")
+    assert columns[5:9] == metric_names("B")
+    assert columns[9:] == (
+        *("val/box_loss", "val/cls_loss", "val/dfl_loss"),
+        *("lr/pg0", "lr/pg1", "lr/pg2"),
+    )
+    top = ("metrics/accuracy_top1", "metrics/accuracy_top5")
+    assert run_columns(("loss",), top, 1) == (
+        *("epoch", "time", "train/loss", *top, "val/loss", "lr/pg0"),
+    )
 
 
 def test_json_lines(tmp_path):
@@ -259,15 +277,16 @@ def test_duration():
 
 
 def test_epoch_table_is_aligned():
+    columns = run_columns(LOSSES, metric_names("B"), 3)
     rows = []
     for epoch in range(1, 5):
-        values: dict[str, float | None] = dict.fromkeys(DETECT_COLUMNS, 0.123456)
+        values: dict[str, float | None] = dict.fromkeys(columns, 0.123456)
         rows.append(values | {"epoch": epoch, "time": 70.0 * epoch})
     rows[1]["metrics/mAP50(B)"] = None
     rows[2]["train/cls_loss"] = math.nan
     rows[3]["train/cls_loss"] = 123456.7
-    lines = [epoch_header(DETECT_COLUMNS)]
-    lines += [epoch_row(row, DETECT_COLUMNS, 300, 70.0) for row in rows]
+    lines = [epoch_header(columns)]
+    lines += [epoch_row(row, columns, 300, 70.0) for row in rows]
     assert lines[0].split() == (
         ["epoch", "box", "cls", "dfl", "P", "R", "mAP50", "mAP50-95", "time"]
     )
@@ -275,8 +294,34 @@ def test_epoch_table_is_aligned():
     assert lines[1].split()[0] == "1/300" and lines[1].split()[-1] == "1:10"
     assert lines[2].split()[6] == "-"
     assert lines[3].split()[2] == "nan" and lines[4].split()[2] == "123456.7"
-    best = epoch_row(rows[0], DETECT_COLUMNS, 300, 70, best=True)
+    best = epoch_row(rows[0], columns, 300, 70, best=True)
     assert best.endswith("1:10  best")
+
+
+POSE = ("box_loss", "pose_loss", "kobj_loss", "cls_loss", "dfl_loss")
+SEGMENT = ("box_loss", "seg_loss", "cls_loss", "dfl_loss")
+
+
+@pytest.mark.parametrize(
+    "losses, letter", [(SEGMENT, "M"), (POSE, "P"), ([f"l{i}" for i in range(9)], "P")]
+)
+def test_epoch_table_of_two_parts_is_aligned_and_not_too_wide(losses, letter):
+    columns = run_columns(losses, metric_names("B") + metric_names(letter), 3)
+    row: dict[str, float | None] = dict.fromkeys(columns, 0.123456)
+    row |= {"epoch": 12, "metrics/mAP50(B)": None}
+    odd = dict(row) | {columns[2]: 123456.7, columns[3]: math.nan}
+    header = epoch_header(columns)
+    lines = [epoch_row(values, columns, 1000, 5025.0) for values in (row, odd)]
+    assert {len(line) for line in lines} == {len(header)}
+    assert len(header) <= 120
+    cells = header.split()
+    assert len(lines[0].split()) == len(lines[1].split()) == len(cells)
+    assert cells[-2] == f"mAP50-95({letter})"
+    # Losses are never left out; precision and recall only where there is no room.
+    assert (f"P({letter})" in cells) == (len(losses) < 9)
+    assert len([c for c in columns if c.startswith("train/")]) == len(losses)
+    assert lines[0].split()[cells.index("mAP50")] == "-"
+    assert "0.1235" in lines[0] and "123457" in lines[1]
 
 
 def test_epoch_table_of_other_tasks():
@@ -299,7 +344,7 @@ def test_class_table():
         "mAP50",
         "mAP50-95",
     ]
-    assert {_cells(line) for line in lines[:-1]} == {_cells(lines[0])}
+    assert {cells(line) for line in lines[:-1]} == {cells(lines[0])}
     assert lines[1].split()[:3] == ["all", "3", "3"]
     assert lines[2].split() == ["cat", "1", "1"] + ["1.0000"] * 2 + ["0.9950"] * 2
     assert lines[3].startswith("白血球 ")
@@ -312,3 +357,37 @@ def test_class_table_with_nothing():
     lines = text.splitlines()
     assert lines[1].split() == ["all", "0", "0"] + ["0.0000"] * 4
     assert lines[2].endswith("…") and len(lines[2]) == len(lines[0])
+
+
+def test_class_table_of_two_parts():
+    metrics = SegmentMetrics(confusion_conf=0.25)
+    for class_id, overlap in ((0, 0.97), (1, 0.72), (1, 0.3)):
+        one = [class_id], [0.9], [class_id]
+        metrics.boxes.update_similarity(np.array([[0.97]]), *one)
+        metrics.masks.update_similarity(np.array([[overlap]]), *one)
+    text = class_table(metrics.compute(["cat", "白血球", "not there"]))
+    lines = text.splitlines()
+    assert lines[0].split()[3:] == [
+        *("P", "R", "mAP50", "mAP50-95"),
+        *("P(M)", "R(M)", "mAP50(M)", "mAP50-95(M)"),
+    ]
+    assert {cells(line) for line in lines[:-1]} == {cells(lines[0])}
+    assert cells(lines[0]) <= 120
+    assert lines[2].split() == ["cat", "1", "1"] + (["1.0000"] * 2 + ["0.9950"] * 2) * 2
+    assert lines[3].split()[:3] == ["白血球", "2", "2"]
+    assert lines[3].split()[6] == "0.9950" and lines[3].split()[-1] != "0.9950"
+    assert lines[-1] == "without targets: not there"
+
+
+def test_class_table_of_whole_images():
+    metrics = ClassifyMetrics()
+    host = {"labels": np.array([0, 0, 1]), "example_valid": np.ones(3, bool)}
+    guess = np.eye(7)[[0, 1, 1]]
+    metrics.update_batch(host, SimpleNamespace(probabilities=guess))
+    lines = class_table(metrics.compute("abcdefg")).splitlines()
+    assert lines[0].split() == ["class", "images", "top1", "top5"]
+    assert lines[1].split() == ["all", "3", "0.6667", "1.0000"]
+    assert lines[2].split() == ["a", "2", "0.5000", "1.0000"]
+    assert lines[3].split() == ["b", "1", "1.0000", "1.0000"]
+    assert lines[4] == "without images: c, d, e, f, g"
+    assert {len(line) for line in lines[:4]} == {len(lines[0])}

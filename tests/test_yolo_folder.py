@@ -161,8 +161,6 @@ def test_label_verdicts_match_reference(tmp_path, case):
     kpt_shape = (options["nkpt"], options["ndim"]) if options["nkpt"] else None
     if case["image"] == "x.png":
         check_label_text(case, kpt_shape)
-    if options["keypoints"]:
-        return
     images = {"x.png": picture(), "small.png": picture(9, 60)}
     path = tmp_path / case["image"]
     if case["image"] in images:
@@ -172,7 +170,8 @@ def test_label_verdicts_match_reference(tmp_path, case):
     if case["text"] is not None:
         content = ("\ufeff" if case["bom"] else "") + case["text"]
         path.with_suffix(".txt").write_bytes(content.encode())
-    rules = LabelRules(options["nc"], options["single_cls"], kpt_shape)
+    pose = options["keypoints"]
+    rules = LabelRules(options["nc"], options["single_cls"], kpt_shape, pose)
     got = verify(str(path), rules)
     assert (got.hw is not None) == case["accepted"]
     assert any(problem.dropped for problem in got.problems) == bool(case["corrupt"])
@@ -183,6 +182,17 @@ def test_label_verdicts_match_reference(tmp_path, case):
     if case["accepted"]:
         assert list(got.hw) == case["shape"]
         same_rows(got.rows, case["rows"])
+        assert len(got.polygons) == len(case["segments"] or [])
+        if case["segments"]:
+            same_polygons(got.polygons, case["segments"])
+        if case["keypoint_rows"] is not None and len(case["rows"]):
+            np.testing.assert_allclose(got.keypoints, case["keypoint_rows"], atol=1e-6)
+
+
+def same_polygons(got, want):
+    """Asserts that two lists hold the same polygons in any order."""
+    plain = lambda points: tuple(np.round(np.ravel(points), 5).tolist())  # noqa: E731
+    assert sorted(map(plain, got)) == sorted(plain(np.float32(p)) for p in want)
 
 
 def check_label_text(case, kpt_shape):
@@ -214,7 +224,7 @@ def same_rows(got, want):
 
 def test_problems_name_file_and_line(tmp_path):
     path = add(tmp_path, "train", "x", text=f"{GOOD}\n{GOOD.replace('0.2', '2')}")
-    (problem,) = verify(str(path), LabelRules(3, False, None)).problems
+    (problem,) = verify(str(path), LabelRules(3, False, None, False)).problems
     assert problem.file == str(tmp_path / "labels/train/x.txt") and problem.line == 3
     assert f"{problem.file}:3: " in str(problem) and "left out" in str(problem)
 

@@ -1,5 +1,6 @@
 """A network of a few layers, for tests of everything around the network."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -18,11 +19,12 @@ class Tiny(nn.Module):
 
     @nn.compact
     def __call__(self, image, *, mode):
+        head = self.head(dtype=self.dtype, name=HEAD_NAME)
+        mode = dataclasses.replace(mode, norm=head.norm)
         x, features = jnp.asarray(image, self.dtype), []
         for i, width in enumerate((8, 8, 16, 16, 16)):
             x = ConvBN(width, 3, 2, dtype=self.dtype, name=f"model_{i}")(x, mode=mode)
             features.append(x)
-        head = self.head(dtype=self.dtype, name=HEAD_NAME)
         return head(tuple(features[2:]), mode=mode)
 
 

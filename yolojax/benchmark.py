@@ -20,9 +20,10 @@ import numpy as np
 import psutil
 from ml_collections import config_dict
 
-from yolojax import build, run_folder, sharding, train, writers
+from yolojax import build, loading, run_folder, sharding, train, writers
+from yolojax import config as config_lib
+from yolojax.data.pipeline import TrainBatches
 from yolojax.data.plan import SamplePlan
-from yolojax.data.records import Records
 from yolojax.data.render import render
 from yolojax.data.yolo_folder import YoloFolder
 from yolojax.losses.assign import assign
@@ -43,12 +44,12 @@ def run(config: Any, workdir: Path | None) -> None:
     """Measures and prints one line per figure; also written to a run's folder."""
     build.refuse_weights(config)
     ready = time.time() - psutil.Process().create_time()
-    source = build.open_split(config, "train")
+    source = loading.open_split(config, "train")
     log.info(
         "%s on %s, %d cores; %d images of %s",
         config.model,
         jax.devices()[0].device_kind,
-        build.usable_cores(),
+        loading.usable_cores(),
         len(source),
         config.data,
     )
@@ -65,22 +66,38 @@ def run(config: Any, workdir: Path | None) -> None:
 
 
 def _figures(
-    config: Any, source: YoloFolder, ready: float
+    config: Any, source: loading.Source, ready: float
 ) -> Iterator[tuple[str, float, str]]:
     yield "process start to benchmark start (imports, data scan)", ready, "s"
-    yield from _pipeline(config, source)
+    yield from _samples(config, source)
     yield from _network(config, source)
-    yield from _assigner(config, len(source.names))
+    if isinstance(source, YoloFolder):
+        yield from _assigner(config, len(source.names))
 
 
-def _pipeline(config: Any, source: YoloFolder) -> Iterator[tuple[str, float, str]]:
+def _samples(config: Any, source: loading.Source) -> Iterator[tuple[str, float, str]]:
+    batches = loading.train_batches(_alone(config, len(source)), source)
+    if isinstance(batches, TrainBatches):
+        yield from _pipeline(config, batches)
+        return
+    count = batches.batch
+    seconds = _seconds(lambda: [batches.sample(0, i) for i in range(count)]) / count
+    label = f"{config.imgsz} px, {config.auto_augment}, one core"
+    yield f"host pipeline from files ({label})", 1 / seconds, "images/s"
+
+
+def _alone(config: Any, images: int) -> Any:
+    """Returns the settings of a pipeline that is measured by itself."""
+    settings = dict(config.items()) | {"batch": min(PIPELINE_IMAGES, images)}
+    settings |= {"epochs": 1, "close_mosaic": 0, "cache": False}
+    if config.task in config_lib.ONLY_FOR["mosaic"]:
+        settings["imgsz"] = PIPELINE_IMGSZ
+    return config_dict.FrozenConfigDict(settings)
+
+
+def _pipeline(config: Any, batches: TrainBatches) -> Iterator[tuple[str, float, str]]:
     """Training samples per second on one thread, and where their time goes."""
-    count = min(PIPELINE_IMAGES, len(source))
-    settings = dict(config.items()) | {"imgsz": PIPELINE_IMGSZ, "batch": count}
-    settings |= {"epochs": 1, "close_mosaic": 0}
-    settings = config_dict.FrozenConfigDict(settings)
-    images = Records(source, imgsz=PIPELINE_IMGSZ, cache=False, threads=1)
-    batches = build.train_batches(settings, images)
+    count, images = batches.batch, batches.records
     indices = list(range(count))
     plans = [batches.plan(0, index) for index in indices]
     shown = set().union(*(_sources(plan) for plan in plans))
@@ -113,9 +130,10 @@ def _pipeline(config: Any, source: YoloFolder) -> Iterator[tuple[str, float, str
     yield "  colour of one sample", max(rest, 0) * 1e3, "ms"
 
 
-def _network(config: Any, source: YoloFolder) -> Iterator[tuple[str, float, str]]:
+def _network(config: Any, source: loading.Source) -> Iterator[tuple[str, float, str]]:
     """Compile times, training step and forward pass."""
-    net = build.network(config, len(source.names))
+    keypoints = build.keypoints_of(source)
+    net = build.network(config, len(source.names), keypoints=keypoints)
     plan = build.run_plan(config, len(source), len(source.names))
     mesh = sharding.make_mesh(config.device, config.batch)
     variables = build.initial_variables(net, config.seed)
@@ -129,9 +147,7 @@ def _network(config: Any, source: YoloFolder) -> Iterator[tuple[str, float, str]
         loss_scaling=net.policy.loss_scaling,
     )
     state = sharding.replicate(state, mesh)
-    batch = sharding.put_batch(build.train_batches(
-        config, Records(source, imgsz=config.imgsz, cache=False, threads=1))[0], mesh
-    )  # fmt: skip
+    batch = sharding.put_batch(loading.train_batches(config, source)[0], mesh)
     hyper = train.hyper_at(plan, plan.total_iterations - 1)
     label = f"{config.imgsz} px, batch {config.batch}, {net.policy.name}"
 

@@ -1,10 +1,9 @@
 """From a checked config to the things a run is made of. ConfigDicts stop here."""
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,20 +12,14 @@ from flax import linen as nn
 
 from yolojax import config as config_lib
 from yolojax import models, optim, precision, registry, tasks
-from yolojax.data import SOURCES, cache, pipeline, shapes
-from yolojax.data.pipeline import EvalBatches, TrainBatches
-from yolojax.data.plan import AugmentOptions
-from yolojax.data.records import Records
-from yolojax.data.yolo_folder import YoloFolder
 from yolojax.losses.detection import Gains
-from yolojax.tasks.detect import Detect, Selection
+from yolojax.tasks.detect import Selection
+from yolojax.tasks.spec import TaskSpec
 from yolojax.weights import hub, sources, transfer
 from yolojax.weights.sources import Weights
 
 log = logging.getLogger("yolojax")
 
-STRIDE = 32  # the coarsest level's cell, pixels
-VAL_PAD = 0.5  # of a stride, added to rectangular validation batches
 # Ends of the names under which weights are published.
 _PUBLISHED_SUFFIX = {
     "detect": "",
@@ -35,111 +28,22 @@ _PUBLISHED_SUFFIX = {
     "obb": "-obb",
     "classify": "-cls",
 }
-PREFETCH = 4  # batches kept ready by the loader
+
+
+class Keypoints(NamedTuple):
+    """The keypoints of a data set or of given weights."""
+
+    shape: tuple[int, int]  # keypoints, values of each (2 or 3)
+    sigmas: tuple[float, ...] | None  # of the data set, None for the usual ones
 
 
 @dataclass(frozen=True)
 class Network:
     """A task, its network and what it computes in."""
 
-    task: Detect
+    task: tasks.Task
     model: nn.Module
     policy: precision.Precision
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How batches are made ahead of time."""
-
-    workers: int
-    num_threads: int
-    prefetch: int
-
-
-def open_split(config: Any, split: str) -> YoloFolder:
-    """Returns one split of the data set that config.data names, scanned."""
-    data = config.data
-    if data == "shapes":
-        folder, created = shapes.ensure_shapes(cache.cache_root(), task=config.task)
-        if created:
-            log.info("drew the built-in data set: %s", folder.parent)
-        data = str(folder)
-    elif Path(data).is_dir():
-        data = str(Path(data) / "data.yaml")
-    return SOURCES["yolo"](
-        data,
-        split,
-        single_cls=config.single_cls,
-        classes=config.classes,
-        fraction=config.fraction,
-        cache_dir=cache.cache_root() / "scans",
-        threads=min(8, os.cpu_count() or 1),
-    )
-
-
-def records(config: Any, source: YoloFolder) -> Records:
-    """Returns the source's images, decoded on demand or held in memory."""
-    return Records(
-        source,
-        imgsz=config.imgsz,
-        cache=config.cache,
-        threads=min(8, os.cpu_count() or 1),
-    )
-
-
-def train_batches(config: Any, images: Records) -> TrainBatches:
-    """Returns the augmented training batches by step."""
-    options = {
-        name: getattr(config, name) for name in AugmentOptions.__dataclass_fields__
-    }
-    return TrainBatches(
-        images,
-        imgsz=config.imgsz,
-        batch=config.batch,
-        epochs=config.epochs,
-        seed=config.seed,
-        augment=AugmentOptions(**options),
-        close_mosaic=config.close_mosaic,
-        object_buckets=config.object_buckets,
-    )
-
-
-def eval_batches(config: Any, images: Records, batch: int) -> EvalBatches:
-    """Returns the validation batches of `batch` images."""
-    return EvalBatches(
-        images,
-        imgsz=config.imgsz,
-        batch=batch,
-        stride=STRIDE,
-        pad=VAL_PAD,
-        rect=config.rect is not False,
-        object_buckets=config.object_buckets,
-    )
-
-
-def loading(config: Any) -> Loading:
-    """Returns how many processes and threads make batches."""
-    backend, cores = jax.default_backend(), usable_cores()
-    workers = auto_workers(config.workers, backend, cores)
-    if config.cache == "ram" and config.workers < 0:
-        workers = 0  # threads share the decoded images, processes would copy them
-    threads = 2 if workers else min(cores, 2 if backend == "cpu" else 16)
-    return Loading(workers, threads, PREFETCH)
-
-
-def auto_workers(workers: int, backend: str, cpu_count: int) -> int:
-    """Returns the number of loader processes that `workers` stands for."""
-    if workers >= 0:
-        return workers
-    # On a CPU the step needs the cores itself; threads share them better there.
-    return 0 if backend == "cpu" else min(8, max(cpu_count - 1, 0))
-
-
-def usable_cores() -> int:
-    """Returns how many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux, where containers limit them
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def network(
@@ -147,6 +51,7 @@ def network(
     num_classes: int,
     class_weights: Any = None,
     class_width: int | None = None,
+    keypoints: Keypoints | None = None,
 ) -> Network:
     """Returns task, network and precision for a number of classes.
 
@@ -155,14 +60,25 @@ def network(
         num_classes: number of classes.
         class_weights: weight of each class in the loss, None for equal ones.
         class_width: hidden width of the class branch, None for the usual one.
+        keypoints: those of the data set, if it has any.
     """
-    task_class = registry.lookup(tasks.TASKS, config.task, "task")
-    task = task_class(
-        num_classes,
-        Gains(config.box, config.cls, config.dfl),
-        None if class_weights is None else tuple(map(float, class_weights)),
-        class_width,
+    entry = registry.lookup(tasks.TASKS, config.task, "task")
+    spec = TaskSpec(
+        num_classes=num_classes,
+        gains=Gains(config.box, config.cls, config.dfl),
+        class_weights=None
+        if class_weights is None
+        else tuple(map(float, class_weights)),
+        class_width=class_width,
+        overlap_mask=config.overlap_mask,
+        keypoint_shape=None if keypoints is None else keypoints.shape,
+        keypoint_sigmas=None if keypoints is None else keypoints.sigmas,
+        pose=config.pose,
+        kobj=config.kobj,
+        angle=config.angle,
+        dropout=config.dropout,
     )
+    task = entry.make(spec)
     policy = precision.resolve(config.amp, jax.default_backend())
     model = models.build(
         config.model, task.head(), dtype=policy.compute, remat=config.remat
@@ -263,10 +179,31 @@ def weights_of(config: Any, workdir: Path | None) -> Weights:
     return sources.load(workdir)
 
 
-def width_for(config: Any, num_classes: int, weights: Weights) -> int | None:
+def keypoints_of(source: Any) -> Keypoints | None:
+    """Returns the keypoints of a data set, None if it has none."""
+    if getattr(source, "keypoints", None) is None:
+        return None
+    return Keypoints(source.kpt_shape, source.kpt_sigmas)
+
+
+def network_of(config: Any, weights: Weights) -> Network:
+    """Returns the network that weights of the config's model and task belong to."""
+    values = transfer.keypoint_values(weights)
+    # Only the product matters for the shapes of the network.
+    shape = None if values is None else Keypoints((values // 3, 3), None)
+    if values is not None and values % 3:
+        shape = Keypoints((values // 2, 2), None)
+    classes = transfer.num_classes(weights)
+    return network(config, classes, None, transfer.class_width(weights), shape)
+
+
+def width_for(
+    config: Any, num_classes: int, weights: Weights, keypoints: Keypoints | None
+) -> int | None:
     """Returns the class branch's width with which most of the weights can be used."""
     width = transfer.class_width(weights)
-    shapes = models.variable_shapes(network(config, num_classes, None, width).model)
+    net = network(config, num_classes, None, width, keypoints)
+    shapes = models.variable_shapes(net.model)
     return width if transfer.same_head_inputs(shapes, weights) else None
 
 
@@ -313,40 +250,14 @@ def optimizer(
     )
 
 
-def class_weights(labels: list[np.ndarray], num_classes: int, power: float) -> Any:
+def class_weights(counts: np.ndarray, power: float) -> Any:
     """Returns count ** -power per class, scaled to mean 1; None for power 0.
 
     Classes without labels get the mean of the others.
     """
     if power == 0:
         return None
-    ids = np.concatenate([rows[:, 0] for rows in labels]).astype(int)
-    counts = np.bincount(ids, minlength=num_classes).astype(float)
-    weights = np.zeros(num_classes)
-    weights[counts > 0] = counts[counts > 0] ** -power
+    weights = np.zeros(len(counts))
+    weights[counts > 0] = counts[counts > 0].astype(float) ** -power
     weights[counts == 0] = weights[counts > 0].mean()
     return weights / weights.mean()
-
-
-def most_objects(*sources: YoloFolder) -> int:
-    """Returns the largest number of objects of any image."""
-    return max((len(rows) for source in sources for rows in source.labels), default=0)
-
-
-def loader(
-    batches: TrainBatches | EvalBatches, config: Any, *, start_step: int
-) -> pipeline.Loader:
-    """Returns an iterator over the batches from a step on that works ahead.
-
-    Validation reads with threads: starting processes for every epoch costs more.
-    """
-    how = loading(config)
-    workers = how.workers if isinstance(batches, TrainBatches) else 0
-    threads = how.num_threads if workers == how.workers else min(usable_cores(), 16)
-    return pipeline.load(
-        batches,
-        start_step=start_step,
-        workers=workers,
-        num_threads=threads,
-        prefetch=how.prefetch,
-    )

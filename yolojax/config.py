@@ -71,8 +71,7 @@ PUBLISHED = "https://github.com/ultralytics/assets/releases/download/v8.3.0/{fil
 KEYS: dict[str, Key] = {
     # What to train, on what
     "task": _text("detect", "what the model predicts",
-                  choices=("detect", "segment", "pose", "obb", "classify"),
-                  working=("detect",)),
+                  choices=("detect", "segment", "pose", "obb", "classify")),
     "model": _text("yolo11n", "name in yolojax.models.MODELS, or 'module:attribute'"),
     "data": _text("shapes", "'shapes' (drawn by code) or the path of a data.yaml"),
     "name": _text(None, "name of the run folder; None: the mode ('train', 'val')"),
@@ -268,6 +267,11 @@ def for_shapes(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.optimizer, config.lr0 = "adamw", 0.002
     if config.task in ONLY_FOR["mosaic"]:
         config.mosaic = 0.0
+    else:  # whole pictures; strong policies need more of them, and longer runs
+        config.imgsz, config.epochs, config.batch, config.nbs = 96, 10, 32, 32
+        config.scale, config.erasing, config.auto_augment = 0.1, 0.0, "none"
+        config.hsv_h, config.hsv_s, config.hsv_v = 0.0, 0.0, 0.0
+        config.lr0 = 0.001
     return config
 
 

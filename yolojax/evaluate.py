@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from yolojax import (
     build,
     files,
+    loading,
     models,
     run_folder,
     sharding,
@@ -24,7 +25,9 @@ from yolojax import (
 )
 from yolojax.data.yolo_folder import YoloFolder
 from yolojax.metrics import coco
-from yolojax.metrics.detection import DetectionMetrics, DetectionResult
+from yolojax.metrics.classification import ClassifyResult
+from yolojax.metrics.detection import DetectionResult
+from yolojax.metrics.parts import TwoPartResult
 from yolojax.step import make_eval_step
 from yolojax.types import Detections, PyTree
 from yolojax.weights import transfer
@@ -33,16 +36,17 @@ from yolojax.weights.sources import Weights
 log = logging.getLogger("yolojax")
 
 PICTURES = 3  # validation batches that are drawn
-_FIELDS = ("boxes", "scores", "classes", "valid")
+
+Result = DetectionResult | TwoPartResult | ClassifyResult
 
 
 @dataclass
 class Evaluation:
     """What one validation run found."""
 
-    result: DetectionResult
+    result: Result
     losses: np.ndarray  # [L] mean over batches
-    samples: list[tuple[dict[str, np.ndarray], Detections]]  # first batches, host
+    samples: list[tuple[dict[str, np.ndarray], Any]]  # first batches, host
 
 
 def evaluate(
@@ -51,11 +55,11 @@ def evaluate(
     batches: Iterable[dict[str, np.ndarray]],
     *,
     names: tuple[str, ...],
-    metrics: DetectionMetrics,
+    metrics: Any,
     mesh: Mesh,
     keep: int = 0,
     on_batch: Callable[[int], None] = lambda done: None,
-    collect: Callable[[dict[str, np.ndarray], Detections], None] | None = None,
+    collect: Callable[[dict[str, np.ndarray], Any], None] | None = None,
 ) -> Evaluation:
     """Returns metrics and losses of the given weights.
 
@@ -66,19 +70,19 @@ def evaluate(
         variables: {"params", "batch_stats"}.
         batches: host batches.
         names: class names.
-        metrics: empty accumulator.
+        metrics: empty accumulator of the task.
         mesh: the devices.
         keep: number of first batches returned for drawing.
         on_batch: called with the number of batches done.
         collect: called with every host batch and its detections, if given.
     """
     losses: list[np.ndarray] = []
-    samples: list[tuple[dict[str, np.ndarray], Detections]] = []
+    samples: list[tuple[dict[str, np.ndarray], Any]] = []
 
     def finish(host: dict[str, np.ndarray], pending: Any) -> None:
         terms, found = jax.device_get(pending)
         losses.append(terms)
-        _count(metrics, host, found)
+        metrics.update_batch(host, found)
         if collect is not None:
             collect(host, found)
         if len(samples) < keep:
@@ -96,51 +100,37 @@ def evaluate(
     return Evaluation(metrics.compute(names), np.mean(losses, axis=0), samples)
 
 
-def _count(
-    metrics: DetectionMetrics, host: dict[str, np.ndarray], found: Detections
-) -> None:
-    """Adds the images of a batch to the metrics, without padding."""
-    for row in np.flatnonzero(host["example_valid"]):
-        objects, kept = host["valid"][row], found.valid[row]
-        metrics.update(
-            host["boxes"][row][objects],
-            host["classes"][row][objects],
-            found.boxes[row][kept],
-            found.scores[row][kept],
-            found.classes[row][kept],
-        )
-
-
 def draw(evaluation: Evaluation, names: tuple[str, ...], folder: Path) -> None:
     """Writes curves, confusion matrices and side-by-side pictures into a folder."""
     result = evaluation.result
-    visualize.curves_png(result.per_class, names, folder)
+    for part, found in result.parts.items():
+        visualize.curves_png(found.per_class, names, folder, part)
     for normalize, name in ((False, ""), (True, "_normalized")):
         path = folder / f"confusion_matrix{name}.png"
         visualize.confusion_png(result.confusion, names, path, normalize=normalize)
-    for i, (host, found) in enumerate(evaluation.samples):
-        predictions = {name: getattr(found, name) for name in _FIELDS}
-        picture = visualize.val_grid(host, predictions, names)
+    for i, (host, predictions) in enumerate(evaluation.samples):
+        picture = visualize.val_grid(host, vars(predictions), names)
         visualize.save_image(folder / f"val_batch{i}.png", picture)
 
 
 def run(config: Any, workdir: Path | None) -> None:
     """Evaluates config.weights, or the best weights of a run: `--mode val`."""
     given = build.weights_of(config, workdir)
-    source = build.open_split(config, config.split)
+    source = loading.open_split(config, config.split)
     names = source.names
-    net, variables = _network(config, given, names)
-    coco_files = CocoFiles(source) if config.save_json else None
+    net, variables = _network(config, given, source)
+    coco_files = None
+    if config.save_json and isinstance(source, YoloFolder):
+        coco_files = CocoFiles(source)
     mesh = sharding.make_mesh(config.device, config.batch)
-    images = build.records(config, source)
-    batches = build.eval_batches(config, images, config.batch)
-    selection = build.selection(config, build.most_objects(source))
+    batches = loading.eval_batches(config, source, config.batch)
+    selection = build.selection(config, loading.most_objects(source))
     eval_step = jax.jit(make_eval_step(net.model, net.task, selection))
     parent = workdir or run_folder.usual(config.task)
     folder = run_folder.new(parent, config.name or config.split)
     run_folder.report_problems([source], folder)
     progress = writers.Progress(sys.stdout, 1, len(batches), net.task.loss_names)
-    with build.loader(batches, config, start_step=0) as loader:
+    with loading.loader(batches, config, start_step=0) as loader:
         found = evaluate(
             eval_step,
             sharding.replicate(variables, mesh),
@@ -204,11 +194,12 @@ class CocoFiles:
 
 
 def _network(
-    config: Any, given: Weights, names: Sequence[str]
+    config: Any, given: Weights, source: loading.Source
 ) -> tuple[build.Network, PyTree]:
     """Returns the network of the given weights, and them as its variables."""
-    _check_classes(config, given, names)
-    net = build.network(config, len(names), None, transfer.class_width(given))
+    _check_classes(config, given, source.names)
+    width, keypoints = transfer.class_width(given), build.keypoints_of(source)
+    net = build.network(config, len(source.names), None, width, keypoints)
     variables, _ = transfer.fit(models.variable_shapes(net.model), given)
     if given.imgsz not in (None, config.imgsz):
         log.warning(

@@ -16,7 +16,7 @@ def run(config: Any, workdir: Path | None) -> None:
     run_folder.refuse_two_places(config, workdir)
     given = build.weights_of(config, workdir)
     classes = transfer.num_classes(given)
-    net = build.network(config, classes, None, transfer.class_width(given))
+    net = build.network_of(config, given)
     transfer.fit(models.variable_shapes(net.model), given)  # of this model and task?
     folder = workdir or run_folder.default(config.task, config.name or "export")
     run_folder.make(folder)

@@ -21,7 +21,7 @@ def run(config: Any, workdir: Path | None) -> None:
         )
     given = build.given_weights(config, "weights")
     classes = transfer.num_classes(given)
-    net = build.network(config, classes, None, transfer.class_width(given))
+    net = build.network_of(config, given)
     variables, report = transfer.fit(models.variable_shapes(net.model), given)
     class_names = given.names or tuple(map(str, range(classes)))
     if given.names is None:

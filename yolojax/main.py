@@ -218,7 +218,7 @@ def _set_up_logging() -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    absl_logging.set_verbosity(absl_logging.WARNING)  # libraries report every save
+    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax comments on every save
 
 
 class _Plain(logging.Formatter):

@@ -9,9 +9,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from yolojax import build, checkpoint, files, models, optim, sharding
-from yolojax.data.pipeline import EvalBatches, TrainBatches
-from yolojax.data.yolo_folder import YoloFolder
+from yolojax import build, checkpoint, files, loading, models, optim, sharding
 from yolojax.journal import (
     Journal,
     apply_patience,
@@ -38,8 +36,8 @@ class Parts:
     paths: tuple[str, ...]  # of the training images
     net: build.Network
     plan: optim.RunPlan
-    batches: TrainBatches
-    val_batches: EvalBatches
+    batches: loading.Batches
+    val_batches: loading.Batches
     mesh: Mesh
     tx: Any  # clipping and optimiser
     train_step: Any  # jitted (state, batch, hyper) -> (state, logs)
@@ -52,7 +50,7 @@ class Parts:
 def make_parts(
     config: Any,
     workdir: Path,
-    data: tuple[YoloFolder, YoloFolder],
+    data: tuple[loading.Source, loading.Source],
     mesh: Mesh,
     checkpoints: checkpoint.Checkpoints,
     record: Mapping[str, Any] | None,
@@ -71,27 +69,29 @@ def make_parts(
     """
     train_source, val_source = data
     names = train_source.names
-    weights = build.class_weights(train_source.labels, len(names), config.cls_pw)
+    weights = build.class_weights(loading.class_counts(train_source), config.cls_pw)
+    keypoints = build.keypoints_of(train_source)
     width, licence = None, None
     if record is not None:
         # Records of runs from before these were kept lack them.
         width, licence = record.get("class_width"), record.get("licence")
     elif start is not None:
-        width, licence = build.width_for(config, len(names), start), start.licence
-    net = build.network(config, len(names), weights, width)
+        width = build.width_for(config, len(names), start, keypoints)
+        licence = start.licence
+    net = build.network(config, len(names), weights, width, keypoints)
     params = models.variable_shapes(net.model)["params"]
     frozen = frozen_paths(params, config.freeze)
     plan = build.run_plan(config, len(train_source), len(names))
     for note in (net.policy.note, *plan.notes):
         if note:
             log.info(note)
-    batches = build.train_batches(config, build.records(config, train_source))
+    batches = loading.train_batches(config, train_source)
     # No more rows than images, as far as the devices can share them evenly.
     rows = min(2 * config.batch, -(-len(val_source) // mesh.size) * mesh.size)
-    val_batches = build.eval_batches(config, build.records(config, val_source), rows)
+    val_batches = loading.eval_batches(config, val_source, rows)
     tx = build.optimizer(config, plan, params, frozen)
     padded = len(train_source) % config.batch != 0
-    selection = build.selection(config, build.most_objects(train_source, val_source))
+    selection = build.selection(config, loading.most_objects(train_source, val_source))
     return Parts(
         config=config,
         workdir=workdir,

@@ -12,8 +12,9 @@ from flax import struct
 
 from yolojax import optim
 from yolojax.models.blocks import INFERENCE, Mode
-from yolojax.tasks.detect import Detect, Selection
-from yolojax.types import Array, Batch, Detections, LossScale, PyTree, TrainState
+from yolojax.tasks import Task
+from yolojax.tasks.detect import Selection
+from yolojax.types import Array, Batch, LossScale, PyTree, TrainState
 
 SCALE_START = 65536.0  # fp16: first loss scale
 SCALE_GROWTH_STEPS = 2000  # fp16: finite steps before the scale doubles
@@ -88,7 +89,7 @@ def initial_state(
 
 def make_train_step(
     model: nn.Module,
-    task: Detect,
+    task: Task,
     tx: optax.GradientTransformationExtraArgs,
     *,
     padded: bool,
@@ -124,7 +125,8 @@ def make_train_step(
                 mutable=["batch_stats"],
             )
             terms = task.loss(outputs, batch, padded=padded)
-            return terms.sum() * images * scale, (terms, changed["batch_stats"])
+            factor = images * scale if task.batch_scaled else scale
+            return terms.sum() * factor, (terms, changed["batch_stats"])
 
         grads, (terms, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
         if state.loss_scale is not None:
@@ -169,13 +171,11 @@ def make_train_step(
 
 
 def make_eval_step(
-    model: nn.Module, task: Detect, selection: Selection
-) -> Callable[[dict[str, PyTree], Batch], tuple[jax.Array, Detections]]:
+    model: nn.Module, task: Task, selection: Selection
+) -> Callable[[dict[str, PyTree], Batch], tuple[jax.Array, Any]]:
     """Returns the step (variables, batch) -> (loss terms [L], detections)."""
 
-    def eval_step(
-        variables: dict[str, PyTree], batch: Batch
-    ) -> tuple[jax.Array, Detections]:
+    def eval_step(variables: dict[str, PyTree], batch: Batch) -> tuple[jax.Array, Any]:
         outputs: Any = model.apply(variables, _normalise(batch.image), mode=INFERENCE)
         terms = task.loss(outputs, batch, padded=True)
         return terms, task.decode(outputs, batch.image.shape[1:3], selection)

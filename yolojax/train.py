@@ -17,13 +17,13 @@ from yolojax import (
     checkpoint,
     evaluate,
     files,
+    loading,
     optim,
     run_folder,
     sharding,
     visualize,
     writers,
 )
-from yolojax.data.yolo_folder import YoloFolder
 from yolojax.journal import (
     Clock,
     Journal,
@@ -44,7 +44,7 @@ TRAIN_PICTURES = 3  # augmented batches that are drawn
 def run(config: Any, workdir: Path | None) -> None:
     """Trains, or goes on with, the run of a folder: `--mode train`."""
     _check_mode(config)
-    sources = [build.open_split(config, split) for split in ("train", "val")]
+    sources = [loading.open_split(config, split) for split in ("train", "val")]
     train_source, val_source = sources
     _check_sizes(config, train_source)
     mesh = sharding.make_mesh(config.device, config.batch)
@@ -125,8 +125,8 @@ def _train(
     outputs.progress.print(writers.epoch_header(columns))
     clock = Clock(journal.seconds)
     first = int(state.step)
-    loading = build.loader(parts.batches, config, start_step=first)
-    with contextlib.closing(outputs), loading as loader:
+    batches = loading.loader(parts.batches, config, start_step=first)
+    with contextlib.closing(outputs), batches as loader:
         for epoch in range(journal.epoch, config.epochs):
             started, saves = clock.seconds(), journal.saves
             state = _train_epoch(
@@ -267,7 +267,7 @@ def _end_epoch(
 
 def validate(parts: Parts, variables: Any, **options: Any) -> evaluate.Evaluation:
     """Returns metrics and losses of the given weights on the validation split."""
-    with build.loader(parts.val_batches, parts.config, start_step=0) as loader:
+    with loading.loader(parts.val_batches, parts.config, start_step=0) as loader:
         return evaluate.evaluate(
             parts.eval_step,
             variables,
@@ -347,12 +347,10 @@ def _stop_non_finite(
     )
 
 
-def _draw_training_data(parts: Parts, source: YoloFolder) -> None:
+def _draw_training_data(parts: Parts, source: loading.Source) -> None:
     """Writes labels.png and the first augmented training batches."""
-    rows = np.concatenate(source.labels)
-    visualize.labels_png(
-        rows[:, 0].astype(int), rows[:, 1:], parts.names, parts.workdir / "labels.png"
-    )
+    classes, boxes = loading.all_labels(source)
+    visualize.labels_png(classes, boxes, parts.names, parts.workdir / "labels.png")
     for i in range(min(TRAIN_PICTURES, len(parts.batches))):
         picture = visualize.batch_grid(parts.batches[i], parts.names)
         visualize.save_image(parts.workdir / f"train_batch{i}.png", picture)
@@ -370,7 +368,7 @@ def _check_mode(config: Any) -> None:
         )
 
 
-def _check_sizes(config: Any, source: YoloFolder) -> None:
+def _check_sizes(config: Any, source: loading.Source) -> None:
     """Batch norm needs more than one value per channel."""
     if config.imgsz < 64 and (len(source) - 1) % config.batch == 0:
         raise ValueError(
@@ -382,8 +380,8 @@ def _check_sizes(config: Any, source: YoloFolder) -> None:
 
 def _columns(parts: Parts) -> tuple[str, ...]:
     """Returns the columns of results.csv."""
-    plain = [c for c in writers.DETECT_COLUMNS if not c.startswith("lr/")]
-    return (*plain, *(f"lr/pg{i}" for i in range(len(parts.plan.groups))))
+    task, groups = parts.net.task, len(parts.plan.groups)
+    return writers.run_columns(task.loss_names, task.metric_names, groups)
 
 
 def _has_result(workdir: Path) -> bool:

@@ -18,17 +18,17 @@ class Batch:
     image: Array  # [B, H, W, 3] uint8, RGB
     example_valid: Array  # [B] bool, False on the padded rows of a last batch
     # Of the objects; all None where whole images are classified.
-    boxes: Array | None = None  # [B, M, 4] float32, xyxy in input pixels, 0 if padding
-    classes: Array | None = None  # [B, M] int32
-    valid: Array | None = None  # [B, M] bool, False on padding
+    boxes: Array = None  # [B, M, 4] float32, xyxy in input pixels, 0 if padding
+    classes: Array = None  # [B, M] int32
+    valid: Array = None  # [B, M] bool, False on padding
     # Segments: one map per image, 0 or 1 + the slot of the object that is seen, or one
     # mask per slot, [B, M, h, w] with 0 and 1. h = H / mask_ratio.
-    masks: Array | None = None  # [B, h, w] int32, or [B, M, h, w] uint8
+    masks: Array = None  # [B, h, w] int32, or [B, M, h, w] uint8
     # x, y in input pixels, visibility (0: not labelled)
-    keypoints: Array | None = None  # [B, M, K, 3] float32
+    keypoints: Array = None  # [B, M, K, 3] float32
     # Rotated boxes: `boxes` holds them before their rotation about the centre.
-    angles: Array | None = None  # [B, M] float32, radians, x axis towards y axis
-    labels: Array | None = None  # [B] int32, class of the whole image
+    angles: Array = None  # [B, M] float32, radians, x axis towards y axis
+    labels: Array = None  # [B] int32, class of the whole image
 
 
 @struct.dataclass
@@ -40,9 +40,9 @@ class Detections:
     classes: Array  # [B, D] int32
     valid: Array  # [B, D] bool
     # Bits of the masks at a quarter of the input size, as numpy.packbits packs rows.
-    masks: Array | None = None  # [B, D, H / 4, ceil(W / 4 / 8)] uint8
-    keypoints: Array | None = None  # [B, D, K, 3] float32: x, y, visibility in 0..1
-    angles: Array | None = None  # [B, D] float32; `boxes` as in Batch
+    masks: Array = None  # [B, D, H / 4, ceil(W / 4 / 8)] uint8
+    keypoints: Array = None  # [B, D, K, 3] float32: x, y, visibility in 0..1
+    angles: Array = None  # [B, D] float32; `boxes` as in Batch
 
 
 @struct.dataclass

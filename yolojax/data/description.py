@@ -1,6 +1,7 @@
 """The data description: the YAML file that names a data set's folders and classes."""
 
 import dataclasses
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ class DataDescription:
     splits: dict[str, tuple[Path, ...]]  # split -> folders and text files of images
     kpt_shape: tuple[int, int] | None  # (K, 2 or 3)
     flip_idx: tuple[int, ...] | None  # order of the keypoints in a mirrored image
+    kpt_sigmas: tuple[float, ...] | None  # spread of each keypoint, if given
 
 
 def read_data_yaml(path: str | os.PathLike[str]) -> DataDescription:
@@ -54,7 +56,13 @@ def read_data_yaml(path: str | os.PathLike[str]) -> DataDescription:
         )
     kpt_shape = _kpt_shape(path, content)
     return DataDescription(
-        path, root, names, splits, kpt_shape, _flip_idx(path, content, kpt_shape)
+        path,
+        root,
+        names,
+        splits,
+        kpt_shape,
+        _flip_idx(path, content, kpt_shape),
+        _kpt_sigmas(path, content, kpt_shape),
     )
 
 
@@ -179,6 +187,29 @@ def _flip_idx(
     ):
         raise _wrong_kind(path, "flip_idx", value, "each keypoint number once")
     return tuple(value)
+
+
+def _kpt_sigmas(
+    path: Path, content: dict[str, Any], kpt_shape: tuple[int, int] | None
+) -> tuple[float, ...] | None:
+    value = content.get("kpt_oks_sigmas")
+    if value is None:
+        return None
+    right = (
+        isinstance(value, list)
+        and (kpt_shape is None or len(value) == kpt_shape[0])
+        and all(
+            isinstance(number, int | float)
+            and not isinstance(number, bool)
+            and 0 < number < math.inf
+            for number in value
+        )
+    )
+    if not right:
+        raise _wrong_kind(
+            path, "kpt_oks_sigmas", value, "one positive number per keypoint"
+        )
+    return tuple(float(number) for number in value)
 
 
 def _wrong_kind(path: Path, key: str, value: Any, wanted: str) -> ValueError:

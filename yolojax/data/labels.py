@@ -8,16 +8,19 @@ keypoints `x y` or `x y visibility`.
 import dataclasses
 import os
 
+import cv2
 import numpy as np
 
 LARGEST = np.float32(1.01)  # rounding of label tools may leave the image a little
 SMALLEST = np.float32(-0.01)
+FLAT = 1e-8  # area of a polygon, as a share of the image, that counts as none
 
 REASONS = {
     "not_text": "the label file is not UTF-8 text",
     "not_a_number": "a value is not a number",
     "mixed_polygon_and_box_rows": "some rows are polygons, some are boxes",
     "odd_polygon_values": "a polygon needs pairs of x and y",
+    "polygon_too_short": "a polygon needs 3 points or more",
     "ragged_rows": "rows have different numbers of columns",
     "wrong_column_count": "a row has the wrong number of columns; a box has 5:"
     " class cx cy w h",
@@ -26,6 +29,7 @@ REASONS = {
     "non_integer_class": "a class is not a whole number",
     "class_out_of_range": "a class is not in `names` of the data description",
     "duplicates_removed": "identical rows were counted once",
+    "flat_polygons": "polygons that enclose no area are kept",
 }
 
 
@@ -46,6 +50,7 @@ class ParsedLabels:
     polygons: tuple[np.ndarray, ...]  # n arrays [points, 2], or none at all
     keypoints: np.ndarray | None  # [n, K, 3] float32: x, y, visibility
     duplicates: int  # identical rows left out
+    flat: int  # polygons of no area
 
 
 def label_path(image_path: str) -> str:
@@ -81,7 +86,7 @@ def parse_labels(
     """
     lines, rows = _numbers(text)
     if not rows:
-        return ParsedLabels(np.zeros((0, 5), np.float32), (), None, 0)
+        return ParsedLabels(np.zeros((0, 5), np.float32), (), None, 0, 0)
     columns = 5 + (kpt_shape[0] * kpt_shape[1] if kpt_shape else 0)
     if kpt_shape and not pose:
         rows = [row[:5] if len(row) == columns else row for row in rows]
@@ -103,11 +108,10 @@ def parse_labels(
     keypoints = None
     if pose and kpt_shape:
         keypoints = _keypoints(table[keep, 5:], kpt_shape)
+    kept = tuple(polygons[i] for i in keep) if polygons else ()
+    flat = sum(cv2.contourArea(cv2.convexHull(points)) <= FLAT for points in kept)
     return ParsedLabels(
-        table[keep, :5],
-        tuple(polygons[i] for i in keep) if polygons else (),
-        keypoints,
-        len(table) - len(keep),
+        table[keep, :5], kept, keypoints, len(table) - len(keep), int(flat)
     )
 
 
@@ -134,6 +138,8 @@ def _polygons(lines: list[int], rows: list[list[float]]) -> list[np.ndarray]:
             raise LabelError("odd_polygon_values", line)
         if len(row) == 1:
             raise LabelError("wrong_column_count", line)
+        if len(row) == 3:
+            raise LabelError("polygon_too_short", line)
         polygons.append(np.array(row[1:], np.float32).reshape(-1, 2))
     return polygons
 

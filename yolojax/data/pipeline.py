@@ -4,8 +4,10 @@ Training is one stream of epochs * batches_per_epoch batches. Batch k is a pure
 function of k, so any worker count gives the same bytes and a run continues anywhere.
 """
 
+import dataclasses
 import functools
 import gc
+import logging
 import multiprocessing
 import os
 import signal
@@ -20,13 +22,20 @@ import numpy as np
 from absl import flags
 
 from yolojax.data import geometry, images
-from yolojax.data.plan import AugmentOptions, SamplePlan, plan_sample
+from yolojax.data import objects as objects_lib
+from yolojax.data.objects import BOXES, LabelFormat, Objects
+from yolojax.data.plan import AugmentOptions, Recipe, SamplePlan, plan_sample
 from yolojax.data.records import Records
 from yolojax.data.render import render
 
 DRY_SAMPLES = 2048  # planned before training to choose the usual number of object slots
 
+# What labels of each kind are made from, besides boxes.
+NEEDED = {"masks": "polygons", "rotated": "polygons", "keypoints": "keypoints"}
+
 Batch = dict[str, np.ndarray]
+
+log = logging.getLogger("yolojax")
 
 
 class Batches(Protocol):
@@ -51,6 +60,7 @@ class TrainBatches:
         augment: AugmentOptions,
         close_mosaic: int,
         object_buckets: Sequence[int],
+        labels: LabelFormat = BOXES,
     ) -> None:
         """Plans the first samples to choose the usual number of object slots.
 
@@ -63,9 +73,11 @@ class TrainBatches:
             augment: strengths and probabilities.
             close_mosaic: last epochs that join, blend and paste no images; 0: none.
             object_buckets: allowed object slots per image.
+            labels: what batches say of their objects besides boxes.
 
         Raises:
-            ValueError: a sample has more objects than the largest bucket.
+            ValueError: a sample has more objects than the largest bucket, or the
+                images lack labels of that kind.
         """
         if not 0 <= seed < 2**32:
             raise ValueError(f"seed = {seed} is not allowed; use 0 to {2**32 - 1}.")
@@ -74,7 +86,11 @@ class TrainBatches:
         self.batch = batch
         self.epochs = epochs
         self.seed = seed
-        self.augment = augment
+        self.augment = augment = _checked_flips(augment, labels)
+        self.labels = labels
+        annotations = _annotations(records, labels)
+        self._usual = Recipe(annotations, imgsz, augment, labels)
+        self._plain = Recipe(annotations, imgsz, augment.without_mixing(), labels)
         self.plain_from = epochs - close_mosaic if close_mosaic > 0 else epochs
         self.object_buckets = _checked_buckets(object_buckets)
         self.base_slots = self.object_buckets[0]
@@ -97,18 +113,8 @@ class TrainBatches:
 
     def plan(self, epoch: int, index: int) -> SamplePlan:
         """Returns what happens to an image in an epoch."""
-        options = self.augment
-        if epoch >= self.plain_from:
-            options = options.without_mixing()
-        return plan_sample(
-            self.seed,
-            epoch,
-            index,
-            sizes=self.records.sizes,
-            labels=self.records.labels,
-            imgsz=self.imgsz,
-            options=options,
-        )
+        recipe = self._plain if epoch >= self.plain_from else self._usual
+        return plan_sample(self.seed, epoch, index, recipe)
 
     def __getitem__(self, step: int) -> Batch:
         """Returns the batch of a step.
@@ -116,21 +122,21 @@ class TrainBatches:
         Returns:
             image [B, S, S, 3] uint8 RGB, boxes [B, M, 4] float32 xyxy pixels, classes
             [B, M] int32, valid [B, M] bool, image_id [B] int32 (-1 on padding),
-            example_valid [B] bool.
+            example_valid [B] bool, and masks, keypoints or angles as in types.Batch.
         """
         epoch = step // self.batches_per_epoch
         indices = self.indices(step)
         plans = [self.plan(epoch, index) for index in indices]
-        objects = [(plan.boxes, plan.classes) for plan in plans]
-        slots = self._slots(objects, indices)
+        slots = self._slots([len(plan.objects) for plan in plans], indices)
         image = np.zeros((self.batch, self.imgsz, self.imgsz, 3), np.uint8)
         scratch = np.empty((self.imgsz, self.imgsz, 4), np.uint8)
         for row, plan in enumerate(plans):
             render(plan, self.records.image, image[row], scratch)
-        return {"image": image} | collate(objects, indices, self.batch, slots)
+        hw = (self.imgsz, self.imgsz)
+        found = [objects_lib.arrays(plan.objects, hw, self.labels) for plan in plans]
+        return {"image": image} | collate(found, indices, self.batch, slots)
 
-    def _slots(self, objects: list, indices: list[int]) -> int:
-        counts = [len(classes) for _, classes in objects]
+    def _slots(self, counts: list[int], indices: list[int]) -> int:
         most = int(np.argmax(counts))
         return max(
             self.base_slots,
@@ -140,7 +146,7 @@ class TrainBatches:
     def _usual_slots(self) -> int:
         most = self.object_buckets[0]
         for index in range(min(len(self.records), DRY_SAMPLES)):
-            count = len(self.plan(0, index).classes)
+            count = len(self.plan(0, index).objects)
             most = max(most, bucket_for(count, self.object_buckets, f"image {index}"))
         return most
 
@@ -166,6 +172,7 @@ class EvalBatches:
         pad: float,
         rect: bool,
         object_buckets: Sequence[int],
+        labels: LabelFormat = BOXES,
     ) -> None:
         """Decides order and shapes.
 
@@ -177,9 +184,18 @@ class EvalBatches:
             pad: extra strides per side of rectangular batches.
             rect: group images of similar aspect ratio; otherwise imgsz x imgsz.
             object_buckets: allowed object slots per image.
+            labels: what batches say of their objects besides boxes.
+
+        Raises:
+            ValueError: an image has more objects than the largest bucket, or the
+                images lack labels of that kind.
         """
         self.records = records
         self.batch = batch
+        self.labels = labels
+        self._annotations = _annotations(records, labels)
+        if NEEDED.get(labels.kind) != "polygons":  # nothing cuts or moves the boxes
+            self._annotations = dataclasses.replace(self._annotations, polygons=None)
         count = len(records)
         if rect:
             self.order, self.batch_shapes = geometry.rect_batches(
@@ -216,37 +232,67 @@ class EvalBatches:
         image = np.zeros((self.batch, *hw, 3), np.uint8)
         letterbox = np.tile(np.array([1, 1, 0, 0], np.float32), (self.batch, 1))
         original_hw = np.tile(np.array(hw, np.int32), (self.batch, 1))
-        objects = []
+        found = []
         for row, index in enumerate(indices):
             pixels = self.records.image(index)
-            given, boxes, record = self._fit(index, pixels.shape[:2], hw)
+            given, objects, record = self._fit(index, pixels.shape[:2], hw)
             images.letterbox_into(pixels, given, image[row])
             cv2.cvtColor(image[row], cv2.COLOR_BGR2RGB, dst=image[row])
-            classes = self.records.labels[index][:, 0].astype(np.int32)
-            objects.append((boxes, classes))
+            found.append(objects_lib.arrays(objects, hw, self.labels))
             letterbox[row] = record
             original_hw[row] = self.records.original_hw[index]
-        rest = collate(objects, indices, self.batch, self.slots)
+        rest = collate(found, indices, self.batch, self.slots)
         rest |= {"letterbox": letterbox, "original_hw": original_hw}
         return {"image": image} | rest
 
     def _fit(
         self, index: int, resized: geometry.Hw, hw: geometry.Hw
-    ) -> tuple[geometry.Letterbox, np.ndarray, np.ndarray]:
-        """Returns the letterbox, boxes [n, 4] in it, and gains and padding [4]."""
+    ) -> tuple[geometry.Letterbox, Objects, np.ndarray]:
+        """Returns the letterbox, the objects in it, and gains and padding [4]."""
         given = geometry.letterbox(resized, hw, scaleup=False)
-        boxes = geometry.label_pixels(self.records.labels[index], resized)
+        objects = self._annotations.objects(index)
+        shift = (given.left, given.top)
+        objects = objects_lib.scale(objects, given.ratio, shift)
         ratio_h, ratio_w = given.ratio
-        boxes = boxes * np.array([ratio_w, ratio_h, ratio_w, ratio_h], np.float32)
-        boxes += np.array([given.left, given.top] * 2, np.float32)
         height, width = self.records.original_hw[index].tolist()
         gain_h = resized[0] / height * ratio_h
         gain_w = resized[1] / width * ratio_w
-        return given, boxes, np.array([gain_h, gain_w, given.left, given.top])
+        return given, objects, np.array([gain_h, gain_w, given.left, given.top])
+
+
+def _annotations(records: Records, labels: LabelFormat) -> objects_lib.Annotations:
+    """Returns the labels of the images.
+
+    Raises:
+        ValueError: they lack what the format needs.
+    """
+    annotations = records.annotations(labels.points)
+    what = NEEDED.get(labels.kind)
+    if what is not None and getattr(annotations, what) is None:
+        raise ValueError(
+            f"labels of kind {labels.kind!r} need {what}, but the data set has none."
+            " Use data with such labels, or a task that needs boxes only."
+        )
+    return annotations
+
+
+def _checked_flips(augment: AugmentOptions, labels: LabelFormat) -> AugmentOptions:
+    """Returns the options; without flips if it is unknown what they do to keypoints."""
+    flips = augment.fliplr > 0 or augment.flipud > 0
+    if labels.kind != "keypoints" or labels.flip_idx is not None or not flips:
+        return augment
+    log.warning(
+        "fliplr = %g and flipud = %g are switched off: the data description has no"
+        " `flip_idx`. Add the order of the keypoints in a mirrored image, or set both"
+        " to 0.",
+        augment.fliplr,
+        augment.flipud,
+    )
+    return augment.without_flips()
 
 
 def collate(
-    objects: Sequence[tuple[np.ndarray, np.ndarray]],
+    found: Sequence[dict[str, np.ndarray]],
     indices: Sequence[int],
     batch: int,
     slots: int,
@@ -254,28 +300,31 @@ def collate(
     """Returns the labels of a batch, padded to `slots` objects and `batch` images.
 
     Args:
-        objects: per image boxes [n, 4] xyxy pixels and classes [n].
+        found: per image its arrays of `objects.arrays`.
         indices: per image its position in the data set.
         batch: B.
         slots: M.
     """
-    boxes = np.zeros((batch, slots, 4), np.float32)
-    classes = np.zeros((batch, slots), np.int32)
+    padded: Batch = {}
+    for key, first in found[0].items():
+        whole = key == "masks" and first.ndim == 2  # of the image, not of an object
+        shape = first.shape if whole else (slots, *first.shape[1:])
+        padded[key] = np.zeros((batch, *shape), first.dtype)
+        for row, arrays in enumerate(found):
+            value = arrays[key]
+            padded[key][row, : len(value)] = value
     valid = np.zeros((batch, slots), bool)
+    for row, arrays in enumerate(found):
+        valid[row, : len(arrays["classes"])] = True
     image_id = np.full(batch, -1, np.int32)
-    for row, (box, class_ids) in enumerate(objects):
-        count = len(class_ids)
-        boxes[row, :count] = box
-        classes[row, :count] = class_ids
-        valid[row, :count] = True
     image_id[: len(indices)] = indices
     return {
-        "boxes": boxes,
-        "classes": classes,
+        "boxes": padded.pop("boxes"),
+        "classes": padded.pop("classes"),
         "valid": valid,
         "image_id": image_id,
         "example_valid": image_id >= 0,
-    }
+    } | padded
 
 
 def bucket_for(count: int, buckets: Sequence[int], what: str) -> int:

@@ -2,20 +2,24 @@
 
 A plan is a pure function of (seed, epoch, index): it names the source images, one
 matrix per source straight to the output, the part of each source that may be painted,
-the colour gains and what is blended in, and it already holds the final boxes. Other
-geometry of a sample (polygons, keypoints) goes through the same matrices.
+the colour gains and what is blended or pasted in, and it already holds the final
+objects: boxes, polygons and keypoints went through the same matrices.
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from yolojax.data import geometry
+from yolojax.data import objects as objects_lib
+from yolojax.data import polygons as polygons_lib
+from yolojax.data.objects import Annotations, LabelFormat, Objects
 
-MIN_AREA = 0.10  # smallest part of a box that must survive the affine map
 MIN_SHARE = 0.10  # smallest visible part of a box pasted by cutmix
+MIN_SHARE_POLYGON = 0.01  # the same for a box around a polygon
+COPY_PASTE_MODES = ("flip", "mixup")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +29,8 @@ class AugmentOptions:
     mosaic: float  # probability of joining four images
     mixup: float  # probability of blending two images
     cutmix: float  # probability of pasting a rectangle of another image
+    copy_paste: float  # share of the objects with polygons that are pasted once more
+    copy_paste_mode: str  # from the "flip"ped image, or ("mixup") from another one
     hsv_h: float  # hue jitter, fraction of the circle
     hsv_s: float  # saturation jitter, fraction
     hsv_v: float  # brightness jitter, fraction
@@ -39,7 +45,27 @@ class AugmentOptions:
 
     def without_mixing(self) -> "AugmentOptions":
         """Returns the options of the last epochs: one image per sample."""
-        return dataclasses.replace(self, mosaic=0.0, mixup=0.0, cutmix=0.0)
+        return dataclasses.replace(
+            self, mosaic=0.0, mixup=0.0, cutmix=0.0, copy_paste=0.0
+        )
+
+    def without_flips(self) -> "AugmentOptions":
+        """Returns options that mirror no image."""
+        return dataclasses.replace(self, fliplr=0.0, flipud=0.0)
+
+    def pastes(self, mode: str) -> bool:
+        """Returns whether objects are pasted, and in this mode."""
+        return self.copy_paste > 0 and self.copy_paste_mode == mode
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What samples are made of, and how."""
+
+    annotations: Annotations
+    imgsz: int  # output side, pixels
+    options: AugmentOptions
+    labels: LabelFormat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,10 +78,19 @@ class SourcePlan:
 
 
 @dataclasses.dataclass(frozen=True)
+class PastePlan:
+    """Objects of one canvas that are pasted into another."""
+
+    sources: tuple[SourcePlan, ...]  # what the pasted objects are parts of
+    polygons: tuple[np.ndarray, ...]  # each [p, 2] float32, output pixel indices
+
+
+@dataclasses.dataclass(frozen=True)
 class LayerPlan:
     """One canvas: a single image (grey border) or the four tiles of a mosaic."""
 
     sources: tuple[SourcePlan, ...]
+    paste: PastePlan | None = None  # painted over them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,60 +103,51 @@ class SamplePlan:
     cutmix: tuple[tuple[int, int, int, int], LayerPlan] | None  # xyxy, its source
     hsv: tuple[float, float, float] | None  # gains of hue, saturation, value
     bgr: bool  # channels stay in BGR order
-    boxes: np.ndarray  # [n, 4] float32 xyxy pixels, inside the output
-    classes: np.ndarray  # [n] int32
+    objects: Objects  # inside the output
 
 
 @dataclasses.dataclass(frozen=True)
 class _Canvas:
     """A layer before the flips, with its labels."""
 
-    sources: tuple[SourcePlan, ...]
-    boxes: np.ndarray  # [n, 4] float32
-    classes: np.ndarray  # [n] int32
+    layer: LayerPlan
+    objects: Objects
 
 
-def plan_sample(
-    seed: int,
-    epoch: int,
-    index: int,
-    *,
-    sizes: np.ndarray,
-    labels: Sequence[np.ndarray],
-    imgsz: int,
-    options: AugmentOptions,
-) -> SamplePlan:
+def plan_sample(seed: int, epoch: int, index: int, recipe: Recipe) -> SamplePlan:
     """Returns the plan of one training sample.
 
     Args:
         seed: root of all randomness.
         epoch: pass over the data, from 0.
         index: the sample.
-        sizes: [N, 2] height and width of every image after its resize on load.
-        labels: N arrays [n, 5] float32: class, cx, cy, w, h (0..1).
-        imgsz: side of the output, pixels.
-        options: strengths and probabilities.
+        recipe: what it is made of, and how.
     """
     rng = np.random.default_rng([seed, epoch, index])
+    imgsz, options = recipe.imgsz, recipe.options
     hw = (imgsz, imgsz)
-    data = (sizes, labels, imgsz, options)
-    base = _canvas(rng, index, *data)
-    boxes, classes = base.boxes, base.classes
+    images = len(recipe.annotations.rows)
+    pasting = None
+    if options.pastes("mixup"):  # draws of its own, so that it shifts no others
+        pasting = np.random.default_rng([seed, epoch, index, 2])
+    base = _drawn(rng, pasting, index, recipe)
+    objects = base.objects
 
     mixup = cutmix = None
     if _happens(rng, options.mixup):
-        other = _canvas(rng, int(rng.integers(len(labels))), *data)
-        mixup = (float(rng.beta(32.0, 32.0)), other)
-        boxes, classes = _joined(boxes, classes, other.boxes, other.classes)
+        other = _drawn(rng, pasting, int(rng.integers(images)), recipe)
+        mixup = (float(rng.beta(32.0, 32.0)), other.layer)
+        objects = objects_lib.join(objects, other.objects)
     if _happens(rng, options.cutmix):
-        other = _canvas(rng, int(rng.integers(len(labels))), *data)
+        other = _drawn(rng, pasting, int(rng.integers(images)), recipe)
         areas = np.array([_cutmix_area(rng, hw) for _ in range(3)])
         pick = float(rng.random())
-        pasted = cutmix_labels(boxes, other.boxes, other.classes, areas, pick)
-        if pasted is not None:
-            area, new_boxes, new_classes = pasted
-            cutmix = (area, other)
-            boxes, classes = _joined(boxes, classes, new_boxes, new_classes)
+        rotated = recipe.labels.rotated
+        cut = cutmix_objects(objects, other.objects, areas, pick, rotated=rotated)
+        if cut is not None:
+            area, pasted = cut
+            cutmix = (area, other.layer)
+            objects = objects_lib.join(objects, pasted)
 
     gains = rng.uniform(-1, 1, 3) * (options.hsv_h, options.hsv_s, options.hsv_v)
     flips = {
@@ -132,15 +158,14 @@ def plan_sample(
     coloured = any((options.hsv_h, options.hsv_s, options.hsv_v))
     return SamplePlan(
         imgsz=imgsz,
-        base=_flipped(base, flip),
+        base=_flipped(base.layer, flip),
         mixup=None if mixup is None else (mixup[0], _flipped(mixup[1], flip)),
         cutmix=None
         if cutmix is None
         else (_flipped_area(cutmix[0], hw, flips), _flipped(cutmix[1], flip)),
         hsv=(float(gains[0]), float(gains[1]), float(gains[2])) if coloured else None,
         bgr=_happens(rng, options.bgr),
-        boxes=geometry.flip_boxes(boxes, hw, **flips),
-        classes=classes,
+        objects=objects_lib.flip(objects, hw, **flips, flip_idx=recipe.labels.flip_idx),
     )
 
 
@@ -149,69 +174,89 @@ def _happens(rng: np.random.Generator, probability: float) -> bool:
     return probability > 0 and bool(draw <= probability)
 
 
-def _canvas(
+def _drawn(
     rng: np.random.Generator,
+    pasting: np.random.Generator | None,
     index: int,
-    sizes: np.ndarray,
-    labels: Sequence[np.ndarray],
-    imgsz: int,
-    options: AugmentOptions,
+    recipe: Recipe,
 ) -> _Canvas:
+    """Returns a canvas, perhaps with objects of another one pasted into it."""
+    canvas = _canvas(rng, index, recipe)
+    share = recipe.options.copy_paste
+    if pasting is None or not _happens(pasting, share):
+        return canvas
+    partner = int(pasting.integers(len(recipe.annotations.rows)))
+    other = _canvas(pasting, partner, recipe)
+    chosen = objects_lib.pasteable(canvas.objects, other.objects, share)
+    if other.objects.polygons is None or not len(chosen):
+        return canvas
+    pasted = other.objects.take(chosen)
+    paste = PastePlan(other.layer.sources, _outlines(pasted, None))
+    return _Canvas(
+        dataclasses.replace(canvas.layer, paste=paste),
+        objects_lib.join(canvas.objects, pasted),
+    )
+
+
+def _canvas(rng: np.random.Generator, index: int, recipe: Recipe) -> _Canvas:
     """Returns one image, or a mosaic around it, after the affine map."""
-    if _happens(rng, options.mosaic):
-        partners = rng.integers(len(labels), size=3)
+    if _happens(rng, recipe.options.mosaic):
+        imgsz = recipe.imgsz
+        partners = rng.integers(len(recipe.annotations.rows), size=3)
         indices = (index, *(int(partner) for partner in partners))
         low = math.ceil(imgsz / 2)
         y, x = (int(value) for value in rng.uniform(low, 2 * imgsz - low, 2))
-        return mosaic_canvas(
-            indices, (x, y), rng.random(8), sizes, labels, imgsz, options
-        )
-    return single_canvas(index, rng.random(8), sizes, labels, imgsz, options)
+        return mosaic_canvas(indices, (x, y), rng.random(8), recipe)
+    return single_canvas(index, rng.random(8), recipe)
 
 
-def single_canvas(
-    index: int,
-    draws: np.ndarray,
-    sizes: np.ndarray,
-    labels: Sequence[np.ndarray],
-    imgsz: int,
-    options: AugmentOptions,
-) -> _Canvas:
+def single_canvas(index: int, draws: np.ndarray, recipe: Recipe) -> _Canvas:
     """Returns one image centred and moved by the affine map of eight unit draws."""
-    height, width = hw = (int(sizes[index, 0]), int(sizes[index, 1]))
-    matrix, zoom = _affine(draws, hw, imgsz, options)
-    rows = labels[index]
-    boxes, kept = moved_boxes(geometry.label_pixels(rows, hw), matrix, zoom, imgsz)
+    height, width = recipe.annotations.sizes[index].tolist()
     # One pixel beyond the image: there bilinear sampling fades into the grey border.
     region = (-1.0, -1.0, float(width), float(height))
-    source = SourcePlan(index, matrix.astype(np.float64), region)
-    return _Canvas((source,), boxes, rows[kept, 0].astype(np.int32))
+
+    def sources(matrix: np.ndarray) -> tuple[SourcePlan, ...]:
+        return (SourcePlan(index, matrix.astype(np.float64), region),)
+
+    objects = recipe.annotations.objects(index)
+    return _moved(objects, sources, (height, width), draws, recipe)
 
 
 def mosaic_canvas(
-    indices: Sequence[int],
-    center: tuple[int, int],
-    draws: np.ndarray,
-    sizes: np.ndarray,
-    labels: Sequence[np.ndarray],
-    imgsz: int,
-    options: AugmentOptions,
+    indices: Sequence[int], center: tuple[int, int], draws: np.ndarray, recipe: Recipe
 ) -> _Canvas:
     """Returns four images around a point of a doubled canvas, after the affine map."""
-    canvas_hw = (2 * imgsz, 2 * imgsz)
-    matrix, zoom = _affine(draws, canvas_hw, imgsz, options)
-    tile_hw = [(int(sizes[i, 0]), int(sizes[i, 1])) for i in indices]
+    imgsz, annotations = recipe.imgsz, recipe.annotations
+    tile_hw = [(int(h), int(w)) for h, w in annotations.sizes[list(indices)].tolist()]
     origins, covered = geometry.mosaic_layout(center, tile_hw, imgsz)
 
-    boxes, classes = mosaic_labels(
-        [labels[i] for i in indices], tile_hw, origins, imgsz
-    )
-    boxes, kept = moved_boxes(boxes, matrix, zoom, imgsz)
-    sources = tuple(
-        tile_source(index, matrix, origin, box)
-        for index, origin, box in zip(indices, origins, covered, strict=True)
-    )
-    return _Canvas(sources, boxes, classes[kept])
+    def sources(matrix: np.ndarray) -> tuple[SourcePlan, ...]:
+        return tuple(
+            tile_source(index, matrix, origin, box)
+            for index, origin, box in zip(indices, origins, covered, strict=True)
+        )
+
+    rotated = recipe.labels.rotated
+    objects = mosaic_objects(annotations, indices, origins, imgsz, rotated=rotated)
+    return _moved(objects, sources, (2 * imgsz, 2 * imgsz), draws, recipe)
+
+
+def mosaic_objects(
+    annotations: Annotations,
+    indices: Sequence[int],
+    origins: np.ndarray,
+    imgsz: int,
+    *,
+    rotated: bool,
+) -> Objects:
+    """Returns the objects of the tiles on the doubled canvas.
+
+    They are cut at its borders; those of which no area is left are left out.
+    """
+    objects = annotations.tiles(indices, origins)
+    objects = objects_lib.clip(objects, (0, 0, 2 * imgsz, 2 * imgsz), rotated=rotated)
+    return objects.take((objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(axis=1) > 0)
 
 
 def tile_source(
@@ -228,68 +273,80 @@ def tile_source(
     place = np.eye(3)
     place[:2, 2] = origin
     # Pixel centres are integers, so a tile owns half a pixel beyond its outer centres.
-    x1, y1, x2, y2 = (covered - np.tile(origin, 2) - 0.5).tolist()
-    return SourcePlan(index, matrix.astype(np.float64) @ place, (x1, y1, x2, y2))
+    (left, top), (x1, y1, x2, y2) = origin.tolist(), covered.tolist()
+    region = (x1 - left - 0.5, y1 - top - 0.5, x2 - left - 0.5, y2 - top - 0.5)
+    return SourcePlan(index, matrix.astype(np.float64) @ place, region)
 
 
-def mosaic_labels(
-    rows: Sequence[np.ndarray],
-    tile_hw: Sequence[geometry.Hw],
-    origins: np.ndarray,
-    imgsz: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns boxes [n, 4] and classes [n] of the tiles on the doubled canvas.
-
-    Boxes are clipped to the canvas; those of no area are left out.
-    """
-    counts = [len(row) for row in rows]
-    every = np.concatenate(rows)  # [n, 5]
-    wh = np.array([(width, height) for height, width in tile_hw], np.float32)
-    scaled = every[:, 1:5] * np.repeat(np.tile(wh, 2), counts, axis=0)
-    boxes = geometry.cxcywh_to_xyxy(scaled)
-    boxes += np.repeat(np.tile(origins, 2), counts, axis=0).astype(np.float32)
-    boxes = geometry.clip_boxes(boxes, (2 * imgsz, 2 * imgsz))
-    kept = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) > 0
-    return boxes[kept], every[kept, 0].astype(np.int32)
-
-
-def moved_boxes(
-    boxes: np.ndarray, matrix: np.ndarray, zoom: float, imgsz: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns boxes after the affine map, clipped and filtered, and [n] bool kept."""
-    moved = geometry.clip_boxes(geometry.transform_boxes(boxes, matrix), (imgsz, imgsz))
-    kept = geometry.box_candidates(boxes * np.float32(zoom), moved, min_area=MIN_AREA)
-    return moved[kept], kept
-
-
-def cutmix_labels(
-    boxes: np.ndarray,
-    other_boxes: np.ndarray,
-    other_classes: np.ndarray,
-    areas: np.ndarray,
-    pick: float,
-) -> tuple[tuple[int, int, int, int], np.ndarray, np.ndarray] | None:
-    """Returns the pasted rectangle with its boxes and classes, or None if it fails.
+def _moved(
+    objects: Objects,
+    sources: Callable[[np.ndarray], tuple[SourcePlan, ...]],
+    canvas_hw: geometry.Hw,
+    draws: np.ndarray,
+    recipe: Recipe,
+) -> _Canvas:
+    """Returns a canvas after the affine map of eight unit draws.
 
     Args:
-        boxes: [n, 4] objects of the image that is pasted into; none may be touched.
-        other_boxes: [m, 4] objects of the other image, in the same pixels.
-        other_classes: [m].
+        objects: of the canvas.
+        sources: returns its sources under a [3, 3] map of the canvas.
+        canvas_hw: its size.
+        draws: [8].
+        recipe: how it is moved.
+    """
+    hw = (recipe.imgsz, recipe.imgsz)
+    matrix, zoom = _affine(draws, canvas_hw, recipe.imgsz, recipe.options)
+    paste = None
+    if recipe.options.pastes("flip") and objects.polygons is not None:
+        mirror = {"fliplr": True, "flipud": False}
+        other = objects_lib.flip(objects, canvas_hw, **mirror, flip_idx=None)
+        share = recipe.options.copy_paste
+        chosen = objects_lib.pasteable(objects, other, share)
+        if len(chosen):
+            pasted = other.take(chosen)
+            mirrored = sources(matrix @ geometry.flip_matrix(canvas_hw, **mirror))
+            paste = PastePlan(mirrored, _outlines(pasted, matrix))
+            objects = objects_lib.join(objects, pasted)
+    rotated = recipe.labels.rotated
+    moved = objects_lib.move(objects, matrix, zoom, hw, rotated=rotated)
+    return _Canvas(LayerPlan(sources(matrix), paste), moved)
+
+
+def _outlines(objects: Objects, matrix: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    """Returns what to fill in the output: polygons of whole pixels, then the map."""
+    assert objects.polygons is not None
+    outlines = np.trunc(objects.polygons)
+    return tuple(
+        outlines if matrix is None else polygons_lib.transform(outlines, matrix)
+    )
+
+
+def cutmix_objects(
+    objects: Objects, other: Objects, areas: np.ndarray, pick: float, *, rotated: bool
+) -> tuple[tuple[int, int, int, int], Objects] | None:
+    """Returns the pasted rectangle with its objects, or None if it fails.
+
+    Args:
+        objects: of the image that is pasted into; none may be touched.
+        other: objects of the other image, in the same pixels.
         areas: [R, 4] xyxy candidate rectangles.
         pick: uniform number in [0, 1) that chooses among the free ones.
+        rotated: polygons stay rectangles.
     """
-    free = np.flatnonzero(geometry.visible_share(boxes, areas).sum(axis=1) <= 0)
+    free = np.flatnonzero(geometry.visible_share(objects.boxes, areas).sum(axis=1) <= 0)
     if not len(free):
         return None
     area = areas[free[int(pick * len(free))]]
-    share = geometry.visible_share(other_boxes, area[None])[0]
-    visible = np.flatnonzero(share >= MIN_SHARE)
+    share = geometry.visible_share(other.boxes, area[None])[0]
+    smallest = MIN_SHARE if other.polygons is None else MIN_SHARE_POLYGON
+    visible = np.flatnonzero(share >= smallest)
     if not len(visible):
         return None
-    low, high = np.tile(area[:2], 2), np.tile(area[2:], 2)
-    pasted = np.clip(other_boxes[visible], low, high).astype(np.float32)
     x1, y1, x2, y2 = area.tolist()
-    return (x1, y1, x2, y2), pasted, other_classes[visible]
+    pasted = objects_lib.clip(other.take(visible), (x1, y1, x2, y2), rotated=rotated)
+    if rotated:  # the bounds may touch the rectangle where the object does not
+        pasted = pasted.take(np.all(pasted.boxes[:, 2:] > pasted.boxes[:, :2], axis=1))
+    return (x1, y1, x2, y2), pasted
 
 
 def _cutmix_area(
@@ -315,18 +372,19 @@ def _affine(
     )
 
 
-def _joined(
-    boxes: np.ndarray, classes: np.ndarray, more: np.ndarray, more_classes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    return np.concatenate([boxes, more]), np.concatenate([classes, more_classes])
+def _flipped(layer: LayerPlan, flip: np.ndarray) -> LayerPlan:
+    paste = layer.paste
+    if paste is not None:
+        outlines = (polygons_lib.transform(points, flip) for points in paste.polygons)
+        paste = PastePlan(_turned(paste.sources, flip), tuple(outlines))
+    return LayerPlan(_turned(layer.sources, flip), paste)
 
 
-def _flipped(canvas: _Canvas, flip: np.ndarray) -> LayerPlan:
-    return LayerPlan(
-        tuple(
-            dataclasses.replace(source, matrix=flip @ source.matrix)
-            for source in canvas.sources
-        )
+def _turned(
+    sources: tuple[SourcePlan, ...], flip: np.ndarray
+) -> tuple[SourcePlan, ...]:
+    return tuple(
+        dataclasses.replace(source, matrix=flip @ source.matrix) for source in sources
     )
 
 

@@ -8,12 +8,16 @@ import numpy as np
 import psutil
 
 from yolojax.data.geometry import resized_hw
+from yolojax.data.objects import Annotations
 
 CACHES = (False, "ram")
 
 
 class Source(Protocol):
-    """A data set: labels known beforehand, images loaded one by one."""
+    """A data set: labels known beforehand, images loaded one by one.
+
+    Data sets without polygons or keypoints have None there.
+    """
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -22,6 +26,14 @@ class Source(Protocol):
     @property
     def labels(self) -> list[np.ndarray]:
         """N arrays [n, 5] float32: class, cx, cy, w, h (0..1)."""
+
+    @property
+    def polygons(self) -> Sequence[Sequence[np.ndarray]] | None:
+        """N times n arrays [p, 2] float32: x, y (0..1)."""
+
+    @property
+    def keypoints(self) -> Sequence[np.ndarray] | None:
+        """N arrays [n, K, 3] float32: x, y (0..1), visibility."""
 
     @property
     def original_hw(self) -> np.ndarray:
@@ -75,6 +87,13 @@ class Records:
     def original_hw(self) -> np.ndarray:
         """[N, 2] image sizes before the resize."""
         return self.source.original_hw
+
+    def annotations(self, points: int) -> Annotations:
+        """Returns the labels, with polygons of so many points where there are any."""
+        source = self.source
+        return Annotations(
+            self.sizes, source.labels, source.polygons, source.keypoints, points
+        )
 
     def image(self, index: int) -> np.ndarray:
         """Returns [h, w, 3] uint8 BGR; not to be written to."""

@@ -9,7 +9,7 @@ warps four channels to the same bytes as three, in two thirds of the time.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -19,6 +19,8 @@ from yolojax.data.plan import LayerPlan, SamplePlan, SourcePlan
 
 GREY = 114  # where no image is
 STRIP = 32  # rows blended at a time
+SUBPIXEL = 8  # bits below the pixel in the corners of filled polygons
+FAR = 2.0**15  # pixels
 
 # Samples are rendered in parallel by the loader; OpenCV's own threads would compete.
 cv2.setNumThreads(0)
@@ -55,12 +57,35 @@ def render(
 def draw_layer(
     layer: LayerPlan, image: Callable[[int], np.ndarray], out: np.ndarray
 ) -> None:
-    """Paints the sources of one canvas over grey into `out` [H, W, 4] uint8 BGRA."""
-    if len(layer.sources) == 1:
-        _warp(image(layer.sources[0].index), layer.sources[0].matrix, out, grey=True)
+    """Paints one canvas over grey into `out` [H, W, 4] uint8 BGRA."""
+    _draw_sources(layer.sources, image, out)
+    if layer.paste is not None:
+        other = np.empty_like(out)
+        _draw_sources(layer.paste.sources, image, other)
+        cv2.copyTo(other, filled(layer.paste.polygons, out.shape[:2]), out)
+
+
+def filled(outlines: Sequence[np.ndarray], hw: geometry.Hw) -> np.ndarray:
+    """Returns [H, W] uint8 with 1 on and inside polygons [p, 2] of pixel indices."""
+    mask = np.zeros(hw, np.uint8)
+    for points in outlines:
+        # Far outside nothing changes any more, but numbers could grow too large.
+        near = np.clip(points, -FAR, FAR)
+        fixed = np.rint(near * 2.0**SUBPIXEL).astype(np.int32)
+        cv2.fillPoly(mask, [fixed], 1, shift=SUBPIXEL)
+    return mask
+
+
+def _draw_sources(
+    sources: Sequence[SourcePlan],
+    image: Callable[[int], np.ndarray],
+    out: np.ndarray,
+) -> None:
+    if len(sources) == 1:
+        _warp(image(sources[0].index), sources[0].matrix, out, grey=True)
         return
     out[:] = GREY
-    for source in layer.sources:
+    for source in sources:
         _draw_tile(source, image, out)
 
 

@@ -6,64 +6,33 @@ and listed in `problems`; nothing is ever written into the data set.
 
 import concurrent.futures
 import dataclasses
-import hashlib
-import io
-import json
 import logging
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 
-from yolojax.data import images
+from yolojax.data import images, scan
 from yolojax.data.description import DataDescription, read_data_yaml
-from yolojax.data.labels import REASONS, LabelError, label_path, parse_labels
-from yolojax.files import replace_bytes
+from yolojax.data.labels import (
+    REASONS,
+    LabelError,
+    ParsedLabels,
+    label_path,
+    parse_labels,
+)
+from yolojax.data.scan import LabelRules, Problem, Verdict
 
 EXTENSIONS = frozenset(
     "avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split()
 )
 MIN_SIDE = 10  # pixels; smaller images are left out
-CACHE_VERSION = 1  # raise it when the scan decides differently
+TASKS = ("detect", "segment", "pose", "obb")
+NEED_POLYGONS = ("segment", "obb")  # others use polygons if every object has one
+NEED_KEYPOINTS = ("pose",)
 
 log = logging.getLogger("yolojax")
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """Something wrong with one file."""
-
-    file: str
-    line: int | None  # of a label file, from 1
-    reason: str
-    dropped: bool  # the image is left out
-
-    def __str__(self) -> str:
-        """Returns "file:line: reason"."""
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{place}: {self.reason}{'; image left out' if self.dropped else ''}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """What the scan found out about one image and its labels."""
-
-    hw: tuple[int, int] | None  # None: the image is left out
-    rows: np.ndarray  # [n, 5] float32: class, cx, cy, w, h (0..1)
-    problems: tuple[Problem, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelRules:
-    """What the label files of a data set may say."""
-
-    num_classes: int
-    single_cls: bool
-    kpt_shape: tuple[int, int] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +44,11 @@ class YoloFolder:
     labels: list[np.ndarray]  # N arrays [n, 5] float32: class, cx, cy, w, h (0..1)
     original_hw: np.ndarray  # [N, 2] int32, upright
     problems: tuple[Problem, ...]
+    polygons: list[tuple[np.ndarray, ...]] | None  # N times n arrays [p, 2] (0..1)
+    keypoints: list[np.ndarray] | None  # N arrays [n, K, 3]: x, y (0..1), visibility
+    kpt_shape: tuple[int, int] | None  # (K, 2 or 3) of the data description
+    flip_idx: tuple[int, ...] | None  # order of the keypoints in a mirrored image
+    kpt_sigmas: tuple[float, ...] | None  # K, for the similarity of keypoints
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -99,6 +73,7 @@ def open_yolo_folder(
     data: str | os.PathLike[str] | DataDescription,
     split: str,
     *,
+    task: str = "detect",
     single_cls: bool,
     classes: Sequence[int] | None,
     fraction: float | Sequence[float],
@@ -110,6 +85,7 @@ def open_yolo_folder(
     Args:
         data: a data description or the path of its YAML file.
         split: "train", "val" or "test".
+        task: one of TASKS; decides what label files must hold besides boxes.
         single_cls: treat all objects as one class named "item".
         classes: keep only objects of these class ids; None keeps all.
         fraction: share (0..1] or number (> 1) of the training images, or a list with
@@ -119,37 +95,58 @@ def open_yolo_folder(
 
     Raises:
         FileNotFoundError: a file or folder of the description does not exist.
-        ValueError: the description is wrong, or nothing usable is left.
+        ValueError: the description is wrong, nothing usable is left, or the labels
+            lack what the task needs.
     """
     if not isinstance(data, DataDescription):
         data = read_data_yaml(data)
+    _check_task(data, task, split)
+    if classes is not None:
+        _check_classes(data, classes)
+    paths = find_images(data, split)
+    paths = paths[: fraction_count(len(paths), split_fraction(fraction, split))]
+    rules = LabelRules(
+        len(data.names), single_cls, data.kpt_shape, task in NEED_KEYPOINTS
+    )
+    verdicts = _scan(paths, rules, cache_dir, threads)
+    problems = tuple(problem for verdict in verdicts for problem in verdict.problems)
+    kept = [i for i, verdict in enumerate(verdicts) if verdict.hw is not None]
+    _require_images(data, split, paths, kept, problems)
+    paths, verdicts = [paths[i] for i in kept], [verdicts[i] for i in kept]
+    with_polygons = _with_polygons(data, paths, verdicts, task)
+    selected = [_selected(verdict, classes, single_cls) for verdict in verdicts]
+    _require_labels(data, split, verdicts, selected, classes)
+    return YoloFolder(
+        names=("item",) if single_cls else data.names,
+        paths=tuple(paths),
+        labels=[verdict.rows for verdict in selected],
+        original_hw=np.array([verdict.hw for verdict in selected], np.int32),
+        problems=problems,
+        polygons=[v.polygons for v in selected] if with_polygons else None,
+        keypoints=_keypoints(data, selected) if rules.pose else None,
+        kpt_shape=data.kpt_shape,
+        flip_idx=data.flip_idx,
+        kpt_sigmas=data.kpt_sigmas,
+    )
+
+
+def _check_task(data: DataDescription, task: str, split: str) -> None:
     if split not in data.splits:
         raise ValueError(
             f"{data.path}: has no key `{split}`; its splits are"
             f" {', '.join(data.splits)}. Add one or choose another split."
         )
-    if classes is not None:
-        _check_classes(data, classes)
-    paths = find_images(data, split)
-    paths = paths[: fraction_count(len(paths), split_fraction(fraction, split))]
-    rules = LabelRules(len(data.names), single_cls, data.kpt_shape)
-    verdicts = _scan(paths, rules, cache_dir, threads)
-    kept = [i for i, verdict in enumerate(verdicts) if verdict.hw is not None]
-    problems = tuple(problem for verdict in verdicts for problem in verdict.problems)
-    if not kept:
+    if task not in TASKS:
         raise ValueError(
-            f"{data.path}: none of the {len(paths)} images of split `{split}` can be"
-            f" used. {_examples(problems)}"
+            f"task = {task!r} has no data set in the YOLO layout; use one of"
+            f" {', '.join(TASKS)}."
         )
-    labels = [_selected(verdicts[i].rows, classes, single_cls) for i in kept]
-    _require_labels(data, split, [verdicts[i].rows for i in kept], labels, classes)
-    return YoloFolder(
-        names=("item",) if single_cls else data.names,
-        paths=tuple(paths[i] for i in kept),
-        labels=labels,
-        original_hw=np.array([verdicts[i].hw for i in kept], np.int32),
-        problems=problems,
-    )
+    if task in NEED_KEYPOINTS and data.kpt_shape is None:
+        raise ValueError(
+            f"{data.path}: task {task!r} needs the key `kpt_shape`. Add the number of"
+            " keypoints per object and of values per keypoint, for example"
+            " `kpt_shape: [17, 3]`."
+        )
 
 
 def _check_classes(data: DataDescription, classes: Sequence[int]) -> None:
@@ -256,15 +253,24 @@ def verify(image_path: str, rules: LabelRules) -> Verdict:
             num_classes=rules.num_classes,
             single_cls=rules.single_cls,
             kpt_shape=rules.kpt_shape,
-            pose=False,
+            pose=rules.pose,
         )
     except LabelError as error:
         problem = Problem(path, error.line, _explained(error.code), True)
         return Verdict(None, none, (problem,))
-    if parsed.duplicates:
-        reason = f"{_explained('duplicates_removed')}: {parsed.duplicates}"
-        return Verdict(hw, parsed.rows, (Problem(path, None, reason, False),))
-    return Verdict(hw, parsed.rows, ())
+    return Verdict(
+        hw, parsed.rows, _notes(path, parsed), parsed.polygons, parsed.keypoints
+    )
+
+
+def _notes(path: str, parsed: ParsedLabels) -> tuple[Problem, ...]:
+    """Returns what is odd about labels that are used all the same."""
+    counts = {"duplicates_removed": parsed.duplicates, "flat_polygons": parsed.flat}
+    return tuple(
+        Problem(path, None, f"{_explained(code)}: {count}", False)
+        for code, count in counts.items()
+        if count
+    )
 
 
 def _explained(code: str) -> str:
@@ -319,95 +325,101 @@ def _scan(
 ) -> list[Verdict]:
     file = None
     if cache_dir is not None:
-        file = Path(cache_dir) / f"scan-{_fingerprint(paths, rules)[:32]}.npz"
-        stored = _read_scan(file)
+        file = Path(cache_dir) / f"scan-{scan.fingerprint(paths, rules)[:32]}.npz"
+        stored = scan.read(file)
         if stored is not None:
             return stored
     with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
         verdicts = list(pool.map(lambda path: verify(path, rules), paths))
     if file is not None:
-        _write_scan(file, verdicts)
+        scan.write(file, verdicts)
     return verdicts
 
 
-def _fingerprint(paths: list[str], rules: LabelRules) -> str:
-    """Returns a hash of names, sizes and times of all files, and of the rules."""
-    digest = hashlib.sha256(repr((CACHE_VERSION, cv2.__version__, rules)).encode())
-    for path in paths:
-        for name in (path, label_path(path)):
-            try:
-                status = os.stat(name)
-                state = (status.st_size, status.st_mtime_ns)
-            except OSError:
-                state = (-1, -1)
-            digest.update(repr((name, state)).encode())
-    return digest.hexdigest()
+def _with_polygons(
+    data: DataDescription, paths: list[str], verdicts: list[Verdict], task: str
+) -> bool:
+    """Returns whether every object has a polygon.
 
-
-def _write_scan(file: Path, verdicts: list[Verdict]) -> None:
-    """Keeps a scan; a folder that cannot be written is reported and done without."""
-    problems = [
-        [dataclasses.astuple(problem) for problem in verdict.problems]
-        for verdict in verdicts
+    Raises:
+        ValueError: some have none, but the task needs them.
+    """
+    lacking = [
+        path
+        for path, verdict in zip(paths, verdicts, strict=True)
+        if len(verdict.polygons) < len(verdict.rows)
     ]
-    arrays: dict[str, Any] = {
-        "hw": np.array([verdict.hw or (0, 0) for verdict in verdicts], np.int32),
-        "counts": np.array([len(verdict.rows) for verdict in verdicts], np.int64),
-        "rows": np.concatenate([verdict.rows for verdict in verdicts]),
-        "problems": np.array(json.dumps(problems)),
-    }
-    data = io.BytesIO()
-    np.savez(data, allow_pickle=False, **arrays)
-    try:
-        replace_bytes(file, data.getvalue())
-    except OSError as error:
-        log.warning("the scan of the data set is not kept: %s", error)
-
-
-def _read_scan(file: Path) -> list[Verdict] | None:
-    try:
-        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as stored:
-            hw, counts, rows = stored["hw"], stored["counts"], stored["rows"]
-            problems = json.loads(str(stored["problems"]))
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
-        return None  # absent or damaged: scan again
-    split = np.split(rows, np.cumsum(counts)[:-1])
-    return [
-        Verdict(
-            None if height == 0 else (height, width),
-            part,
-            tuple(Problem(*entry) for entry in entries),
+    if task in NEED_POLYGONS and lacking:
+        raise ValueError(
+            f"{label_path(lacking[0])}: has boxes without polygons, as {len(lacking)}"
+            f" label files of {data.path} have, but task {task!r} needs a polygon for"
+            " every object: `class x1 y1 x2 y2 ...` with 3 or more points, or the 4"
+            " corners of a rotated box."
         )
-        for (height, width), part, entries in zip(
-            hw.tolist(), split, problems, strict=True
+    found = any(verdict.polygons for verdict in verdicts)
+    if found and lacking:
+        log.warning(
+            "%s: %d label files have boxes without polygons, such as %s; the polygons"
+            " of the others are not used, their boxes are",
+            data.path,
+            len(lacking),
+            label_path(lacking[0]),
         )
-    ]
+    return task in NEED_POLYGONS or (found and not lacking)
 
 
 def _selected(
-    rows: np.ndarray, classes: Sequence[int] | None, single_cls: bool
-) -> np.ndarray:
+    verdict: Verdict, classes: Sequence[int] | None, single_cls: bool
+) -> Verdict:
+    """Returns a verdict with the objects of these classes only."""
+    rows, polygons, keypoints = verdict.rows, verdict.polygons, verdict.keypoints
     if classes is not None:
-        rows = rows[np.isin(rows[:, 0], np.asarray(classes))]
+        chosen = np.flatnonzero(np.isin(rows[:, 0], np.asarray(classes)))
+        rows = rows[chosen]
+        polygons = tuple(polygons[i] for i in chosen) if polygons else ()
+        keypoints = None if keypoints is None else keypoints[chosen]
     if single_cls:
         rows = rows.copy()
         rows[:, 0] = 0
-    return rows
+    return dataclasses.replace(
+        verdict, rows=rows, polygons=polygons, keypoints=keypoints
+    )
+
+
+def _keypoints(data: DataDescription, verdicts: list[Verdict]) -> list[np.ndarray]:
+    """Returns keypoints [n, K, 3] per image, also where there is no object."""
+    assert data.kpt_shape is not None  # or the task was refused
+    none = np.zeros((0, data.kpt_shape[0], 3), np.float32)
+    return [none if v.keypoints is None else v.keypoints for v in verdicts]
+
+
+def _require_images(
+    data: DataDescription,
+    split: str,
+    paths: list[str],
+    kept: list[int],
+    problems: tuple[Problem, ...],
+) -> None:
+    if not kept:
+        raise ValueError(
+            f"{data.path}: none of the {len(paths)} images of split `{split}` can be"
+            f" used. {_examples(problems)}"
+        )
 
 
 def _require_labels(
     data: DataDescription,
     split: str,
-    rows: list[np.ndarray],
-    labels: list[np.ndarray],
+    verdicts: list[Verdict],
+    selected: list[Verdict],
     classes: Sequence[int] | None,
 ) -> None:
-    if any(len(row) for row in labels):
+    if any(len(verdict.rows) for verdict in selected):
         return
     if split != "train":
         log.warning("%s: no image of split %s has a label", data.path, split)
         return
-    if any(len(row) for row in rows):
+    if any(len(verdict.rows) for verdict in verdicts):
         raise ValueError(
             f"{data.path}: no training image has an object of classes = {classes}."
             " Name others, or None for all."

@@ -8,6 +8,7 @@ Reference: Feng et al. 2021, TOOD, arXiv:2108.07755.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from yolojax.ops import boxes as box_ops
+from yolojax.ops import rotated
 
 TOP_K = 10  # anchors an object may claim
 ALPHA, BETA = 0.5, 6.0  # exponents of score and overlap in the alignment metric
@@ -31,30 +33,71 @@ class Assignment(NamedTuple):
     score: Float[Array, "*b a"]  # soft class target, 0 for background
 
 
-@functools.partial(jax.vmap, in_axes=(0, 0, None, 0, 0, 0))
+class Match(NamedTuple):
+    """How boxes of one format meet points and each other; both broadcast."""
+
+    inside: Callable[..., jax.Array]  # (points, objects): may these points claim them?
+    overlap: Callable[..., jax.Array]  # (objects, predictions): at most 1
+
+
+def _inside(
+    points: Float[Array, "*#n 2"], gt_boxes: Float[Array, "*#n 4"]
+) -> Bool[Array, "*n"]:
+    """Returns whether points lie in the (if tiny, enlarged) xyxy boxes."""
+    low, high = gt_boxes[..., :2], gt_boxes[..., 2:]
+    grow = jnp.maximum(MIN_SIDE - (high - low), 0) / 2
+    grow = jnp.where((high - low) < MIN_SIDE, grow, 0.0)
+    near = jnp.minimum(points - (low - grow), (high + grow) - points).min(-1)
+    return near > EPS
+
+
+def _inside_rotated(
+    points: Float[Array, "*#n 2"], gt_boxes: Float[Array, "*#n 5"]
+) -> Bool[Array, "*n"]:
+    """Returns whether points lie in the (if tiny, enlarged) xywhr boxes."""
+    centre, size, angle = gt_boxes[..., :2], gt_boxes[..., 2:4], gt_boxes[..., 4:]
+    size = jnp.maximum(size, MIN_SIDE)
+    return rotated.contains(jnp.concatenate([centre, size, angle], axis=-1), points)
+
+
+UPRIGHT = Match(_inside, box_ops.complete_iou)  # xyxy
+ROTATED = Match(_inside_rotated, rotated.probabilistic_iou)  # xywhr
+
+
 def assign(
-    scores: Float[Array, "a c"],
-    boxes: Float[Array, "a 4"],
+    scores: Float[Array, "b a c"],
+    boxes: Float[Array, "b a box"],
     points: Float[Array, "a 2"],
-    gt_boxes: Float[Array, "m 4"],
-    gt_classes: Int[Array, " m"],
-    valid: Bool[Array, " m"],
+    gt_boxes: Float[Array, "b m box"],
+    gt_classes: Int[Array, "b m"],
+    valid: Bool[Array, "b m"],
+    *,
+    match: Match = UPRIGHT,
 ) -> Assignment:
     """Returns the assignment of each image of a batch; no gradients.
 
     Args:
-        scores: [B, A, C] predicted class probabilities.
-        boxes: [B, A, 4] predicted xyxy in pixels.
-        points: [A, 2] anchor points in pixels, shared by the batch.
-        gt_boxes: [B, M, 4] object boxes xyxy in pixels; M may be 0.
-        gt_classes: [B, M] class index of each object.
-        valid: [B, M] False on padding.
+        scores: predicted class probabilities.
+        boxes: predicted boxes in pixels, xyxy unless `match` takes another format.
+        points: anchor points in pixels, shared by the batch.
+        gt_boxes: object boxes in pixels, format of `boxes`; M may be 0.
+        gt_classes: class index of each object.
+        valid: False on padding.
+        match: how boxes of that format are compared.
     """
+    one = functools.partial(_assign, match)
+    return jax.vmap(one, in_axes=(0, 0, None, 0, 0, 0))(
+        scores, boxes, points, gt_boxes, gt_classes, valid
+    )
+
+
+def _assign(match, scores, boxes, points, gt_boxes, gt_classes, valid):
+    """Returns the assignment of one image."""
     anchors, slots = points.shape[0], gt_boxes.shape[0]
     if slots == 0:
         none = jnp.zeros(anchors, jnp.int32)
         return Assignment(none > 0, none, none.astype(boxes.dtype))
-    claims = _claims(scores, boxes, points, gt_boxes, gt_classes, valid)
+    claims = _claims(match, scores, boxes, points, gt_boxes, gt_classes, valid)
     top, claimed, best_slot = claims
     # How many objects claim each anchor, and which one if there is just one.
     spread = jnp.where(claimed, top, anchors).reshape(-1)  # [M*K], `anchors` = nowhere
@@ -66,9 +109,8 @@ def assign(
     slot = jnp.where(count > 1, best_slot, jnp.where(foreground, single, 0))
     metric, overlap = _alignment(
         jnp.take_along_axis(scores, gt_classes[slot][:, None], axis=1)[:, 0],
-        boxes,
-        gt_boxes[slot],
-        _inside(points, gt_boxes[slot], valid[slot]),
+        match.overlap(gt_boxes[slot], boxes),
+        match.inside(points, gt_boxes[slot]) & valid[slot],
     )
     metric, overlap = metric * foreground, overlap * foreground
     zeros = jnp.zeros(slots, metric.dtype)
@@ -78,7 +120,7 @@ def assign(
     return Assignment(foreground, slot, jnp.where(foreground, score, 0.0))
 
 
-def _claims(scores, boxes, points, gt_boxes, gt_classes, valid):
+def _claims(match, scores, boxes, points, gt_boxes, gt_classes, valid):
     """Returns top anchors [M, K], which of them are claimed, best slot [A]."""
     anchors, slots = points.shape[0], gt_boxes.shape[0]
     by_class = scores.T  # [C, A]
@@ -87,9 +129,9 @@ def _claims(scores, boxes, points, gt_boxes, gt_classes, valid):
     def chunk(best, inputs):
         best_overlap, best_slot = best
         first, gt, classes, ok = inputs
-        inside = _inside(points[None], gt[:, None], ok[:, None])  # [chunk, A]
+        inside = match.inside(points[None], gt[:, None]) & ok[:, None]  # [chunk, A]
         metric, overlap = _alignment(
-            by_class[classes], boxes[None], gt[:, None], inside
+            by_class[classes], match.overlap(gt[:, None], boxes[None]), inside
         )
         _, top = jax.lax.top_k(metric, top_k)
         claimed = jnp.take_along_axis(inside, top, axis=1)
@@ -117,17 +159,7 @@ def _claims(scores, boxes, points, gt_boxes, gt_classes, valid):
     return flat[0], flat[1], best[1]
 
 
-def _inside(points, gt_boxes, valid):
-    """Returns whether points lie in the (if tiny, enlarged) boxes of valid slots."""
-    low, high = gt_boxes[..., :2], gt_boxes[..., 2:]
-    grow = jnp.maximum(MIN_SIDE - (high - low), 0) / 2
-    grow = jnp.where((high - low) < MIN_SIDE, grow, 0.0)
-    near = jnp.minimum(points - (low - grow), (high + grow) - points).min(-1)
-    return (near > EPS) & valid
-
-
-def _alignment(scores, boxes, gt_boxes, inside):
+def _alignment(scores, overlap, inside):
     """Returns the alignment metric and the overlap, both 0 outside."""
-    overlap = jnp.maximum(box_ops.complete_iou(gt_boxes, boxes), 0)
-    overlap = jnp.where(inside, overlap, 0.0)
+    overlap = jnp.where(inside, jnp.maximum(overlap, 0), 0.0)
     return jnp.where(inside, scores**ALPHA * overlap**BETA, 0.0), overlap

@@ -1,7 +1,8 @@
 """Collects the detections of a run image by image and computes its metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,11 @@ class DetectionResult:
     nt_per_image: np.ndarray  # [nc] int64, images that contain the class
     per_image: np.ndarray  # [I, 6] float64: precision, recall, F1, TP, FP, FN; IoU 0.5
     confusion: np.ndarray  # [nc+1, nc+1] int64, row predicted, column true
+
+    @property
+    def parts(self) -> dict[str, "DetectionResult"]:
+        """The results by what was compared: boxes only."""
+        return {"Box": self}
 
     @property
     def images(self) -> int:
@@ -85,12 +91,31 @@ class DetectionResult:
 class DetectionMetrics:
     """Accumulates images; boxes may be in any one frame, usually the network input."""
 
-    confusion_conf: float  # only detections above this enter the confusion matrix
+    # Only detections above this enter the confusion matrix; None: it is not wanted.
+    confusion_conf: float | None
     correct: list[np.ndarray] = field(default_factory=list)  # [D, 10] bool
     scores: list[np.ndarray] = field(default_factory=list)  # [D] float32
     detection_classes: list[np.ndarray] = field(default_factory=list)  # [D] int64
     target_classes: list[np.ndarray] = field(default_factory=list)  # [T] int64
     confusion_entries: list[np.ndarray] = field(default_factory=list)  # [n, 2] int64
+
+    def update_batch(self, host: Mapping[str, np.ndarray], found: Any) -> None:
+        """Adds all real images of a batch.
+
+        Args:
+            host: the loader's arrays: example_valid [B], boxes [B, M, 4], classes and
+                valid [B, M].
+            found: detections with the arrays boxes [B, D, 4], scores, classes and
+                valid [B, D], best first.
+        """
+        for row, slots, kept in real_images(host, found):
+            self.update(
+                host["boxes"][row][slots],
+                host["classes"][row][slots],
+                found.boxes[row][kept],
+                found.scores[row][kept],
+                found.classes[row][kept],
+            )
 
     def update(
         self,
@@ -151,9 +176,12 @@ class DetectionMetrics:
         self.scores.append(scores)
         self.detection_classes.append(predicted)
         self.target_classes.append(targets)
-        self.confusion_entries.append(
-            confusion.pairs(similarity, targets, scores, predicted, self.confusion_conf)
-        )
+        if self.confusion_conf is not None:
+            self.confusion_entries.append(
+                confusion.pairs(
+                    similarity, targets, scores, predicted, self.confusion_conf
+                )
+            )
 
     def compute(self, names: Sequence[str]) -> DetectionResult:
         """Metrics of all images so far.
@@ -207,6 +235,26 @@ class DetectionMetrics:
             )
         )
         return np.stack([p, r, f1, tp, detections - tp, targets - tp], 1)
+
+
+def real_images(
+    host: Mapping[str, np.ndarray], found: Any
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """The images of a batch, without padding.
+
+    Args:
+        host: the loader's arrays, with example_valid [B] and valid [B, M].
+        found: detections with valid [B, D].
+
+    Yields:
+        Row in the batch, slots of its targets [T] and of its detections [n].
+    """
+    for row in np.flatnonzero(host["example_valid"]):
+        yield (
+            int(row),
+            np.flatnonzero(host["valid"][row]),
+            np.flatnonzero(found.valid[row]),
+        )
 
 
 def _join(parts: list[np.ndarray], empty: np.ndarray) -> np.ndarray:

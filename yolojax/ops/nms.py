@@ -4,7 +4,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from yolojax.ops import rotated
+
 CLASS_OFFSET = 7680.0  # pixels between classes, so that classes do not suppress others
+BLOCK = 256  # rotated candidates that are compared with as many others at once
 
 
 def select(
@@ -39,7 +42,65 @@ def select(
         boxes [D, 4], scores [D], classes [D], anchor index [D]; rows without a
         detection hold zeros, class 0 and anchor -1.
     """
-    anchors, classes = scores.shape
+    values, anchor, label = _candidates(
+        scores, conf, multi_label, max_candidates, keep_classes
+    )
+    candidate = boxes[anchor]
+    offset = 0.0 if agnostic else label.astype(boxes.dtype) * CLASS_OFFSET
+    shifted = candidate + jnp.broadcast_to(offset, label.shape)[:, None]
+    kept = _greedy(shifted, values > 0, iou, max_det)
+    return _rows(kept, candidate, values, label, anchor)
+
+
+def select_rotated(
+    boxes: Float[Array, "a 5"],
+    scores: Float[Array, "a c"],
+    *,
+    conf: float,
+    iou: float,
+    max_det: int,
+    multi_label: bool,
+    agnostic: bool,
+    max_candidates: int = 30000,
+) -> tuple[Float[Array, "d 5"], Float[Array, " d"], Int[Array, " d"], Int[Array, " d"]]:
+    """Returns the kept rotated detections of one image in descending score order.
+
+    A candidate goes if its probIoU with any better one is above `iou`, whether that one
+    is itself kept or not. Memory is that of BLOCK x BLOCK overlaps; the time grows at
+    worst with the square of the candidates above `conf`, those after the last row of
+    the result aside.
+
+    Args:
+        boxes: xywhr in pixels, one per anchor.
+        scores: probabilities per anchor and class.
+        conf: candidates need a score above this.
+        iou: probIoU above which the weaker box is dropped.
+        max_det: number of rows of the result, D.
+        multi_label: every class above `conf` is a candidate, else the best class only.
+        agnostic: suppress across classes.
+        max_candidates: candidates kept, by score, before suppression.
+
+    Returns:
+        As `select`, boxes [D, 5].
+    """
+    values, anchor, label = _candidates(scores, conf, multi_label, max_candidates, None)
+    candidate = boxes[anchor]
+    offset = 0.0 if agnostic else label.astype(boxes.dtype) * CLASS_OFFSET
+    offset = jnp.broadcast_to(offset, label.shape)[:, None]
+    shifted = jnp.concatenate([candidate[:, :2] + offset, candidate[:, 2:]], axis=1)
+    kept = _unbeaten(shifted, values > 0, iou, max_det)
+    return _rows(kept, candidate, values, label, anchor)
+
+
+def _candidates(
+    scores: Float[Array, "a c"],
+    conf: float,
+    multi_label: bool,
+    max_candidates: int,
+    keep_classes: Bool[Array, " c"] | None,
+) -> tuple[Float[Array, " k"], Int[Array, " k"], Int[Array, " k"]]:
+    """Returns score, anchor, class of the candidates, best first, score 0 if none."""
+    classes = scores.shape[1]
     if keep_classes is not None and multi_label:
         scores = jnp.where(keep_classes[None], scores, 0.0)
     if multi_label and classes > 1:
@@ -55,14 +116,20 @@ def select(
     values, index = jax.lax.top_k(flat, count)  # descending; lower index first on ties
     anchor = index // classes if flat_class is None else index
     label = index % classes if flat_class is None else flat_class[index]
-    anchor, label = anchor.astype(jnp.int32), label.astype(jnp.int32)
-    candidate = boxes[anchor]
-    offset = 0.0 if agnostic else label.astype(boxes.dtype) * CLASS_OFFSET
-    shifted = candidate + jnp.broadcast_to(offset, label.shape)[:, None]
-    kept = _greedy(shifted, values > 0, iou, max_det)
+    return values, anchor.astype(jnp.int32), label.astype(jnp.int32)
+
+
+def _rows(
+    kept: Int[Array, " d"],
+    boxes: Float[Array, "k box"],
+    values: Float[Array, " k"],
+    label: Int[Array, " k"],
+    anchor: Int[Array, " k"],
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Returns boxes, scores, classes and anchors of kept candidates (-1: none)."""
     found = kept >= 0
     return (
-        jnp.where(found[:, None], candidate[kept], 0.0),
+        jnp.where(found[:, None], boxes[kept], 0.0),
         jnp.where(found, values[kept], 0.0),
         jnp.where(found, label[kept], 0),
         jnp.where(found, anchor[kept], -1),
@@ -94,3 +161,45 @@ def _greedy(
 
     kept = jnp.full(max_det, -1, jnp.int32)
     return jax.lax.while_loop(cond, body, (jnp.int32(0), alive, kept))[2]
+
+
+def _unbeaten(
+    boxes: Float[Array, "k 5"], alive: Bool[Array, " k"], iou: float, max_det: int
+) -> Int[Array, " d"]:
+    """Returns the indices of boxes that overlap no better one, -1 after the last.
+
+    Boxes are sorted, those alive first.
+    """
+    size = min(BLOCK, boxes.shape[0])
+    blocks = -(-boxes.shape[0] // size)
+    pad = blocks * size - boxes.shape[0]
+    boxes = jnp.pad(boxes, ((0, pad), (0, 0))).reshape(blocks, size, 5)
+    # The block after the last is empty, which ends the loop.
+    alive = jnp.pad(alive, (0, pad + size)).reshape(blocks + 1, size)
+    place = jnp.arange(size)
+
+    def cond(state):
+        block, count, _ = state
+        return (count < max_det) & alive[block].any()
+
+    def body(state):
+        block, count, kept = state
+        mine = boxes[block]
+
+        def undecided(state):
+            other, keep = state
+            return (other <= block) & keep.any()
+
+        def against(state):
+            other, keep = state
+            better = (other < block) | (place[None] < place[:, None])
+            over = rotated.probabilistic_iou(mine[:, None], boxes[other][None]) > iou
+            return other + 1, keep & ~(over & better).any(1)
+
+        state = jnp.int32(0), alive[block]
+        keep = jax.lax.while_loop(undecided, against, state)[1]
+        return block + 1, count + keep.sum(), kept.at[block].set(keep)
+
+    start = jnp.int32(0), jnp.int32(0), jnp.zeros((blocks, size), bool)
+    kept = jax.lax.while_loop(cond, body, start)[2].reshape(-1)
+    return jnp.nonzero(kept, size=max_det, fill_value=-1)[0].astype(jnp.int32)

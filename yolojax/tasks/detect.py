@@ -3,20 +3,29 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from yolojax.losses.assign import Assignment
 from yolojax.losses.detection import Gains, Geometry, detection_loss
 from yolojax.metrics.detection import DetectionMetrics
 from yolojax.models import heads
 from yolojax.ops import boxes as box_ops
 from yolojax.ops import nms
 from yolojax.ops.anchors import anchor_points
+from yolojax.tasks.spec import TaskSpec
 from yolojax.types import Batch, Detections
 
 CONFUSION_CONF = 0.25  # scores below this would fill the matrix with background
+METRIC_NAMES = (  # columns of the results, of boxes
+    "metrics/precision(B)",
+    "metrics/recall(B)",
+    "metrics/mAP50(B)",
+    "metrics/mAP50-95(B)",
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,10 @@ class Detect:
     class_weights: tuple[float, ...] | None  # per class, None for equal weights
     class_width: int | None = None  # of the class branch, None for the usual one
 
-    loss_names = ("box_loss", "cls_loss", "dfl_loss")
+    label_kind: ClassVar[str] = "boxes"
+    loss_names: ClassVar[tuple[str, ...]] = ("box_loss", "cls_loss", "dfl_loss")
+    metric_names: ClassVar[tuple[str, ...]] = METRIC_NAMES
+    batch_scaled: ClassVar[bool] = True  # the step multiplies by the number of images
 
     def head(self) -> Callable[..., nn.Module]:
         """Returns the maker of the head module."""
@@ -59,8 +71,14 @@ class Detect:
             batch: targets; its image gives the input size.
             padded: whether the batch may hold rows that are no examples.
         """
+        return self.assigned_loss(outputs, batch, padded=padded)[0]
+
+    def assigned_loss(
+        self, outputs: dict[str, jax.Array], batch: Batch, *, padded: bool
+    ) -> tuple[jax.Array, Assignment]:
+        """Returns the terms of `loss`, and the object that each anchor predicts."""
         weights = self.class_weights
-        terms, _ = detection_loss(
+        return detection_loss(
             outputs,
             self.geometry(batch.image.shape[1:3]),
             batch.boxes,
@@ -70,7 +88,6 @@ class Detect:
             example_valid=batch.example_valid if padded else None,
             class_weights=None if weights is None else jnp.array(weights),
         )
-        return terms
 
     def decode(
         self,
@@ -85,6 +102,15 @@ class Detect:
             image_hw: height and width of the network input.
             selection: thresholds and limits.
         """
+        return self.detect(outputs, image_hw, selection)[0]
+
+    def detect(
+        self,
+        outputs: dict[str, jax.Array],
+        image_hw: tuple[int, ...],
+        selection: Selection,
+    ) -> tuple[Detections, jax.Array]:
+        """Returns the detections of `decode`, and their anchors [B, D], -1 if none."""
         boxes, scores = self.predict(outputs, image_hw)
         select = functools.partial(
             nms.select,
@@ -95,7 +121,7 @@ class Detect:
             agnostic=selection.agnostic,
         )
         boxes, scores, classes, anchor = jax.vmap(select)(boxes, scores)
-        return Detections(boxes, scores, classes, anchor >= 0)
+        return Detections(boxes, scores, classes, anchor >= 0), anchor
 
     def predict(
         self, outputs: dict[str, jax.Array], image_hw: tuple[int, ...]
@@ -119,3 +145,8 @@ class Detect:
         """Returns the anchor points of an input size."""
         height, width = image_hw
         return Geometry(*anchor_points((height, width), heads.STRIDES))
+
+
+def make(spec: TaskSpec) -> Detect:
+    """Returns the task of these settings."""
+    return Detect(spec.num_classes, spec.gains, spec.class_weights, spec.class_width)

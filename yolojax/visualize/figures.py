@@ -24,6 +24,8 @@ from yolojax.visualize.style import class_name, color, families
 _INK = "#20242b"
 _FAINT = "#e3e6ea"
 _TRAIN, _VAL, _THIRD = "#266ef6", "#f57c00", "#009e54"
+# What has to reach 0.5 in the curves, by prefix of their files.
+_SIMILARITY = {"Box": "IoU", "Mask": "mask IoU", "Pose": "keypoint similarity"}
 _LEGEND_CLASSES = 20  # more curves than this get no name of their own
 
 
@@ -44,7 +46,7 @@ def results_png(csv_path: str | Path, png_path: str | Path) -> None:
     metrics = [name for name in table if name.startswith("metrics/")]
     rates = [name for name in table if name.startswith("lr/")]
     count = max(1, len(losses) + bool(rates) + len(metrics))
-    columns = min(4, count)
+    columns = min(4 if count <= 12 else 5, count)
     lines = math.ceil(count / columns)
     figure = _figure(3.6 * columns, 2.9 * lines)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
@@ -67,28 +69,36 @@ def results_png(csv_path: str | Path, png_path: str | Path) -> None:
         _series(next(panels), "learning rate", epochs, curves, smooth=False)
     for name in metrics:
         axis = next(panels)
-        label = name.removeprefix("metrics/").removesuffix("(B)")
+        label = name.removeprefix("metrics/").removesuffix("(B)").replace("_", " ")
         _series(axis, label, epochs, {"": (table[name], _TRAIN)}, smooth=True)
         _mark_best(axis, epochs, table[name])
     _save(figure, png_path)
 
 
 def labels_png(
-    labels: np.ndarray, boxes: np.ndarray, names: Sequence[str], path: str | Path
+    labels: np.ndarray,
+    boxes: np.ndarray | None,
+    names: Sequence[str],
+    path: str | Path,
 ) -> None:
     """Draws what a data set's labels look like: classes, shapes, places and sizes.
 
     Args:
         labels: [n] class ids.
-        boxes: [n, 4] cxcywh, in units of the image's width and height.
+        boxes: [n, 4] cxcywh, in units of the image's width and height; None where
+            whole images are labelled: then the classes are all there is to draw.
         names: class names.
         path: picture to write.
     """
     labels = np.asarray(labels).reshape(-1).astype(int)
+    if boxes is None:
+        figure = _figure(13, 5)
+        _class_bars(figure.subplots(), labels, names, "images")
+        return _save(figure, path)
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     figure = _figure(13, 9)
     layout = figure.add_gridspec(2, 3, height_ratios=(1, 1.1))
-    _class_bars(figure.add_subplot(layout[0, :]), labels, names)
+    _class_bars(figure.add_subplot(layout[0, :]), labels, names, "labels")
     shapes, places, sizes = (figure.add_subplot(layout[1, i]) for i in range(3))
     _overlaid(shapes, labels, boxes)
     for axis, x, y, title, unit in (
@@ -130,10 +140,11 @@ def curves_png(
     """Draws precision-recall, F1, precision and recall curves.
 
     Args:
-        found: from `DetectionMetrics.compute(...).per_class`.
+        found: `per_class` of a part of a result.
         names: names of all classes.
         folder: where the pictures go.
-        prefix: start of their names: BoxPR_curve.png, BoxF1_curve.png, ...
+        prefix: name of the part, and start of the files' names: BoxPR_curve.png,
+            BoxF1_curve.png, ...
 
     Returns:
         The four files.
@@ -161,24 +172,29 @@ def curves_png(
     files = []
     for short, x, curves, xlabel, ylabel, entries, mean in plots:
         files.append(Path(folder) / f"{prefix}{short}_curve.png")
-        _curves(files[-1], x, curves, (xlabel, ylabel), found.classes, entries, mean)
+        title = f"{ylabel} over {xlabel}, {_SIMILARITY.get(prefix, prefix)} 0.5"
+        figure, axis = _curve_axes(title, xlabel, ylabel)
+        _draw_curves(figure, axis, x, curves, found.classes, entries, mean)
+        _save(figure, files[-1])
     return files
 
 
 def confusion_png(
     matrix: np.ndarray, names: Sequence[str], path: str | Path, normalize: bool
 ) -> None:
-    """Draws a confusion matrix whose last row and column are the background.
+    """Draws a confusion matrix.
 
     Args:
-        matrix: [nc+1, nc+1] counts, row predicted, column true.
+        matrix: counts, row predicted, column true. [nc+1, nc+1] with the background
+            last, or [nc, nc] where whole images have classes.
         names: nc class names.
         path: picture to write.
         normalize: show shares of each true class instead of counts.
     """
     n = len(matrix)
     values = confusion.normalize(matrix) if normalize else np.asarray(matrix, float)
-    ticks = [class_name(names, i) for i in range(n - 1)] + ["background"]
+    ticks = [class_name(names, i) for i in range(len(names))]
+    ticks += ["background"] * (n - len(names))
     side = min(max(5.5, 0.42 * n + 3), 18)
     figure = _figure(side + 1, side)
     axis = figure.subplots()
@@ -316,9 +332,11 @@ def _mark_best(axis: Axes, epochs: np.ndarray, values: np.ndarray) -> None:
     )
 
 
-def _class_bars(axis: Axes, labels: np.ndarray, names: Sequence[str]) -> None:
+def _class_bars(
+    axis: Axes, labels: np.ndarray, names: Sequence[str], what: str
+) -> None:
     count = max(len(names), int(labels.max(initial=-1)) + 1)
-    axis.set_title(f"{len(labels)} labels")
+    axis.set_title(f"{len(labels)} {what}")
     if not count:
         return _empty(axis, "no classes")
     totals = np.bincount(labels, minlength=count)
@@ -326,7 +344,7 @@ def _class_bars(axis: Axes, labels: np.ndarray, names: Sequence[str]) -> None:
     bars = axis.bar(range(count), totals, color=shades, width=min(0.8, count / 8))
     _tidy(axis)
     axis.grid(axis="x", visible=False)
-    axis.set_ylabel("labels")
+    axis.set_ylabel(what)
     axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axis.set_ylim(0, max(1, totals.max()) * 1.12)
     axis.set_xlim(-0.7, count - 0.3)
@@ -362,23 +380,27 @@ def _overlaid(axis: Axes, labels: np.ndarray, boxes: np.ndarray) -> None:
     axis.set(xlim=(-0.5, 0.5), ylim=(-0.5, 0.5), aspect="equal", xticks=[], yticks=[])
 
 
-def _curves(
-    path: Path,
+def _curve_axes(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    figure = _figure(9, 6)
+    axis = figure.subplots()
+    _tidy(axis)
+    axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=xlabel, ylabel=ylabel)
+    axis.set_title(title)
+    return figure, axis
+
+
+def _draw_curves(
+    figure: Figure,
+    axis: Axes,
     x: np.ndarray,
     curves: np.ndarray,
-    axis_labels: tuple[str, str],
     classes: np.ndarray,
     entries: list[str],
     mean: str,
 ) -> None:
-    figure = _figure(9, 6)
-    axis = figure.subplots()
-    _tidy(axis)
-    axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=axis_labels[0], ylabel=axis_labels[1])
-    axis.set_title(f"{axis_labels[1]} over {axis_labels[0]}, IoU 0.5")
+    """One line per class, in the colour of the class, and their mean."""
     if not len(curves):
-        _empty(axis, "no targets")
-        return _save(figure, path)
+        return _empty(axis, "no targets")
     named = len(curves) <= _LEGEND_CLASSES
     for curve, class_id, entry in zip(curves, classes, entries, strict=True):
         shade = tuple(v / 255 for v in color(class_id)) if named else "#b8bec8"
@@ -386,7 +408,6 @@ def _curves(
         axis.plot(x, curve, color=shade, linewidth=1.2 if named else 0.7, label=label)
     axis.plot(x, curves.mean(0), color=_INK, linewidth=2.8, label=mean)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
-    _save(figure, path)
 
 
 def _fits(ticks: list[str], inches: float) -> bool:

@@ -18,6 +18,7 @@ _SHOWN = 3  # examples in a message
 # The class branch of the first level: its input, and the hidden layer after it.
 _BRANCH_INPUT = re.compile(r"/cv3_\d_0_0/conv/kernel$")
 _BRANCH_HIDDEN = re.compile(r"/cv3_0_0_1/conv/kernel$")
+_EXTRA = re.compile(r"/cv4_0_2/bias$")  # masks, keypoints or an angle
 _FIRST_KERNEL = "params/model_0/conv/kernel"
 _SIZES = {  # (width of the first layer, has a second inner block) -> size
     (16, False): "n",
@@ -153,6 +154,18 @@ def num_classes(weights: Weights) -> int:
         if names.is_class_output(path):
             return leaf.shape[-1]
     raise ValueError(f"{weights.source} has no class output; is it a YOLO11 network?")
+
+
+def keypoint_values(weights: Weights) -> int | None:
+    """Returns how many values a keypoint head of the weights gives, None if none.
+
+    Mask coefficients and angles come from a branch of the same name.
+    """
+    found = [leaf for path, leaf in weights.leaves.items() if _EXTRA.search(path)]
+    masks = any("/proto/" in path for path in weights.leaves)
+    if not found or masks or found[0].shape[-1] == 1:
+        return None
+    return found[0].shape[-1]
 
 
 def class_width(weights: Weights | None) -> int | None:

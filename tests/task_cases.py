@@ -1,0 +1,128 @@
+"""Targets and checks that the tests of several tasks share."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from conftest import fill_by_rule, published_name, rule_image, to_published
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from yolojax import models, sharding
+from yolojax.losses.detection import Gains
+from yolojax.models.blocks import INFERENCE, Mode
+from yolojax.tasks.spec import TaskSpec
+from yolojax.types import Batch
+
+SPEC = TaskSpec(
+    num_classes=2,
+    gains=Gains(7.5, 0.5, 1.5),
+    class_weights=None,
+    class_width=None,
+    overlap_mask=True,
+    keypoint_shape=(5, 3),
+    keypoint_sigmas=None,
+    pose=12.0,
+    kobj=1.0,
+    angle=1.0,
+    dropout=0.0,
+)
+
+
+def batch_of(values, size, slots):
+    """Packs the flat targets of a reference file into a batch of `size` (B, H, W)."""
+    count, height, width = size
+    wh = np.array([width, height])
+    boxes = np.zeros((count, slots, 4), np.float32)
+    classes = np.zeros((count, slots), np.int32)
+    valid = np.zeros((count, slots), bool)
+    extras = {}
+    if "target_keypoints" in values:
+        points = values["target_keypoints"].shape[1]
+        extras["keypoints"] = np.zeros((count, slots, points, 3), np.float32)
+    if values["target_bboxes"].shape[1] == 5:
+        extras["angles"] = np.zeros((count, slots), np.float32)
+    for row, image in enumerate(values["target_batch_idx"].astype(int)):
+        slot = valid[image].sum()
+        centre, size_wh = np.float64(values["target_bboxes"][row][:4]).reshape(2, 2)
+        corners = [centre - size_wh / 2, centre + size_wh / 2]
+        boxes[image, slot] = np.concatenate([corner * wh for corner in corners])
+        classes[image, slot] = int(values["target_cls"][row, 0])
+        valid[image, slot] = True
+        if "keypoints" in extras:
+            given = values["target_keypoints"][row]
+            extras["keypoints"][image, slot, :, :2] = given[:, :2] * wh
+            if given.shape[1] == 3:
+                extras["keypoints"][image, slot, :, 2] = given[:, 2]
+        if "angles" in extras:
+            extras["angles"][image, slot] = values["target_bboxes"][row, 4]
+    return Batch(
+        image=jnp.zeros((count, height, width, 3), jnp.uint8),
+        example_valid=jnp.ones(count, bool),
+        boxes=jnp.array(boxes),
+        classes=jnp.array(classes),
+        valid=jnp.array(valid),
+        **{name: jnp.array(value) for name, value in extras.items()},
+    )
+
+
+def value_and_grad(task, outputs, batch, activate=lambda outputs: outputs):
+    """Returns the loss terms, and the gradients of what `activate` makes outputs of."""
+
+    def total(outputs):
+        terms = task.loss(activate(outputs), batch, padded=True)
+        return terms.sum() * batch.example_valid.sum(), terms
+
+    grads, terms = jax.jit(jax.grad(total, has_aux=True))(outputs)
+    return terms, grads
+
+
+def check_network_gradients(task, batch, values):
+    """Compares loss and gradients of a whole network with a `trainstep_*` file."""
+    model = models.build("yolo11n", task.head(), dtype=jnp.float32, remat=False)
+    shape = tuple(map(int, values["input_shape"]))
+    image = rule_image(shape, "train_image")
+    init = functools.partial(model.init, mode=INFERENCE)
+    shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    shapes = {name: shapes[name] for name in ("params", "batch_stats")}
+    variables = fill_by_rule(shapes)
+
+    def total(params):
+        outputs, _ = model.apply(
+            {**variables, "params": params},
+            image,
+            mode=Mode(train=True),
+            mutable=["batch_stats"],
+        )
+        terms = task.loss(outputs, batch, padded=False)
+        return terms.sum() * shape[0], terms
+
+    (loss, terms), grads = jax.jit(jax.value_and_grad(total, has_aux=True))(
+        variables["params"]
+    )
+    np.testing.assert_allclose(loss, values["loss_total"], rtol=2e-5)
+    np.testing.assert_allclose(terms, values["loss_item_values"], rtol=2e-5)
+    got = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path({"params": grads}):
+        name = published_name(path)
+        got[name] = to_published(np.asarray(leaf), name)
+    norms = dict(zip(values["param_names"], values["param_grad_l2"], strict=True))
+    assert set(norms) == set(got)
+    largest = max(norms.values())
+    for name, want in norms.items():
+        norm = np.linalg.norm(got[name])
+        np.testing.assert_allclose(norm, want, rtol=1e-3, atol=1e-6 * largest)
+    for name in (n for n in values if n.startswith("grad:")):
+        want = values[name]
+        limit = 1e-3 * np.abs(want).max()
+        assert np.abs(got[name.removeprefix("grad:")] - want).max() <= limit
+
+
+def check_sharding(task, outputs, batch):
+    """Compares loss and gradients over two devices with those on one."""
+    split = NamedSharding(sharding.make_mesh("cpu:2", 2), P("data"))
+    one = value_and_grad(task, outputs, batch)
+    many = value_and_grad(task, *jax.device_put((outputs, batch), split))
+    for got, want in zip(jax.tree.leaves(many), jax.tree.leaves(one), strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-6)

@@ -1,0 +1,314 @@
+"""Data sets in class folders: <split>/<class>/*.jpg, the class is the folder's name.
+
+Opening one looks at every image once. What cannot be used is left out and listed in
+`problems`; nothing is ever written into the data set.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from yolojax.data import images
+from yolojax.data.yolo_folder import (
+    EXTENSIONS,
+    Problem,
+    _verify_image,
+    fraction_count,
+    split_fraction,
+)
+from yolojax.files import replace_text
+
+FOLDERS = {  # names that a split's folder may have, in the order they are tried
+    "train": ("train",),
+    "val": ("val", "validation", "valid"),
+    "test": ("test",),
+}
+STAND_IN = {"val": "test", "test": "val"}  # used where a split has no folder
+VAL_SHARE = 0.2  # of each class, where no folder tells the splits apart
+CACHE_VERSION = 1  # raise it when the scan decides differently
+
+_KNOWN = {name for names in FOLDERS.values() for name in names}
+
+log = logging.getLogger("yolojax")
+
+Hw = tuple[int, int]
+Member = tuple[str, int]  # path of an image and its class id
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassFolder:
+    """The usable images of one split, ordered by class and path."""
+
+    names: tuple[str, ...]
+    paths: tuple[str, ...]
+    targets: np.ndarray  # [N] int32, class ids
+    original_hw: np.ndarray  # [N, 2] int32, upright
+    problems: tuple[Problem, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def load(self, index: int) -> np.ndarray:
+        """Returns [h, w, 3] uint8 RGB at original size.
+
+        Raises:
+            ValueError: the file vanished or changed since the scan.
+        """
+        image = images.read_image(self.paths[index])
+        if image.shape[:2] != tuple(self.original_hw[index]):
+            raise ValueError(
+                f"{self.paths[index]}: is {image.shape[:2]} pixels (height, width) now,"
+                f" but was {tuple(self.original_hw[index].tolist())} when the data set"
+                " was scanned. Start the run again."
+            )
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def open_class_folder(
+    root: str | os.PathLike[str],
+    split: str,
+    *,
+    fraction: float | Sequence[float],
+    classes: Sequence[int] | None,
+    cache_dir: str | os.PathLike[str] | None,
+    threads: int,
+    known: Sequence[str] | None = None,
+) -> ClassFolder:
+    """Returns one split of a data set in class folders, scanned.
+
+    The classes are the sorted sub-directories of train/. Without the folder of a split
+    val/ and test/ stand in for each other. If neither train/ nor another split is
+    there, the sub-directories of root are the classes, and a fifth of each, always the
+    same files, is kept for validation.
+
+    Args:
+        root: the folder.
+        split: "train", "val" or "test".
+        fraction: share (0..1] or number (> 1) of the training images, evenly spaced
+            over all classes, or a list with one such number per split.
+        classes: use only images of these class ids; None uses all.
+        cache_dir: keeps the result of the scan for the next run; None keeps nothing.
+        threads: images scanned at the same time.
+        known: class names by id of a trained network, taken instead of the folders'
+            if they share a name. Folders of other names are left out.
+
+    Raises:
+        FileNotFoundError: root or the split is not there.
+        ValueError: the folders are no data set, or nothing usable is left.
+    """
+    root = Path(root).expanduser().absolute()
+    folder, names = _split_folder(root, split)
+    if known is not None and set(known) & set(names):
+        names = tuple(known)
+    _check_classes(root, names, classes)
+    members, problems = _members(folder, names)
+    if folder == root:
+        members = _side(members, root, split)
+    if classes is not None:
+        members = [member for member in members if member[1] in classes]
+    members = _evenly_spaced(members, split_fraction(fraction, split))
+    sizes, reasons = _scan([path for path, _ in members], cache_dir, threads)
+    kept = [i for i, hw in enumerate(sizes) if hw is not None]
+    problems += [
+        Problem(members[i][0], None, reason, True)
+        for i, reason in enumerate(reasons)
+        if sizes[i] is None
+    ]
+    left = {members[i][1] for i in kept}
+    for class_id in sorted({class_id for _, class_id in members} - left):
+        reason = f"no image of class {names[class_id]!r} can be used (unusable_class)"
+        problems.append(Problem(str(folder), None, reason, False))
+    if not kept:
+        examples = " | ".join(str(problem) for problem in problems[:3])
+        raise ValueError(
+            f"{folder}: none of its {len(members)} images can be used for split"
+            f" `{split}`. {examples or 'It needs one folder of images per class.'}"
+        )
+    return ClassFolder(
+        names=names,
+        paths=tuple(members[i][0] for i in kept),
+        targets=np.array([members[i][1] for i in kept], np.int32),
+        original_hw=np.array([sizes[i] for i in kept], np.int32),
+        problems=tuple(problems),
+    )
+
+
+def _split_folder(root: Path, split: str) -> tuple[Path, tuple[str, ...]]:
+    """Returns the folder of a split's classes and the class names by id."""
+    if split not in FOLDERS:
+        raise ValueError(f"split = {split!r} is unknown; use one of {list(FOLDERS)}.")
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"{root}: there is no such folder. Set `data` to a folder with train/ and"
+            " val/, each with one folder of images per class, or to 'shapes' for the"
+            " built-in data set."
+        )
+    train = root / "train"
+    found = _first_folder(root, split)
+    if found is None and split in STAND_IN:
+        found = _first_folder(root, STAND_IN[split])
+        if found is not None:
+            log.warning("%s has no folder for %s; %s is used", root, split, found.name)
+    if found is None and any(name in _KNOWN for name in _directories(root)):
+        wanted = " or ".join(f"{name}/" for name in FOLDERS[split])
+        raise FileNotFoundError(
+            f"{root}: has no {wanted}, only"
+            f" {', '.join(f'{name}/' for name in _directories(root))}. Add it, with one"
+            " folder of images per class."
+        )
+    folder = root if found is None else found
+    # Without train/ (a data set only to be evaluated) the split's own classes count.
+    names = tuple(_directories(train if train.is_dir() else folder))
+    if len(names) < 2:
+        raise ValueError(
+            f"{train if train.is_dir() else folder}: has {len(names)} sub-directories,"
+            f" {list(names)}, but classification needs two or more: one folder of"
+            " images per class."
+        )
+    return folder, names
+
+
+def _first_folder(root: Path, split: str) -> Path | None:
+    return next((root / n for n in FOLDERS[split] if (root / n).is_dir()), None)
+
+
+def _directories(folder: Path) -> list[str]:
+    """Returns the names of the sub-directories, sorted; hidden ones do not count."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and e.name[0] != ".")
+
+
+def _images(folder: Path) -> list[str]:
+    """Returns the paths of all images below a folder, sorted."""
+    found = []
+    for place, _, files in os.walk(folder, followlinks=True):
+        found += [os.path.join(place, name) for name in files if _is_image(name)]
+    return sorted(found)
+
+
+def _is_image(name: str) -> bool:
+    return name[0] != "." and os.path.splitext(name)[1][1:].lower() in EXTENSIONS
+
+
+def _members(
+    folder: Path, names: tuple[str, ...]
+) -> tuple[list[Member], list[Problem]]:
+    """Returns all images with their classes, and the folders that make no sense."""
+    members: list[Member] = []
+    problems = []
+    ids = {name: class_id for class_id, name in enumerate(names)}
+    for name in _directories(folder):
+        place, reason = folder / name, ""
+        paths = _images(place)
+        if name in ids:
+            members += [(path, ids[name]) for path in paths]
+            if not paths:
+                reason = "the class folder holds no image (empty_class)"
+        else:
+            reason = (
+                f"not a class that is trained; its {len(paths)} images are left out"
+                " (unknown_class)"
+            )
+        if reason:
+            problems.append(Problem(str(place), None, reason, False))
+    loose = sum(_is_image(name) for name in os.listdir(folder))
+    if loose:
+        reason = f"{loose} images lie beside the class folders, left out (no_class)"
+        problems.append(Problem(str(folder), None, reason, False))
+    return members, problems
+
+
+def _check_classes(
+    root: Path, names: Sequence[str], classes: Sequence[int] | None
+) -> None:
+    if classes is None:
+        return
+    unknown = [c for c in classes if c not in range(len(names))]
+    if unknown or not len(classes):
+        raise ValueError(
+            f"classes = {list(classes)} is not allowed: {root} has the class ids 0 to"
+            f" {len(names) - 1}. Name some of them, or None for all."
+        )
+
+
+def _side(members: list[Member], root: Path, split: str) -> list[Member]:
+    """Returns the part of a split where no folder tells the splits apart.
+
+    A fifth of each class is kept for validation, and one image at least of two or
+    more. Chosen by a hash of the names: it looks random, but is the same everywhere,
+    and hardly changes when images are added.
+    """
+
+    def rank(member: Member) -> bytes:
+        name = Path(member[0]).relative_to(root).as_posix()
+        return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+
+    groups: dict[int, list[Member]] = {}
+    for member in members:
+        groups.setdefault(member[1], []).append(member)
+    side = []
+    for group in groups.values():
+        shuffled = sorted(group, key=rank)
+        held = max(round(VAL_SHARE * len(shuffled)), min(len(shuffled) - 1, 1))
+        side += shuffled[held:] if split == "train" else shuffled[:held]
+    return sorted(side)
+
+
+def _evenly_spaced(members: list[Member], fraction: float) -> list[Member]:
+    if not members:
+        return members
+    count = fraction_count(len(members), fraction)
+    picks = np.linspace(0, len(members) - 1, count).astype(int)
+    return [members[i] for i in picks]
+
+
+def _scan(
+    paths: list[str], cache_dir: str | os.PathLike[str] | None, threads: int
+) -> tuple[list[Hw | None], list[str]]:
+    """Returns height and width of every image, None where the reason says why."""
+    file = None
+    if cache_dir is not None:
+        file = Path(cache_dir) / f"classes-{_fingerprint(paths)[:32]}.json"
+        stored = _read_scan(file, len(paths))
+        if stored is not None:
+            return stored
+    with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
+        verdicts = list(pool.map(_verify_image, paths))
+    sizes, reasons = [hw for hw, _ in verdicts], [reason for _, reason in verdicts]
+    if file is not None:
+        try:
+            replace_text(file, json.dumps({"sizes": sizes, "reasons": reasons}))
+        except OSError as error:
+            log.warning("the scan of the data set is not kept: %s", error)
+    return sizes, reasons
+
+
+def _fingerprint(paths: list[str]) -> str:
+    """Returns a hash of names, sizes and times of all images."""
+    digest = hashlib.sha256(repr((CACHE_VERSION, cv2.__version__)).encode())
+    for path in paths:
+        try:
+            status = os.stat(path)
+            state = (status.st_size, status.st_mtime_ns)
+        except OSError:
+            state = (-1, -1)
+        digest.update(repr((path, state)).encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()
+
+
+def _read_scan(file: Path, count: int) -> tuple[list[Hw | None], list[str]] | None:
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        sizes = [None if hw is None else (hw[0], hw[1]) for hw in stored["sizes"]]
+        reasons = stored["reasons"]
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None  # absent or damaged: scan again
+    return (sizes, reasons) if len(sizes) == len(reasons) == count else None

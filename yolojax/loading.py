@@ -1,0 +1,203 @@
+"""From a checked config to data: splits, batches and the loader that works ahead.
+
+Two families of data: pictures with labelled objects, and pictures in class folders.
+The kind of label that a task learns from decides which one a run reads.
+"""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from yolojax import registry, tasks
+from yolojax.data import SOURCES, cache, pipeline, shapes
+from yolojax.data.class_folder import ClassFolder, open_class_folder
+from yolojax.data.classify import (
+    ClassifyEvalBatches,
+    ClassifyOptions,
+    ClassifyTrainBatches,
+    ClassRecords,
+)
+from yolojax.data.objects import LabelFormat
+from yolojax.data.pipeline import EvalBatches, TrainBatches
+from yolojax.data.plan import AugmentOptions
+from yolojax.data.records import Records
+from yolojax.data.yolo_folder import YoloFolder
+
+log = logging.getLogger("yolojax")
+
+STRIDE = 32  # the coarsest level's cell, pixels
+VAL_PAD = 0.5  # of a stride, added to rectangular validation batches
+PREFETCH = 4  # batches kept ready by the loader
+
+Source = YoloFolder | ClassFolder
+Batches = TrainBatches | EvalBatches | ClassifyTrainBatches | ClassifyEvalBatches
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How batches are made ahead of time."""
+
+    workers: int
+    num_threads: int
+    prefetch: int
+
+
+def open_split(config: Any, split: str) -> Source:
+    """Returns one split of the data set that config.data names, scanned."""
+    data = config.data
+    if data == "shapes":
+        drawn, created = shapes.ensure_shapes(cache.cache_root(), task=config.task)
+        if created:
+            log.info("drew the built-in data set: %s", drawn)
+        data = str(drawn)
+    options = {
+        "classes": config.classes,
+        "fraction": config.fraction,
+        "cache_dir": cache.cache_root() / "scans",
+        "threads": _scan_threads(),
+    }
+    if _label_kind(config) == "classes":
+        return open_class_folder(data, split, **options)
+    if Path(data).is_dir():
+        data = str(Path(data) / "data.yaml")
+    options |= {"task": config.task, "single_cls": config.single_cls}
+    return SOURCES["yolo"](data, split, **options)
+
+
+def train_batches(config: Any, source: Source) -> TrainBatches | ClassifyTrainBatches:
+    """Returns the augmented training batches by step."""
+    options = {
+        "imgsz": config.imgsz,
+        "batch": config.batch,
+        "epochs": config.epochs,
+        "seed": config.seed,
+    }
+    if isinstance(source, ClassFolder):
+        return ClassifyTrainBatches(
+            ClassRecords(source, cache=config.cache, threads=_scan_threads()),
+            augment=ClassifyOptions(**_part(config, ClassifyOptions)),
+            **options,
+        )
+    return TrainBatches(
+        records(config, source),
+        augment=AugmentOptions(**_part(config, AugmentOptions)),
+        close_mosaic=config.close_mosaic,
+        object_buckets=config.object_buckets,
+        labels=_label_format(config, source),
+        **options,
+    )
+
+
+def eval_batches(
+    config: Any, source: Source, batch: int
+) -> EvalBatches | ClassifyEvalBatches:
+    """Returns the validation batches of `batch` images."""
+    if isinstance(source, ClassFolder):
+        images = ClassRecords(source, cache=config.cache, threads=_scan_threads())
+        return ClassifyEvalBatches(images, imgsz=config.imgsz, batch=batch)
+    return EvalBatches(
+        records(config, source),
+        imgsz=config.imgsz,
+        batch=batch,
+        stride=STRIDE,
+        pad=VAL_PAD,
+        rect=config.rect is not False,
+        object_buckets=config.object_buckets,
+        labels=_label_format(config, source),
+    )
+
+
+def records(config: Any, source: YoloFolder) -> Records:
+    """Returns the source's images, decoded on demand or held in memory."""
+    return Records(
+        source, imgsz=config.imgsz, cache=config.cache, threads=_scan_threads()
+    )
+
+
+def loader(batches: Batches, config: Any, *, start_step: int) -> pipeline.Loader:
+    """Returns an iterator over the batches from a step on that works ahead.
+
+    Validation reads with threads: starting processes for every epoch costs more.
+    """
+    how = _loading(config)
+    train = isinstance(batches, TrainBatches | ClassifyTrainBatches)
+    workers = how.workers if train else 0
+    threads = how.num_threads if workers == how.workers else min(usable_cores(), 16)
+    return pipeline.load(
+        batches,
+        start_step=start_step,
+        workers=workers,
+        num_threads=threads,
+        prefetch=how.prefetch,
+    )
+
+
+def class_counts(source: Source) -> np.ndarray:
+    """Returns how many objects or images of each class there are."""
+    return np.bincount(all_labels(source)[0], minlength=len(source.names))
+
+
+def all_labels(source: Source) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns class ids [n], and boxes [n, 4] cx, cy, w, h (0..1) if there are any."""
+    if isinstance(source, ClassFolder):
+        return source.targets, None
+    rows = np.concatenate(source.labels)
+    return rows[:, 0].astype(int), rows[:, 1:]
+
+
+def most_objects(*sources: Source) -> int:
+    """Returns the largest number of labelled objects of any image."""
+    labelled = [s.labels for s in sources if isinstance(s, YoloFolder)]
+    return max((len(rows) for labels in labelled for rows in labels), default=0)
+
+
+def usable_cores() -> int:
+    """Returns how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux, where containers limit them
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def auto_workers(workers: int, backend: str, cpu_count: int) -> int:
+    """Returns the number of loader processes that `workers` stands for."""
+    if workers >= 0:
+        return workers
+    # On a CPU the step needs the cores itself; threads share them better there.
+    return 0 if backend == "cpu" else min(8, max(cpu_count - 1, 0))
+
+
+def _loading(config: Any) -> Loading:
+    """Returns how many processes and threads make batches."""
+    backend, cores = jax.default_backend(), usable_cores()
+    workers = auto_workers(config.workers, backend, cores)
+    if config.cache == "ram" and config.workers < 0:
+        workers = 0  # threads share the decoded images, processes would copy them
+    threads = 2 if workers else min(cores, 2 if backend == "cpu" else 16)
+    return Loading(workers, threads, PREFETCH)
+
+
+def _label_kind(config: Any) -> str:
+    return registry.lookup(tasks.TASKS, config.task, "task").label_kind
+
+
+def _label_format(config: Any, source: YoloFolder) -> LabelFormat:
+    return LabelFormat(
+        _label_kind(config),
+        mask_ratio=config.mask_ratio,
+        overlap_mask=config.overlap_mask,
+        flip_idx=source.flip_idx,
+    )
+
+
+def _part(config: Any, options: Any) -> dict[str, Any]:
+    """Returns the settings that a dataclass of options holds, by its field names."""
+    return {name: getattr(config, name) for name in options.__dataclass_fields__}
+
+
+def _scan_threads() -> int:
+    return min(8, os.cpu_count() or 1)

@@ -1,0 +1,109 @@
+"""Losses of rotated boxes. Pure functions of raw head outputs and padded targets."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from yolojax.losses import assign
+from yolojax.losses.detection import (
+    Gains,
+    Geometry,
+    binary_cross_entropy,
+    distribution_focal_loss,
+)
+from yolojax.ops import boxes as box_ops
+from yolojax.ops import rotated
+
+MIN_SIDE = 2.0  # pixels; objects with a smaller side do not count
+FLOOR = 0.01  # square cells, least variance: boxes of no size get a gradient too
+EPS = 1e-9
+
+
+def rotated_loss(
+    outputs: dict[str, jax.Array],
+    geometry: Geometry,
+    gt_boxes: Float[Array, "b m 5"],
+    gt_classes: Int[Array, "b m"],
+    valid: Bool[Array, "b m"],
+    *,
+    gains: Gains,
+    angle_gain: float,
+    example_valid: Bool[Array, " b"] | None = None,
+    class_weights: Float[Array, " c"] | None = None,
+) -> Float[Array, "4"]:
+    """Returns the gain-scaled terms (box, cls, dfl, angle) of a batch.
+
+    Normalised as those of `detection_loss`.
+
+    Args:
+        outputs: "boxes" [B, A, 4 * bins] distance logits along the rotated axes,
+            "scores" [B, A, C] logits, "angles" [B, A] radians.
+        geometry: anchor points and strides of the A anchors.
+        gt_boxes: xywhr in input pixels.
+        gt_classes: class index of each object.
+        valid: False on padded objects.
+        gains: weights of the first three terms.
+        angle_gain: weight of the last.
+        example_valid: False on padded images; None if there are none.
+        class_weights: factor on each class's column of the class loss.
+    """
+    box_logits, logits, angles = (outputs[k] for k in ("boxes", "scores", "angles"))
+    bins = box_logits.shape[-1] // 4
+    points, strides = (jnp.asarray(x, box_logits.dtype) for x in geometry)
+    gt_boxes = gt_boxes.astype(box_logits.dtype)
+    ltrb = box_ops.expected_distance(box_logits, bins)  # [B, A, 4] cells
+    points_b = jnp.broadcast_to(points[None], (*ltrb.shape[:2], 2))
+    boxes = rotated.ltrb_to_xywhr(points_b, ltrb, angles)
+    assignment = assign.assign(
+        jax.nn.sigmoid(jax.lax.stop_gradient(logits)),
+        jax.lax.stop_gradient(rotated.scaled(boxes, strides)),
+        points * strides[:, None],
+        gt_boxes,
+        gt_classes,
+        valid & (gt_boxes[..., 2:4] >= MIN_SIDE).all(-1),
+        match=assign.ROTATED,
+    )
+    weight = assignment.score  # [B, A], 0 on background
+    total = jnp.maximum(weight.sum(), 1)
+    if gt_boxes.shape[1] == 0:
+        target, target_class = jnp.zeros_like(boxes), jnp.zeros_like(assignment.slot)
+    else:
+        target = jnp.take_along_axis(gt_boxes, assignment.slot[..., None], axis=1)
+        target = rotated.scaled(target, 1 / strides)
+        target_class = jnp.take_along_axis(gt_classes, assignment.slot, axis=1)
+    soft = jax.nn.one_hot(target_class, logits.shape[-1], dtype=logits.dtype)
+    bce = binary_cross_entropy(logits, soft * weight[..., None])  # [B, A, C]
+    if class_weights is not None:
+        bce = bce * class_weights[None, None].astype(bce.dtype)
+    if example_valid is not None:
+        bce = bce * example_valid[:, None, None]
+    dfl = distribution_focal_loss(
+        box_logits.reshape(*ltrb.shape, bins),
+        rotated.xywhr_to_ltrb(points_b, target).clip(0, bins - 1 - 0.01),
+    ).mean(-1)
+    box = 1 - rotated.probabilistic_iou(boxes, target, FLOOR)
+    angle = angle_loss(angles, target)
+    box, dfl, angle = ((x * weight).sum() for x in (box, dfl, angle))
+    sums = jnp.stack([box, bce.sum(), dfl, angle])
+    return sums * jnp.array((*gains, angle_gain), sums.dtype) / total
+
+
+def angle_loss(
+    angles: Float[Array, "*n"], target: Float[Array, "*n 5"]
+) -> Float[Array, "*n"]:
+    """Returns the squared sine of twice the error in angle, for near-squares above all.
+
+    Right angles cost nothing, as they exchange the sides of a square; the overlap of
+    long boxes already tells their angle, that of squares does not.
+
+    Args:
+        angles: predicted, in radians.
+        target: xywhr.
+    """
+    log_ratio = jnp.log((target[..., 2] + EPS) / (target[..., 3] + EPS))
+    # Nearest multiple of pi: the sine's period, taken out before rounding grows.
+    error = angles - target[..., 4]
+    error = error - jnp.round(error / math.pi) * math.pi
+    return jnp.exp(-jnp.square(log_ratio) / 9) * jnp.square(jnp.sin(2 * error))

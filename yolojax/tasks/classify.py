@@ -1,0 +1,82 @@
+"""Classification: what the whole image shows."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+
+from yolojax.losses.classification import classification_loss
+from yolojax.metrics.classification import ClassifyMetrics
+from yolojax.models import heads
+from yolojax.tasks.detect import Selection
+from yolojax.tasks.spec import TaskSpec
+from yolojax.types import Batch, Probabilities
+
+
+@dataclass(frozen=True)
+class Classify:
+    """The classification task for a number of classes."""
+
+    num_classes: int
+    dropout: float  # share of features that training drops
+
+    label_kind: ClassVar[str] = "classes"
+    loss_names: ClassVar[tuple[str, ...]] = ("loss",)
+    metric_names: ClassVar[tuple[str, ...]] = (
+        "metrics/accuracy_top1",
+        "metrics/accuracy_top5",
+    )
+    batch_scaled: ClassVar[bool] = False  # the loss is a mean over the images
+
+    def head(self) -> Callable[..., nn.Module]:
+        """Returns the maker of the head module."""
+        return functools.partial(heads.Classify, self.num_classes, self.dropout)
+
+    def initial_biases(self) -> dict[str, float]:
+        """Returns no start values: this head's biases start at random."""
+        return {}
+
+    def loss(
+        self, outputs: dict[str, jax.Array], batch: Batch, *, padded: bool
+    ) -> jax.Array:
+        """Returns the loss term [1].
+
+        Args:
+            outputs: raw head outputs.
+            batch: its labels are the targets.
+            padded: whether the batch may hold rows that are no examples.
+        """
+        loss = classification_loss(
+            outputs["logits"],
+            batch.labels,
+            example_valid=batch.example_valid if padded else None,
+        )
+        return loss[None]
+
+    def decode(
+        self,
+        outputs: dict[str, jax.Array],
+        image_hw: tuple[int, ...],
+        selection: Selection,
+    ) -> Probabilities:
+        """Returns the probabilities of all classes.
+
+        Args:
+            outputs: raw head outputs.
+            image_hw: height and width of the network input; not needed here.
+            selection: thresholds and limits; there is nothing to select here.
+        """
+        del image_hw, selection
+        return Probabilities(jax.nn.softmax(outputs["logits"]))
+
+    def metrics(self) -> ClassifyMetrics:
+        """Returns an empty accumulator of this task's metrics."""
+        return ClassifyMetrics()
+
+
+def make(spec: TaskSpec) -> Classify:
+    """Returns the task of these settings."""
+    return Classify(spec.num_classes, spec.dropout)

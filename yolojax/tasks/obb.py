@@ -1,0 +1,120 @@
+"""Rotated boxes: boxes with angles and classes."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from yolojax.losses.rotated import rotated_loss
+from yolojax.metrics.rotated import RotatedMetrics
+from yolojax.models import heads
+from yolojax.ops import boxes as box_ops
+from yolojax.ops import nms, rotated
+from yolojax.tasks import detect
+from yolojax.tasks.detect import Detect, Selection
+from yolojax.tasks.spec import TaskSpec
+from yolojax.types import Batch, Detections
+
+
+@dataclass(frozen=True)
+class OBB:
+    """The task of rotated boxes: detection along the axes of each object."""
+
+    boxes: Detect
+    angle_gain: float
+
+    label_kind: ClassVar[str] = "rotated"
+    loss_names: ClassVar[tuple[str, ...]] = (
+        *("box_loss", "cls_loss", "dfl_loss", "angle_loss"),
+    )
+    metric_names: ClassVar[tuple[str, ...]] = detect.METRIC_NAMES
+    batch_scaled: ClassVar[bool] = True  # the step multiplies by the number of images
+
+    def head(self) -> Callable[..., nn.Module]:
+        """Returns the maker of the head module."""
+        boxes = self.boxes
+        return functools.partial(heads.OBB, boxes.num_classes, boxes.class_width)
+
+    def initial_biases(self) -> dict[str, float]:
+        """Returns the start values of the output biases by path suffix."""
+        return self.boxes.initial_biases()
+
+    def loss(
+        self, outputs: dict[str, jax.Array], batch: Batch, *, padded: bool
+    ) -> jax.Array:
+        """Returns the gain-scaled loss terms [4] in the order of `loss_names`.
+
+        Args:
+            outputs: raw head outputs.
+            batch: targets; its image gives the input size.
+            padded: whether the batch may hold rows that are no examples.
+        """
+        weights = self.boxes.class_weights
+        return rotated_loss(
+            outputs,
+            self.boxes.geometry(batch.image.shape[1:3]),
+            rotated.xyxy_to_xywhr(batch.boxes, batch.angles),
+            batch.classes,
+            batch.valid,
+            gains=self.boxes.gains,
+            angle_gain=self.angle_gain,
+            example_valid=batch.example_valid if padded else None,
+            class_weights=None if weights is None else jnp.array(weights),
+        )
+
+    def decode(
+        self,
+        outputs: dict[str, jax.Array],
+        image_hw: tuple[int, ...],
+        selection: Selection,
+    ) -> Detections:
+        """Returns the detections of each image with their angles, best first.
+
+        Args:
+            outputs: raw head outputs.
+            image_hw: height and width of the network input.
+            selection: thresholds and limits.
+        """
+        boxes, scores = self.predict(outputs, image_hw)
+        select = functools.partial(
+            nms.select_rotated,
+            conf=selection.conf,
+            iou=selection.iou,
+            max_det=selection.max_det,
+            multi_label=selection.multi_label,
+            agnostic=selection.agnostic,
+        )
+        boxes, scores, classes, anchor = jax.vmap(select)(boxes, scores)
+        return Detections(
+            rotated.xywhr_to_xyxy(boxes),
+            scores,
+            classes,
+            anchor >= 0,
+            angles=boxes[..., 4],
+        )
+
+    def predict(
+        self, outputs: dict[str, jax.Array], image_hw: tuple[int, ...]
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns boxes [B, A, 5] xywhr in pixels and scores [B, A, C]."""
+        logits = outputs["boxes"]
+        points, strides = (
+            jnp.asarray(x, logits.dtype) for x in self.boxes.geometry(image_hw)
+        )
+        ltrb = box_ops.expected_distance(logits, heads.REG_MAX)
+        points = jnp.broadcast_to(points[None], (*ltrb.shape[:2], 2))
+        boxes = rotated.ltrb_to_xywhr(points, ltrb, outputs["angles"])
+        return rotated.scaled(boxes, strides), jax.nn.sigmoid(outputs["scores"])
+
+    def metrics(self) -> RotatedMetrics:
+        """Returns an empty accumulator of this task's metrics."""
+        return RotatedMetrics(detect.CONFUSION_CONF)
+
+
+def make(spec: TaskSpec) -> OBB:
+    """Returns the task of these settings."""
+    return OBB(detect.make(spec), spec.angle)

@@ -1,0 +1,267 @@
+"""Pictures of a batch: labelled images, and labels beside predictions."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from yolojax.files import replace_bytes
+from yolojax.metrics.segmentation import RATIO, target_masks
+from yolojax.visualize.objects import draw_objects
+from yolojax.visualize.style import class_name, color
+from yolojax.visualize.tags import make_tag
+
+_GAP = 8  # pixels between the tiles of a grid
+_GRID_WIDTH = 2048  # a grid is not made wider than this
+_TILE = 400  # small images are enlarged to about this many pixels
+_CLASS_TILE = 240  # the same, where a tile has nothing but a class
+_BACKGROUND = 24  # grey level between the tiles
+_RIGHT, _WRONG = (0, 120, 64), (190, 20, 50)  # behind a right and a wrong class
+
+
+def batch_grid(
+    batch: Mapping[str, np.ndarray], names: Sequence[str], max_images: int = 16
+) -> np.ndarray:
+    """Images of a batch with their labels, as tiles of one picture.
+
+    Args:
+        batch: image [B, H, W, 3] uint8 RGB, and what the task labels, named and shaped
+            as in `types.Batch`: boxes, classes and valid, with masks, keypoints or
+            angles; or labels. Rows with a False example_valid [B] are left out.
+        names: class names.
+        max_images: number of tiles at most.
+
+    Returns:
+        [h, w, 3] uint8 RGB.
+    """
+    rows = _rows(batch, max_images)
+    if not rows:
+        return _notice("no images")
+    columns = math.ceil(math.sqrt(len(rows)))
+    if "labels" in batch:
+        tiles = [
+            _captioned(batch["image"][row], columns, [_label(batch, row, names)])
+            for row in rows
+        ]
+    else:
+        tiles = [
+            _tile(batch["image"][row], names, columns, _targets(batch, row))
+            for row in rows
+        ]
+    return _mosaic(tiles, columns)
+
+
+def val_grid(
+    batch: Mapping[str, np.ndarray],
+    predictions: Mapping[str, Any],
+    names: Sequence[str],
+    max_images: int = 8,
+    min_score: float = 0.25,
+) -> np.ndarray:
+    """Labels and predictions of every image.
+
+    Objects: true ones on the left, predicted ones on the right. Whole images: the true
+    class below the image, and the predicted one on green if it is right, else on red.
+
+    Args:
+        batch: as for `batch_grid`.
+        predictions: arrays named and shaped as in `types.Detections` (absent ones are
+            left out or None) or `types.Probabilities`.
+        names: class names.
+        max_images: number of pairs at most; whole images take half a pair.
+        min_score: objects with a score up to this one are not drawn.
+
+    Returns:
+        [h, w, 3] uint8 RGB.
+    """
+    if "probabilities" in predictions:
+        return _class_grid(batch, predictions, names, 2 * max_images)
+    rows = _rows(batch, max_images)
+    if not rows:
+        return _notice("no images")
+    pairs = 1 if len(rows) == 1 else 2
+    columns = 2 * pairs
+    tiles = []
+    for row in rows:
+        image = batch["image"][row]
+        truth = _tile(image, names, columns, _targets(batch, row))
+        objects = _found(predictions, row, min_score, image.shape[1])
+        found = _tile(image, names, columns, objects)
+        gap = np.full((len(truth), 2, 3), _BACKGROUND, np.uint8)
+        tiles.append(np.concatenate([truth, gap, found], 1))
+    grid = _mosaic(tiles, pairs)
+    head = np.full((34, grid.shape[1], 3), _BACKGROUND, np.uint8)
+    width = tiles[0].shape[1]
+    for i in range(columns):
+        text = ("labels", f"predictions, score > {min_score:g}")[i % 2]
+        left = _GAP + i // 2 * (width + _GAP) + i % 2 * (width // 2 + 1)
+        tag = make_tag(text, 17, (_BACKGROUND,) * 3)[: len(head) - 4, : width // 2]
+        head[4 : 4 + tag.shape[0], left:][:, : tag.shape[1]] = tag
+    return np.concatenate([head, grid])
+
+
+def save_image(path: str | Path, image: np.ndarray) -> None:
+    """Writes an RGB image in one step; the ending of the name tells the format.
+
+    Args:
+        path: file name ending in .jpg, .png, ...
+        image: [H, W, 3] uint8 RGB.
+
+    Raises:
+        ValueError: OpenCV knows no such format.
+    """
+    path = Path(path)
+    if not path.suffix or not cv2.haveImageWriter(f"x{path.suffix}"):
+        raise ValueError(
+            f"{path}: cannot write images of type {path.suffix!r}; use .jpg or .png"
+        )
+    options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix[:2].lower() == ".j" else []
+    done, data = cv2.imencode(
+        path.suffix, cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR), options
+    )
+    if not done:
+        raise ValueError(f"{path}: OpenCV could not encode an image {image.shape}")
+    replace_bytes(path, data.tobytes())
+
+
+def _rows(batch: Mapping[str, np.ndarray], max_images: int) -> list[int]:
+    count = len(batch["image"])
+    valid = np.asarray(batch.get("example_valid", np.ones(count, bool)))
+    return np.flatnonzero(valid)[:max_images].tolist()
+
+
+def _targets(batch: Mapping[str, np.ndarray], row: int) -> dict[str, np.ndarray | None]:
+    """The true objects of an image, as `draw_objects` takes them."""
+    slots = np.flatnonzero(batch["valid"][row])
+    masks = batch.get("masks")
+    objects = _taken(batch, row, slots)
+    return objects | {
+        "masks": None if masks is None else target_masks(np.asarray(masks[row]), slots)
+    }
+
+
+def _found(
+    predictions: Mapping[str, Any], row: int, min_score: float, image_width: int
+) -> dict[str, np.ndarray | None]:
+    """The predicted objects of an image, as `draw_objects` takes them."""
+    scores = np.asarray(predictions["scores"][row])
+    kept = np.flatnonzero(np.asarray(predictions["valid"][row]) & (scores > min_score))
+    masks = predictions.get("masks")
+    if masks is not None:
+        bits = np.unpackbits(np.asarray(masks[row])[kept], axis=-1)
+        masks = bits[..., : image_width // RATIO] > 0
+    return _taken(predictions, row, kept) | {"scores": scores[kept], "masks": masks}
+
+
+def _taken(
+    arrays: Mapping[str, Any], row: int, slots: np.ndarray
+) -> dict[str, np.ndarray | None]:
+    return {
+        key: None if arrays.get(key) is None else np.asarray(arrays[key][row])[slots]
+        for key in ("boxes", "classes", "keypoints", "angles")
+    }
+
+
+def _tile(
+    image: np.ndarray,
+    names: Sequence[str],
+    columns: int,
+    objects: Mapping[str, np.ndarray | None],
+) -> np.ndarray:
+    """One image with its objects, resized so that a grid of such tiles is readable."""
+    height, width = image.shape[:2]
+    image = _resized(image, columns, _TILE)
+    scale = np.array([image.shape[1] / width, image.shape[0] / height])
+    boxes, points = objects["boxes"], objects["keypoints"]
+    assert boxes is not None, "objects have boxes"
+    changed = {"boxes": np.asarray(boxes, np.float64) * np.tile(scale, 2)}
+    if points is not None:
+        changed["keypoints"] = points * np.append(scale, 1)
+    return draw_objects(image, names=names, **{**objects, **changed})
+
+
+def _resized(image: np.ndarray, columns: int, least: int) -> np.ndarray:
+    """The image as large as it may be in so many columns, at least about `least`."""
+    image = np.asarray(image)
+    height, width = image.shape[:2]
+    wanted = min(_GRID_WIDTH / columns, max(least, width, height)) / max(width, height)
+    # Whole factors keep the pixels of small images square.
+    scale = wanted if wanted < 1 else max(1, math.floor(wanted + 0.25))
+    if scale == 1:
+        return image
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return cv2.resize(image, size, interpolation=method)
+
+
+def _class_grid(
+    batch: Mapping[str, np.ndarray],
+    predictions: Mapping[str, Any],
+    names: Sequence[str],
+    max_images: int,
+) -> np.ndarray:
+    """Images with their true and their predicted class below them."""
+    rows = _rows(batch, max_images)
+    if not rows:
+        return _notice("no images")
+    columns = math.ceil(math.sqrt(len(rows)))
+    tiles = []
+    for row in rows:
+        true, guess = int(batch["labels"][row]), predictions["probabilities"][row]
+        best = int(np.argmax(guess))
+        sign, shade = ("✓", _RIGHT) if best == true else ("✗", _WRONG)
+        name, colour = _label(batch, row, names)
+        if best != true and true < len(guess):
+            name = f"{name} ({guess[true]:.2f})"  # how far it was from being chosen
+        text = f"{sign} {class_name(names, best)} {guess[best]:.2f}"
+        lines = [(f"label: {name}", colour), (text, shade)]
+        tiles.append(_captioned(batch["image"][row], columns, lines))
+    return _mosaic(tiles, columns)
+
+
+def _label(
+    batch: Mapping[str, np.ndarray], row: int, names: Sequence[str]
+) -> tuple[str, tuple[int, int, int]]:
+    """Name and colour of the true class of an image."""
+    label = int(batch["labels"][row])
+    return class_name(names, label, 30), color(label)
+
+
+def _captioned(
+    image: np.ndarray, columns: int, lines: Sequence[tuple[str, tuple[int, int, int]]]
+) -> np.ndarray:
+    """An image with lines of text on coloured bars below it."""
+    image = _resized(image, columns, _CLASS_TILE)
+    width = image.shape[1]
+    bars = []
+    for text, shade in lines:
+        tag = make_tag(text, int(np.clip(width // 16, 11, 20)), shade)[:, :width]
+        bar = np.full((len(tag), width, 3), shade, np.uint8)
+        bar[:, : tag.shape[1]] = tag
+        bars.append(bar)
+    return np.concatenate([image, *bars])
+
+
+def _mosaic(tiles: list[np.ndarray], columns: int) -> np.ndarray:
+    height, width = tiles[0].shape[:2]
+    lines = math.ceil(len(tiles) / columns)
+    canvas = np.full(
+        (lines * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, 3),
+        _BACKGROUND,
+        np.uint8,
+    )
+    for i, tile in enumerate(tiles):
+        top = _GAP + i // columns * (height + _GAP)
+        left = _GAP + i % columns * (width + _GAP)
+        canvas[top : top + height, left : left + width] = tile
+    return canvas
+
+
+def _notice(text: str) -> np.ndarray:
+    canvas = np.full((120, 320, 3), _BACKGROUND, np.uint8)
+    tag = make_tag(text, 20, (_BACKGROUND,) * 3)
+    canvas[40 : 40 + tag.shape[0], 40 : 40 + tag.shape[1]] = tag
+    return canvas

@@ -1,0 +1,157 @@
+"""What is drawn onto an image for an object: mask, outline, keypoints."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from yolojax.visualize.style import PALETTE, color
+
+Shade = tuple[int, int, int]  # RGB
+
+# Joints of the 17 keypoints of people in COCO (Lin et al. 2014, arXiv:1405.0312): nose,
+# then eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left before right.
+_PERSON = (
+    *((0, 1), (0, 2), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6)),  # head
+    *((5, 6), (5, 7), (7, 9), (6, 8), (8, 10)),  # arms
+    *((5, 11), (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16)),  # legs
+)
+_MIDDLE, _LEFT, _RIGHT = color(2), color(1), color(0)
+_FILL = 0.4  # opacity of a mask
+_SURE, _GUESSED = 0.5, 0.25  # predicted visibility of a full and of a hollow joint
+_HIDDEN, _SEEN = 1, 2  # labelled visibility
+
+
+def box_corners(boxes: np.ndarray, angles: np.ndarray | None) -> np.ndarray:
+    """The corners [n, 4, 2] of boxes, clockwise from the top left before the rotation.
+
+    Args:
+        boxes: [n, 4] xyxy pixels, before their rotation about the centre.
+        angles: [n] radians, x axis towards y axis; None for upright boxes.
+    """
+    x1, y1, x2, y2 = np.asarray(boxes, np.float64).T
+    corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2], 1).reshape(-1, 4, 2)
+    if angles is None:
+        return corners
+    cos, sin = np.cos(angles), np.sin(angles)
+    turn = np.stack([cos, sin, -sin, cos], 1).reshape(-1, 2, 2)  # rows are points
+    centre = corners.mean(1, keepdims=True)
+    return (corners - centre) @ turn + centre
+
+
+def distinct_shades(boxes: np.ndarray, classes: np.ndarray) -> list[Shade]:
+    """A colour for each object: that of its class, unless a neighbour has it.
+
+    Masks of equal colour that touch look like one.
+
+    Args:
+        boxes: [n, 4] xyxy pixels.
+        classes: [n] ids.
+    """
+    count = len(PALETTE)
+    present = {int(c) % count for c in classes}
+    # Rather a colour that means no class in this image.
+    others = sorted(range(count), key=lambda i: i in present)
+    margin = 0.05 * (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0, keepdims=True)
+    low, high = boxes[:, :2] - margin, boxes[:, 2:] + margin
+    chosen: list[int] = []
+    for i, class_id in enumerate(classes):
+        near = (low[:i] < high[i]).all(1) & (high[:i] > low[i]).all(1)
+        taken = {chosen[j] for j in np.flatnonzero(near)}
+        own = int(class_id) % count
+        chosen.append(next((c for c in (own, *others) if c not in taken), own))
+    return [color(i) for i in chosen]
+
+
+def draw_masks(
+    canvas: np.ndarray, masks: np.ndarray, shades: Sequence[Shade], line: int
+) -> None:
+    """Paints masks in translucent colours with an outline, large ones first.
+
+    Args:
+        canvas: [H, W, 3] uint8, changed.
+        masks: [n, h, w] bool, of the whole canvas at any resolution.
+        shades: n colours.
+        line: width of the outlines in pixels.
+    """
+    size = canvas.shape[1], canvas.shape[0]
+    outlines = []
+    for i in np.argsort(-masks.sum((1, 2)), kind="stable"):
+        smooth = cv2.resize(masks[i].astype(np.float32), size)
+        inside = smooth > 0.5
+        shade = np.array(shades[i], np.float32)
+        mixed = canvas[inside] * np.float32(1 - _FILL) + shade * np.float32(_FILL)
+        canvas[inside] = mixed.round().astype(np.uint8)
+        found = cv2.findContours(
+            inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
+        )
+        outlines.append((found[0], shades[i]))
+    for contours, colour in outlines:
+        cv2.drawContours(canvas, contours, -1, colour, line)
+
+
+def draw_keypoints(
+    canvas: np.ndarray,
+    keypoints: np.ndarray,
+    shade: Shade,
+    line: int,
+    extent: float,
+    predicted: bool,
+) -> None:
+    """Draws the joints of one object, with the lines between them.
+
+    Joints that can be seen are discs, hidden or doubtful ones are rings. People have
+    their skeleton, left in orange and right in blue. Which joints of other objects
+    belong together is not known: fine lines lead from their middle to each of them.
+
+    Args:
+        canvas: [H, W, 3] uint8, changed.
+        keypoints: [K, 3] x, y in pixels, visibility: 0, 1, 2 as labelled, or a
+            probability.
+        shade: colour of the object.
+        line: width of the lines in pixels; small objects get finer ones.
+        extent: longer side of the object in pixels.
+        predicted: whether visibility is a probability.
+    """
+    shown, full = _visible(keypoints[:, 2], predicted)
+    shown &= np.isfinite(keypoints).all(1)
+    points = np.clip(np.nan_to_num(keypoints[:, :2]).round(), -1e4, 1e5).astype(int)
+    person = len(points) == 17
+    line = int(np.clip(extent / 60, 1, line))
+    radius = int(np.clip(extent / 40, 2, line + 2))
+    if person:
+        for a, b in _PERSON:
+            if shown[a] and shown[b]:
+                same = a and b and a % 2 == b % 2
+                colour = _side(a) if same else _MIDDLE
+                cv2.line(canvas, _xy(points[a]), _xy(points[b]), colour, line, 16)
+    elif shown.any():
+        middle = points[shown].mean(0).round().astype(int)
+        for point in points[shown]:
+            cv2.line(canvas, _xy(middle), _xy(point), shade, max(1, line // 2), 16)
+    for k in map(int, np.flatnonzero(shown)):
+        colour = _side(k) if person else color(k)
+        if full[k]:
+            cv2.circle(canvas, _xy(points[k]), radius, (255, 255, 255), -1, 16)
+            cv2.circle(canvas, _xy(points[k]), radius - 1, colour, -1, 16)
+        else:
+            cv2.circle(canvas, _xy(points[k]), radius, colour, max(1, line - 1), 16)
+
+
+def _visible(values: np.ndarray, predicted: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Which joints are drawn, and which of them as full discs."""
+    if predicted:
+        return values >= _GUESSED, values >= _SURE
+    # Labels without visibility have 1 everywhere: then nothing is known to be hidden.
+    seen = _SEEN if (values >= _SEEN).any() else _HIDDEN
+    return values > 0, values >= seen
+
+
+def _side(joint: int) -> Shade:
+    if joint == 0:
+        return _MIDDLE
+    return _LEFT if joint % 2 else _RIGHT
+
+
+def _xy(point: np.ndarray) -> tuple[int, int]:
+    return int(point[0]), int(point[1])
