@@ -230,9 +230,9 @@ def test_scan_is_kept_and_redone_when_a_file_changes(pets, tmp_path, monkeypatch
     first = opened(pets, cache_dir=cache_dir)
     assert sorted(pets.rglob("*")) == before  # nothing is written into the data set
     calls = []
-    verify = class_folder._verify_image
+    verify = class_folder.verify_image
     monkeypatch.setattr(
-        class_folder, "_verify_image", lambda path: calls.append(path) or verify(path)
+        class_folder, "verify_image", lambda path: calls.append(path) or verify(path)
     )
     again = opened(pets, cache_dir=cache_dir)
     assert not calls and again.paths == first.paths

@@ -18,7 +18,9 @@ from forked_runs import HERE, TINY, job, results, scalars, state_of
 
 from yolojax import checkpoint, train, writers
 from yolojax import config as config_lib
+from yolojax.tasks.detect import Detect
 
+COLUMNS = writers.run_columns(Detect.loss_names, Detect.metric_names, 3)
 LEARN = {"epochs": 10, "nbs": 4, "mosaic": 0.0, "lr0": 0.01, "plots": True}
 LEARN |= {"hsv_s": 0.0, "hsv_v": 0.0, "scale": 0.0, "translate": 0.0}
 PICTURES = {
@@ -72,7 +74,7 @@ def test_results_have_a_row_per_epoch(whole):
     with open(whole[0] / "results.csv", newline="") as file:
         reader = csv.DictReader(file)
         rows = [{k: float(v) for k, v in row.items()} for row in reader]
-    assert tuple(reader.fieldnames or ()) == writers.DETECT_COLUMNS
+    assert tuple(reader.fieldnames or ()) == COLUMNS
     assert [row["epoch"] for row in rows] == list(range(1, 11))
     assert all(math.isfinite(value) for row in rows for value in row.values())
     times = [row["time"] for row in rows]
@@ -94,7 +96,7 @@ def test_logs_agree_with_the_table(whole):
         for name, text in row.items():
             assert f"{float(line[name]):.6g}" == f"{float(text):.6g}"
     shown = scalars(whole[0])
-    assert len(shown) == 10 * (len(writers.DETECT_COLUMNS) - 2)
+    assert len(shown) == 10 * (len(COLUMNS) - 2)
     for step, tag, value in shown:
         column = re.sub(r"_B_$", "(B)", tag)  # event files allow no parentheses
         assert value == pytest.approx(float(rows[step // 6 - 1][column]), rel=1e-5)

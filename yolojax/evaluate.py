@@ -116,7 +116,7 @@ def draw(evaluation: Evaluation, names: tuple[str, ...], folder: Path) -> None:
 def run(config: Any, workdir: Path | None) -> None:
     """Evaluates config.weights, or the best weights of a run: `--mode val`."""
     given = build.weights_of(config, workdir)
-    source = loading.open_split(config, config.split)
+    source = loading.open_split(config, config.split, known=given.names)
     names = source.names
     net, variables = _network(config, given, source)
     coco_files = None

@@ -47,8 +47,14 @@ class Loading:
     prefetch: int
 
 
-def open_split(config: Any, split: str) -> Source:
-    """Returns one split of the data set that config.data names, scanned."""
+def open_split(config: Any, split: str, known: tuple[str, ...] | None = None) -> Source:
+    """Returns one split of the data set that config.data names, scanned.
+
+    Args:
+        config: the run's settings.
+        split: "train", "val" or "test".
+        known: classes of given weights; class folders are matched to them by name.
+    """
     data = config.data
     if data == "shapes":
         drawn, created = shapes.ensure_shapes(cache.cache_root(), task=config.task)
@@ -62,7 +68,7 @@ def open_split(config: Any, split: str) -> Source:
         "threads": _scan_threads(),
     }
     if _label_kind(config) == "classes":
-        return open_class_folder(data, split, **options)
+        return open_class_folder(data, split, known=known, **options)
     if Path(data).is_dir():
         data = str(Path(data) / "data.yaml")
     options |= {"task": config.task, "single_cls": config.single_cls}

@@ -20,9 +20,9 @@ from yolojax.data import images
 from yolojax.data.yolo_folder import (
     EXTENSIONS,
     Problem,
-    _verify_image,
     fraction_count,
     split_fraction,
+    verify_image,
 )
 from yolojax.files import replace_text
 
@@ -281,7 +281,7 @@ def _scan(
         if stored is not None:
             return stored
     with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
-        verdicts = list(pool.map(_verify_image, paths))
+        verdicts = list(pool.map(verify_image, paths))
     sizes, reasons = [hw for hw, _ in verdicts], [reason for _, reason in verdicts]
     if file is not None:
         try:

@@ -6,7 +6,6 @@ any worker count gives the same bytes and a run continues anywhere.
 
 import concurrent.futures
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 
@@ -15,7 +14,7 @@ import psutil
 from PIL import Image
 
 from yolojax.data.class_folder import ClassFolder
-from yolojax.data.pipeline import Batch
+from yolojax.data.pipeline import Batch, epoch_order
 from yolojax.data.policies import POLICIES, Rng, colour_jitter
 from yolojax.data.records import CACHES
 
@@ -158,7 +157,7 @@ class ClassifyTrainBatches:
     def indices(self, step: int) -> list[int]:
         """Returns the images of a step in their order, without padding."""
         epoch, position = divmod(step, self.batches_per_epoch)
-        order = _epoch_order(self.seed, epoch, len(self.records))
+        order = epoch_order(self.seed, epoch, len(self.records))
         return order[position * self.batch : (position + 1) * self.batch].tolist()
 
     def sample(self, epoch: int, index: int) -> np.ndarray:
@@ -171,14 +170,6 @@ class ClassifyTrainBatches:
         epoch, indices = step // self.batches_per_epoch, self.indices(step)
         pixels = [self.sample(epoch, index) for index in indices]
         return collate(pixels, self.records.targets, indices, self.batch)
-
-
-@functools.lru_cache(maxsize=2)
-def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    # Four numbers: the key of a sample's own stream has three.
-    order = np.random.default_rng([seed, epoch, 0, 1]).permutation(count)
-    order.flags.writeable = False
-    return order
 
 
 class ClassifyEvalBatches:

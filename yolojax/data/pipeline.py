@@ -107,7 +107,7 @@ class TrainBatches:
     def indices(self, step: int) -> list[int]:
         """Returns the images of a step in their order, without padding."""
         epoch, position = divmod(step, self.batches_per_epoch)
-        order = _epoch_order(self.seed, epoch, len(self.records))
+        order = epoch_order(self.seed, epoch, len(self.records))
         start = position * self.batch
         return order[start : start + self.batch].tolist()
 
@@ -152,7 +152,8 @@ class TrainBatches:
 
 
 @functools.lru_cache(maxsize=2)
-def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """Returns the images of an epoch [count] in their order; not to be written to."""
     # Four numbers: the key of a sample's own stream has three.
     order = np.random.default_rng([seed, epoch, 0, 1]).permutation(count)
     order.flags.writeable = False

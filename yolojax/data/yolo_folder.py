@@ -233,7 +233,7 @@ def verify(image_path: str, rules: LabelRules) -> Verdict:
         rules: what the labels may say.
     """
     none = np.zeros((0, 5), np.float32)
-    hw, reason = _verify_image(image_path)
+    hw, reason = verify_image(image_path)
     if hw is None:
         return Verdict(None, none, (Problem(image_path, None, reason, True),))
     path = label_path(image_path)
@@ -277,7 +277,7 @@ def _explained(code: str) -> str:
     return f"{REASONS[code]} ({code})"
 
 
-def _verify_image(path: str) -> tuple[tuple[int, int] | None, str]:
+def verify_image(path: str) -> tuple[tuple[int, int] | None, str]:
     """Returns (height, width), or None and what is wrong."""
     try:
         data = np.fromfile(path, np.uint8)

@@ -13,17 +13,7 @@ from yolojax.writers.tables import (
 )
 from yolojax.writers.text import MAX_WIDTH, duration
 
-# Columns of a detection run with the usual three parameter groups.
-DETECT_COLUMNS = run_columns(
-    ("box_loss", "cls_loss", "dfl_loss"),
-    tuple(
-        f"metrics/{name}(B)" for name in ("precision", "recall", "mAP50", "mAP50-95")
-    ),
-    3,
-)
-
 __all__ = [
-    "DETECT_COLUMNS",
     "MAX_WIDTH",
     "JsonLines",
     "Progress",
