@@ -92,6 +92,20 @@ def test_published_weights_measure_what_the_reference_measures(
     assert f"{got[3]:.4f}" in capsys.readouterr().out
 
 
+def test_published_segment_weights_measure_what_the_reference_measures(
+    assets, tmp_path
+):
+    config = config_lib.default("segment")
+    config.data = str(assets / "data" / "coco8-seg")
+    config.weights = str(assets / "weights" / "yolo11n-seg-coco.pt")
+    config.batch, config.plots, config.rect, config.amp = 4, False, False, False
+    config.device = "cpu:1"
+    evaluate.run(config_lib.check(config), tmp_path)
+    line = json.loads((tmp_path / "val" / "metrics.jsonl").read_text())
+    assert line["metrics/mAP50-95(B)"] == pytest.approx(0.6490, abs=3e-3)
+    assert line["metrics/mAP50-95(M)"] == pytest.approx(0.5416, abs=5e-3)
+
+
 def test_detections_on_real_pictures_are_those_of_plain_arithmetic(assets):
     """The whole way in float32, against loops over candidates in float64."""
     weights = sources.load(assets / "weights" / "yolo11n-coco.pt")
