@@ -103,6 +103,11 @@ def check_network_gradients(task, batch, values):
     )
     np.testing.assert_allclose(loss, values["loss_total"], rtol=2e-5)
     np.testing.assert_allclose(terms, values["loss_item_values"], rtol=2e-5)
+    check_gradients(grads, values)
+
+
+def check_gradients(grads, values):
+    """Compares a network's gradients with those of a `trainstep_*` file."""
     got = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path({"params": grads}):
         name = published_name(path)

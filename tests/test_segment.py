@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import fill_by_rule, published_name, rule_image, to_published
+from conftest import fill_by_rule, rule_image
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from task_cases import check_gradients
 
 from yolojax import models, sharding
 from yolojax.losses import segmentation
@@ -341,20 +342,7 @@ def test_whole_network_gradients_match_reference(golden):
     np.testing.assert_allclose(loss, values["loss_total"], rtol=2e-5)
     want = np.delete(values["loss_item_values"], NOT_OURS)
     np.testing.assert_allclose(terms, want, rtol=2e-5)
-    got = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path({"params": grads}):
-        name = published_name(path)
-        got[name] = to_published(np.asarray(leaf), name)
-    norms = dict(zip(values["param_names"], values["param_grad_l2"], strict=True))
-    assert set(norms) == set(got)
-    largest = max(norms.values())
-    for name, want in norms.items():
-        norm = np.linalg.norm(got[name])
-        np.testing.assert_allclose(norm, want, rtol=1e-3, atol=1e-6 * largest)
-    for name in (n for n in values if n.startswith("grad:")):
-        want = values[name]
-        limit = 1e-3 * np.abs(want).max()
-        assert np.abs(got[name.removeprefix("grad:")] - want).max() <= limit
+    check_gradients(grads, values)
 
 
 def test_decoded_outputs_match_reference(reference):

@@ -62,13 +62,7 @@ class ClassFolder:
         Raises:
             ValueError: the file vanished or changed since the scan.
         """
-        image = images.read_image(self.paths[index])
-        if image.shape[:2] != tuple(self.original_hw[index]):
-            raise ValueError(
-                f"{self.paths[index]}: is {image.shape[:2]} pixels (height, width) now,"
-                f" but was {tuple(self.original_hw[index].tolist())} when the data set"
-                " was scanned. Start the run again."
-            )
+        image = images.read_scanned(self.paths[index], self.original_hw[index])
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 

@@ -31,6 +31,25 @@ def read_image(path: str | Path) -> np.ndarray:
     return image
 
 
+def read_scanned(path: str, hw: np.ndarray) -> np.ndarray:
+    """Returns an image, as `read_image` does, that a scan has seen before.
+
+    Args:
+        path: the file.
+        hw: [2] height and width that the scan found.
+
+    Raises:
+        ValueError: the file vanished or changed since the scan.
+    """
+    image = read_image(path)
+    if image.shape[:2] != tuple(hw):
+        raise ValueError(
+            f"{path}: is {image.shape[:2]} pixels (height, width) now, but was"
+            f" {tuple(hw.tolist())} when the data set was scanned. Start the run again."
+        )
+    return image
+
+
 def decode(data: np.ndarray) -> np.ndarray | None:
     """Returns [h, w, 3] uint8 BGR of an encoded picture, None if it is not one."""
     if not len(data):

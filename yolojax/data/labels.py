@@ -22,8 +22,9 @@ REASONS = {
     "odd_polygon_values": "a polygon needs pairs of x and y",
     "polygon_too_short": "a polygon needs 3 points or more",
     "ragged_rows": "rows have different numbers of columns",
-    "wrong_column_count": "a row has the wrong number of columns; a box has 5:"
-    " class cx cy w h",
+    "wrong_column_count": "a row has the wrong number of columns: a box has 5 (class"
+    " cx cy w h), a polygon 7 or more (class x1 y1 x2 y2 x3 y3 ...), keypoints add"
+    " their kpt_shape to a box",
     "coordinate_above_1.01": "coordinates must be relative to the image, 0..1",
     "negative_value": "a class or coordinate is negative",
     "non_integer_class": "a class is not a whole number",
