@@ -85,26 +85,28 @@ def test_centre_crop_matches_all_reference_images(assets):
             np.testing.assert_allclose(found / 255, expected, rtol=0, atol=1e-6)
 
 
-def test_eval_batches_are_ordered_and_padded(source):
+def test_eval_batches_mix_the_classes_and_are_padded(source):
     records = ClassRecords(source, cache=False, threads=1)
     batches = ClassifyEvalBatches(records, imgsz=32, batch=4)
     assert len(batches) == batches.batches_per_epoch == 3
     assert batches.shapes() == [(32, 32)]
-    assert [batches.indices(k) for k in range(3)] == [
-        *([0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10])
-    ]
+    rows = [batches.indices(k) for k in range(3)]
+    assert [len(row) for row in rows] == [4, 4, 3]
+    assert sorted(sum(rows, [])) == list(range(11)) != sum(rows, [])
+    again = ClassifyEvalBatches(records, imgsz=32, batch=4)
+    assert [again.indices(k) for k in range(3)] == rows
     last = batches[2]
     assert {key: value.dtype.name for key, value in last.items()} == {
         **{"image": "uint8", "labels": "int32"},
         **{"image_id": "int32", "example_valid": "bool"},
     }
     assert last["image"].shape == (4, 32, 32, 3)
-    assert last["image_id"].tolist() == [8, 9, 10, -1]
-    assert last["labels"].tolist() == [*source.targets[8:].tolist(), 0]
+    assert last["image_id"].tolist() == [*rows[2], -1]
+    assert last["labels"].tolist() == [*source.targets[rows[2]].tolist(), 0]
     assert last["example_valid"].tolist() == [True, True, True, False]
     assert not last["image"][3].any()
     np.testing.assert_array_equal(
-        last["image"][1], classify.centre_crop(source.load(9), 32)
+        last["image"][1], classify.centre_crop(source.load(rows[2][1]), 32)
     )
 
 

@@ -173,7 +173,11 @@ class ClassifyTrainBatches:
 
 
 class ClassifyEvalBatches:
-    """Centre crops in the order of the images, each once, nothing random."""
+    """Centre crops, each image once, always in the same order.
+
+    Images lie sorted by class; here the classes are mixed, so that the first batches,
+    which are drawn, show more than one of them.
+    """
 
     def __init__(self, records: ClassRecords, *, imgsz: int, batch: int) -> None:
         """Keeps what the batches are made from.
@@ -186,6 +190,7 @@ class ClassifyEvalBatches:
         self.records = records
         self.imgsz = imgsz
         self.batch = batch
+        self.order = np.random.default_rng(0).permutation(len(records))
 
     @property
     def batches_per_epoch(self) -> int:
@@ -201,8 +206,7 @@ class ClassifyEvalBatches:
 
     def indices(self, step: int) -> list[int]:
         """Returns the images of a batch in their order, without padding."""
-        start = step * self.batch
-        return list(range(start, min(start + self.batch, len(self.records))))
+        return self.order[step * self.batch : (step + 1) * self.batch].tolist()
 
     def __getitem__(self, step: int) -> Batch:
         """Returns the batch of a step, as `collate` does."""
