@@ -228,18 +228,8 @@ NOT_YET: dict[str, str] = {
 # arithmetic, or, as `epochs` and `patience` do, they alter the plan on purpose.
 FREE_ON_RESUME = (
     *("epochs", "patience", "name", "workers", "cache", "save", "save_minutes"),
-    *(
-        "object_buckets",
-        "plots",
-        "log_every",
-        "compile_cache",
-        "val",
-        "batch_size",
-        "split",
-        "device",
-        "weights_url",
-        "format",
-    ),
+    *("object_buckets", "plots", "log_every", "compile_cache", "val", "batch_size"),
+    *("split", "device", "weights_url", "format"),
 )
 
 
