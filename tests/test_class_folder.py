@@ -28,7 +28,8 @@ def fill(root, **classes):
 
 
 def opened(root, split="train", **changes):
-    options = {"fraction": 1.0, "classes": None, "cache_dir": None, "threads": 2}
+    options = {"fraction": 1.0, "fraction_mode": "head", "seed": 0}
+    options |= {"classes": None, "cache_dir": None, "threads": 2}
     return open_class_folder(root, split, **options | changes)
 
 

@@ -37,7 +37,14 @@ def source(tmp_path_factory):
         size = (40 + 3 * k, 70 - 2 * k)
         cv2.imwrite(str(folder / f"{k}.png"), cv2.resize(coarse, size))
     return open_class_folder(
-        root, "train", fraction=1.0, classes=None, cache_dir=None, threads=1
+        root,
+        "train",
+        fraction=1.0,
+        fraction_mode="head",
+        seed=0,
+        classes=None,
+        cache_dir=None,
+        threads=1,
     )
 
 
@@ -427,6 +434,8 @@ def test_real_photographs(assets):
         assets / "data" / "imagenet10",
         "train",
         fraction=1.0,
+        fraction_mode="head",
+        seed=0,
         classes=None,
         cache_dir=None,
         threads=2,

@@ -31,7 +31,8 @@ REFERENCE = {
     **{"mixup": 0.0, "cutmix": 0.0, "copy_paste": 0.0, "save_json": False},
     **{"format": "torchscript", "pose": 12.0, "kobj": 1.0, "angle": 1.0},
     **{"dropout": 0.0, "overlap_mask": True, "mask_ratio": 4, "erasing": 0.4},
-    **{"copy_paste_mode": "flip", "auto_augment": "randaugment"},
+    **{"copy_paste_mode": "flip", "auto_augment": "randaugment", "time": None},
+    **{"save_period": -1},
 }
 DEVIATIONS = {
     "pretrained": False,  # published weights have a licence of their own: ask for them
@@ -43,6 +44,8 @@ DEVIATIONS = {
 OWN = {  # settings the reference does not have
     *("model", "data", "batch_size", "remat", "clip_norm", "object_buckets"),
     *("save_minutes", "log_every", "compile_cache", "weights", "weights_url"),
+    *("fraction_mode", "multi_scale_sizes", "scan_steps"),
+    *("blur", "median_blur", "to_gray", "clahe"),
 }
 BAD_BY_KIND = {
     "number": "fast",
@@ -96,17 +99,18 @@ def test_wrong_type_names_key_value_and_what_is_expected(name):
 @pytest.mark.parametrize("name", config.KEYS)
 def test_none_is_refused_where_it_means_nothing(name):
     key = config.KEYS[name]
-    if key.default is None or None in key.working:
+    if key.default is None:
         assert changed(**{name: None})[name] is None
     else:
         assert f"config.{name} = None: expected" in refusal(**{name: None})
 
 
+OWN_TESTS = ("batch", "scan_steps")
 LIMITS = [
     (name, limit, step)
     for name, key in config.KEYS.items()
     for limit, step in ((key.low, -1), (key.high, 1))
-    if abs(limit) != float("inf") and not key.working
+    if abs(limit) != float("inf") and name not in OWN_TESTS
 ]
 
 
@@ -156,7 +160,7 @@ def test_unknown_setting_without_a_near_one():
 @pytest.mark.parametrize(
     ("name", "advice"),
     [("resume", "--workdir"), ("project", "--workdir"), ("mode", "--mode val")]
-    + [("half", "amp='fp16'"), ("time", "not supported yet")]
+    + [("half", "amp='fp16'"), ("verbose", "not supported yet")]
     + [("save_txt", "not supported yet"), ("rle", "not supported yet")],
 )
 def test_settings_known_from_elsewhere_are_answered(name, advice):
@@ -172,15 +176,6 @@ def test_every_name_is_either_a_setting_or_answered():
 def test_missing_settings_are_named():
     with pytest.raises(ValueError, match="lacks task, model.*default"):
         config.check({name: 1 for name in config.KEYS if name not in ("task", "model")})
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("multi_scale", 0.5), ("cache", "disk"), ("cache", "device")],
-)
-def test_what_does_not_work_yet_is_said(name, value):
-    text = refusal(**{name: value})
-    assert f"config.{name} = {value!r} is not supported yet. Supported so far:" in text
 
 
 @pytest.mark.parametrize(
@@ -246,14 +241,49 @@ def test_paths_that_are_none(name):
     assert "no such home folder" in refusal(**{name: "~nobody-has-this/x.pt"})
 
 
-@pytest.mark.parametrize("batch", [-1, 0.7])
-def test_automatic_batch_is_not_there_yet(batch):
-    text = refusal(batch=batch)
-    assert f"config.batch = {batch}: an automatic batch size is not supported" in text
+@pytest.mark.parametrize("batch", [-1, 0.7, 1, 16])
+def test_batch_is_a_count_or_automatic(batch):
+    settled = changed(batch=batch).batch
+    assert settled == batch and type(settled) is type(batch)
+    assert changed(batch_size=batch).batch == batch
 
 
-def test_batch_zero_is_out_of_range():
-    assert "config.batch = 0: expected an integer of 1 or more" in refusal(batch=0)
+@pytest.mark.parametrize("batch", [0, -2, -0.5, 1.5, 2.25])
+def test_other_batches_are_refused(batch):
+    assert f"config.batch = {batch:g}" in refusal(batch=batch)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 1, 1.0, 50, (0.5, 0.25), (10, 20, 0)])
+def test_fraction_is_a_share_a_count_or_one_for_each_split(fraction):
+    assert changed(fraction=fraction).fraction == fraction
+
+
+@pytest.mark.parametrize("fraction", [0, -0.1, 1.5, (0.5, 0), (1, 1, 1, 1), ("a",)])
+def test_wrong_fractions(fraction):
+    text = refusal(fraction=fraction)
+    assert "config.fraction = " in text and "such as (0.1, 1.0)" in text
+
+
+def test_sizes_of_multi_scale():
+    settled = changed(multi_scale=0.5, multi_scale_sizes=(640, 320.0, 640))
+    assert settled.multi_scale_sizes == (320, 640)
+    assert "multiple of 32" in refusal(multi_scale=0.5, multi_scale_sizes=(300,))
+    assert "multiple of 32" in refusal(multi_scale=0.5, multi_scale_sizes=("a",))
+    assert "while multi_scale is 0" in refusal(multi_scale_sizes=(320, 640))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("clahe", 0.1), ("rect", True), ("to_gray", 1.0)]
+)
+def test_what_only_the_host_renders(name, value):
+    text = refusal(cache="device", **{name: value})
+    assert f"cannot go with {name}={value}" in text and "cache='ram'" in text
+    assert changed(cache="ram", **{name: value})[name] == value
+
+
+def test_steps_of_one_dispatch_need_images_on_the_device():
+    assert "needs cache='device'" in refusal(scan_steps=4)
+    assert changed(scan_steps=4, cache="device").scan_steps == 4
 
 
 def test_batch_size_is_another_name_of_batch(caplog):
@@ -264,9 +294,8 @@ def test_batch_size_is_another_name_of_batch(caplog):
     assert changed(batch_size=8, batch=4).batch == 8  # a config file's own batch
 
 
-def test_a_memory_cache_is_not_for_processes():
-    assert changed(cache="ram", workers=0).cache == "ram"
-    assert "cache = 'ram' would copy" in refusal(cache=True, workers=2)
+def test_true_keeps_images_in_memory():
+    assert changed(cache=True, workers=2).cache == "ram"
 
 
 def test_image_size_is_rounded_up_with_a_notice(caplog):

@@ -10,22 +10,23 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "yolojax"
 
 LAYERS = [  # lowest first; a module imports from lower layers or its own package
-    {"types", "registry", "config", "kinds", "precision", "files"},
+    {"types", "registry", "config", "checks", "kinds", "precision", "files"},
     {"ops"},
     {"models", "losses", "metrics", "data"},
     {"tasks"},
     {"optim", "sharding", "checkpoint", "writers", "visualize", "weights"},
-    {"step", "run_folder", "build", "loading", "journal"},
-    {"parts"},
-    {"train", "evaluate", "predict", "export", "import_weights", "benchmark"},
+    {"step", "run_folder", "build", "loading", "journal", "device_records", "programs"},
+    {"parts", "autobatch", "pipeline_speed"},
+    {"train", "evaluate", "predict", "export", "import_weights", "benchmark", "check"},
     {"main"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-NO_JAX = {"config", "kinds", "registry", "files", "data", "metrics"}
+NO_JAX = {"config", "checks", "kinds", "registry", "files", "data", "metrics"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 MAY = {  # imports within one layer
     *(("train", "evaluate"), ("weights", "checkpoint")),
     *(("config", "registry"), ("config", "kinds")),
+    *(("config", "checks"), ("checks", "kinds")),
     *(("benchmark", name) for name in ("train", "evaluate", "predict")),
 }
 

@@ -155,7 +155,7 @@ MISTAKES = [
     ((*WITH_CONFIG, "--config.epochs", "abc"), "config.epochs = 'abc': expected"),
     ((*WITH_CONFIG, "--config.epochs=0"), "config.epochs = 0: expected"),
     ((*WITH_CONFIG, "--config.batch", "0"), "config.batch = 0: expected"),
-    ((*WITH_CONFIG, "--config.batch", "-1"), "config.batch = -1: an automatic"),
+    ((*WITH_CONFIG, "--config.batch", "-2"), "config.batch = -2.0: expected"),
     ((*WITH_CONFIG, "--config.classes=[0,x]"), "config.classes"),
     ((*WITH_CONFIG, *WITH_CONFIG, "--config.lr0=1"), "--config is given twice"),
     (

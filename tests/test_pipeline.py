@@ -14,7 +14,7 @@ import pytest
 from test_plan import PLAIN, USUAL
 from test_yolo_folder import add, opened, picture, write_yaml
 
-from yolojax.data import geometry, open_yolo_folder, pipeline, records
+from yolojax.data import Wanted, geometry, open_yolo_folder, pipeline, records
 
 BUCKETS = (4, 8, 16, 32, 64)
 MIXED = dataclasses.replace(USUAL, mosaic=0.7, mixup=0.3, cutmix=0.3)
@@ -394,7 +394,5 @@ def test_real_pictures(assets):
 
 
 def pipeline_source(path):
-    return open_yolo_folder(
-        path, "train", single_cls=False, classes=None, fraction=32, cache_dir=None,
-        threads=2,
-    )  # fmt: skip
+    wanted = Wanted("detect", False, None, 32, "head", 0)
+    return open_yolo_folder(path, "train", wanted, cache_dir=None, threads=2)

@@ -9,6 +9,7 @@ import yaml
 
 from yolojax.data import shapes, shapes_scene
 from yolojax.data.class_folder import open_class_folder
+from yolojax.data.labelled import Wanted
 from yolojax.data.shapes_outline import clip_polygon, visible_polygon
 from yolojax.data.yolo_folder import open_yolo_folder
 
@@ -211,7 +212,14 @@ def test_class_folder(tmp_path):
         *("train/triangle/000001.jpg", "train/triangle/000005.jpg"),
     ]
     source = open_class_folder(
-        root, "train", fraction=1.0, classes=None, cache_dir=None, threads=1
+        root,
+        "train",
+        fraction=1.0,
+        fraction_mode="head",
+        seed=0,
+        classes=None,
+        cache_dir=None,
+        threads=1,
     )
     assert source.names == ("circle", "rectangle", "star", "triangle")
     assert source.targets.tolist() == [0, 0, 1, 2, 3, 3] and not source.problems
@@ -239,10 +247,7 @@ def test_folder_opens_for_its_task_and_for_detect(tmp_path, task):
         source = open_yolo_folder(
             data_yaml,
             "train",
-            task=use,
-            single_cls=False,
-            classes=None,
-            fraction=1.0,
+            Wanted(use, False, None, 1.0, "stratified", 0),
             cache_dir=None,
             threads=1,
         )

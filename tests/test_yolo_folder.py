@@ -1,5 +1,6 @@
 """YOLO folders: descriptions, label verdicts, damaged files, selection, scan cache."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -9,12 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
-from yolojax.data import SOURCES, description, labels, yolo_folder
+from yolojax.data import SOURCES, description, labels, listing, subset, yolo_folder
+from yolojax.data.labelled import Wanted
 from yolojax.data.yolo_folder import LabelRules, open_yolo_folder, verify
 
 GOLDEN = Path(__file__).parent / "golden"
 TABLES = json.loads((GOLDEN / "data_tables.json").read_text())
 CASES = json.loads((GOLDEN / "label_cases.json").read_text())
+ALL = Wanted("detect", False, None, 1.0, "head", 0)
 GOOD = "0 0.5 0.5 0.2 0.3\n"
 
 
@@ -50,15 +53,11 @@ def write_yaml(root, text):
     return root / "data.yaml"
 
 
-def opened(root, split="train", **kwargs):
-    options = {
-        "single_cls": False,
-        "classes": None,
-        "fraction": 1.0,
-        "cache_dir": None,
-        "threads": 2,
-    } | kwargs
-    return open_yolo_folder(root / "data.yaml", split, **options)
+def opened(root, split="train", cache_dir=None, threads=2, **changes):
+    wanted = dataclasses.replace(ALL, **changes)
+    return open_yolo_folder(
+        root / "data.yaml", split, wanted, cache_dir=cache_dir, threads=threads
+    )
 
 
 # Data description
@@ -293,7 +292,7 @@ def test_thumbnail_does_not_hide_a_truncated_jpeg():
     payload = b"JFXX\0\x10" + jpeg
     segment = b"\xff\xe0" + (len(payload) + 2).to_bytes(2, "big") + payload
     whole = jpeg[:2] + segment + jpeg[2:]
-    truncated = yolo_folder.jpeg_truncated
+    truncated = listing.jpeg_truncated
     assert not truncated(np.frombuffer(whole, np.uint8))
     assert not truncated(np.frombuffer(whole + b"\0\0", np.uint8))
     assert truncated(np.frombuffer(whole[:-20], np.uint8))
@@ -347,11 +346,11 @@ def test_images_that_change_after_the_scan_are_named(folder, kind):
 
 def test_split_fractions_match_reference():
     for fraction, split, want in TABLES["split_fraction"]:
-        assert yolo_folder.split_fraction(fraction, split) == want
+        assert subset.split_fraction(fraction, split) == want
     for count, fraction, want in TABLES["fraction_count"]:
-        assert yolo_folder.fraction_count(count, fraction) == want
-    assert yolo_folder.fraction_count(10, 4) == 4
-    assert yolo_folder.fraction_count(10, 40) == 10
+        assert subset.fraction_count(count, fraction) == want
+    assert subset.fraction_count(10, 4) == 4
+    assert subset.fraction_count(10, 40) == 10
 
 
 @pytest.mark.parametrize("fraction", [0, -0.5, 1.5, True])

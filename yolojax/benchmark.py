@@ -22,10 +22,10 @@ from ml_collections import config_dict
 
 from yolojax import build, loading, run_folder, sharding, train, writers
 from yolojax import config as config_lib
+from yolojax.data.labelled import LabelledImages
 from yolojax.data.pipeline import TrainBatches
 from yolojax.data.plan import SamplePlan
 from yolojax.data.render import render
-from yolojax.data.yolo_folder import YoloFolder
 from yolojax.losses.assign import assign
 from yolojax.models.blocks import INFERENCE
 from yolojax.ops.anchors import anchor_points
@@ -71,7 +71,7 @@ def _figures(
     yield "process start to benchmark start (imports, data scan)", ready, "s"
     yield from _samples(config, source)
     yield from _network(config, source)
-    if isinstance(source, YoloFolder):
+    if isinstance(source, LabelledImages):
         yield from _assigner(config, len(source.names))
 
 

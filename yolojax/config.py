@@ -18,7 +18,7 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
-from yolojax import kinds
+from yolojax import checks, kinds
 from yolojax.registry import did_you_mean
 
 log = logging.getLogger("yolojax")
@@ -34,7 +34,6 @@ class Key:
     low: float = -math.inf
     high: float = math.inf
     choices: tuple[Any, ...] = ()
-    working: tuple[Any, ...] = ()  # if given: the only values that work so far
 
 
 def _fraction(default: float, meaning: str, **limits: Any) -> Key:
@@ -81,14 +80,20 @@ KEYS: dict[str, Key] = {
                   " first N, or numbers and names as in (0, '23.cv2')", low=0),
     "single_cls": _switch(False, "treat all classes as one class named 'item'"),
     "classes": Key(None, "integer or list", "class ids to keep; None: all"),
-    "fraction": Key(1.0, "number", "share (0..1] or number (> 1) of training images"),
+    "fraction": Key(1.0, "number or list", "share (0..1] or number (> 1) of training"
+                    " images; or one such number for each of train, val, test"),
+    "fraction_mode": _text("stratified", "which images a fraction takes: drawn with"
+                           " `seed` so that all classes stay, or the first ones",
+                           choices=("stratified", "head")),
     "weights": _text(None, "weights that --mode val, export and import work on"),
     "weights_url": _text(PUBLISHED, "where published weights are; {file} is the name"),
     # How long, how fast
     "epochs": _integer(100, "passes over the training images", low=1),
+    "time": _number(None, "hours after which training ends; `epochs` is set to fit"),
     "patience": _integer(100, "epochs without a better fitness until it stops; 0: off"),
-    "batch": _integer(16, "images per step over all devices", low=1),
-    "batch_size": _integer(None, "another name of `batch`", low=1),
+    "batch": Key(16, "number", "images per step over all devices; -1: as many as fit"
+                 " into 60 % of the memory, 0.x: into that share", low=-1),
+    "batch_size": Key(None, "number", "another name of `batch`", low=-1),
     "nbs": _integer(64, "gradients are summed up to about this many images", low=1),
     "imgsz": _integer(640, "input side, pixels; rounded up to multiples of 32", low=32),
     "amp": Key(True, "switch or text", "precision: True (bf16 on GPU/TPU), 'bf16',"
@@ -142,11 +147,19 @@ KEYS: dict[str, Key] = {
     "auto_augment": _text("randaugment", "classify: colour and shape policy; 'none':"
                           " plain colour jitter", choices=AUGMENT_POLICIES),
     "erasing": _fraction(0.4, "classify: probability of erasing a rectangle"),
-    "multi_scale": _fraction(0.0, "random input size, share of imgsz", working=(0.0,)),
+    "blur": _fraction(0.0, "probability of a blur"),
+    "median_blur": _fraction(0.0, "probability of a median blur"),
+    "to_gray": _fraction(0.0, "probability of taking the colours away"),
+    "clahe": _fraction(0.0, "probability of local contrast equalisation (CLAHE)"),
+    "multi_scale": _fraction(0.0, "random input size per step: imgsz +- this share"),
+    "multi_scale_sizes": Key(None, "list", "input sizes of multi_scale; None: up to 5"
+                             " multiples of 32, evenly spaced"),
     # Data loading
-    "cache": Key(False, "switch or text", "True, 'ram': decoded images stay in memory",
-                 choices=(False, True, "ram", "disk", "device"),
-                 working=(False, True, "ram")),
+    "cache": Key(False, "switch or text", "where decoded images stay: True, 'ram';"
+                 " 'disk'; 'device': in the accelerator, which then augments, too",
+                 choices=(False, True, "ram", "disk", "device")),
+    "scan_steps": _integer(None, "cache='device': steps per dispatch; None: 1 on a CPU,"
+                           " 8 on an accelerator", low=1),
     "workers": _integer(-1, "training loader processes; 0: threads; -1: auto", low=-1),
     "object_buckets": Key((8, 16, 32, 64, 128, 256, 512, 1024, 2048), "list",
                           "allowed object slots per image in a batch"),
@@ -155,7 +168,7 @@ KEYS: dict[str, Key] = {
     "split": _text("val", "split that `--mode val` evaluates",
                    choices=("train", "val", "test")),
     "rect": _switch(None, "None: rectangular validation batches; False: square ones;"
-                    " True: also for training (not there yet)"),
+                    " True: rectangular ones also for training"),
     "conf": _fraction(0.001, "score threshold of validation"),
     "iou": _fraction(0.7, "overlap threshold of non-maximum suppression"),
     "max_det": _integer(300, "detections per image", low=1),
@@ -165,6 +178,8 @@ KEYS: dict[str, Key] = {
                     choices=("safetensors",)),
     # Files, logs, checkpoints
     "save": _switch(True, "save every epoch; off: only new bests and the end"),
+    "save_period": _integer(-1, "keep the weights of every so many epochs; below 1: of"
+                            " none", low=-1),
     "save_minutes": _number(15.0, "also save in the middle of an epoch after so many"
                             " minutes; 0: only at epoch ends"),
     "plots": _switch(True, "write pictures and curves"),
@@ -175,7 +190,6 @@ KEYS: dict[str, Key] = {
 }
 # fmt: on
 
-_BOXES = ("detect", "segment", "pose", "obb")
 # Settings that have a meaning for some tasks only.
 ONLY_FOR: dict[str, tuple[str, ...]] = (
     dict.fromkeys(
@@ -183,9 +197,10 @@ ONLY_FOR: dict[str, tuple[str, ...]] = (
             *("box", "cls", "dfl", "cls_pw", "degrees", "translate", "shear", "bgr"),
             *("perspective", "mosaic", "mixup", "cutmix", "close_mosaic", "rect"),
             *("conf", "iou", "max_det", "agnostic_nms", "single_cls"),
-            *("object_buckets", "multi_scale"),
+            *("object_buckets", "multi_scale", "multi_scale_sizes"),
+            *("blur", "median_blur", "to_gray", "clahe", "scan_steps"),
         ),
-        _BOXES,
+        checks.LABELLED,
     )
     | dict.fromkeys(("overlap_mask", "mask_ratio"), ("segment",))
     | dict.fromkeys(("copy_paste", "copy_paste_mode"), ("segment", "obb"))
@@ -212,7 +227,7 @@ NOT_YET: dict[str, str] = {
     "half": "set amp='fp16'",
 } | dict.fromkeys(
     (
-        *("time", "save_period", "cls_remap", "verbose", "deterministic", "profile"),
+        *("cls_remap", "verbose", "deterministic", "profile"),
         *("compile", "channels_last"),
         *("distill_model", "dis", "augment", "quantize", "dnn", "nms"),
         *("visualize", "retina_masks", "embed", "source", "vid_stride"),
@@ -229,7 +244,7 @@ NOT_YET: dict[str, str] = {
 FREE_ON_RESUME = (
     *("epochs", "patience", "name", "workers", "cache", "save", "save_minutes"),
     *("object_buckets", "plots", "log_every", "compile_cache", "val", "batch_size"),
-    *("split", "device", "weights_url", "format"),
+    *("split", "device", "weights_url", "format", "save_period", "time"),
 )
 
 
@@ -283,7 +298,8 @@ def check(config: Mapping[str, Any]) -> ml_collections.ConfigDict:
         )
     values = {name: _settle(name, KEYS[name], value) for name, value in values.items()}
     _resolve_batch(values)
-    _check_across(values)
+    _check_task(values)
+    checks.check_across(values)
     # A run must find them again from another folder.
     if values["data"] != "shapes":
         values["data"] = _absolute("data", values["data"])
@@ -332,11 +348,6 @@ def _settle(name: str, key: Key, value: Any) -> Any:
     if value is None and key.default is None:
         return None
     given = value
-    if name == "batch" and (kinds.among(given, (-1,)) or kinds.is_share(given)):
-        raise ValueError(
-            f"config.batch = {given!r}: an automatic batch size is not supported yet;"
-            f" expected {_expected(key)}."
-        )
     value = kinds.KINDS[key.kind](value)
     if value is None:
         raise ValueError(f"config.{name} = {given!r}: expected {_expected(key)}.")
@@ -363,11 +374,6 @@ def _settle(name: str, key: Key, value: Any) -> Any:
             f"config.{name} = {value!r} is unknown.{hint}"
             f" Allowed: {', '.join(repr(choice) for choice in key.choices)}."
         )
-    if key.working and not kinds.among(value, key.working):
-        raise ValueError(
-            f"config.{name} = {value!r} is not supported yet."
-            f" Supported so far: {', '.join(repr(w) for w in key.working)}."
-        )
     return value
 
 
@@ -390,7 +396,7 @@ def _resolve_batch(values: dict[str, Any]) -> None:
     if alias is None:
         return
     values["batch"] = alias
-    log.info("config.batch_size = %d is taken as config.batch", alias)
+    log.info("config.batch_size = %g is taken as config.batch", alias)
 
 
 def _check_task(values: dict[str, Any]) -> None:
@@ -402,92 +408,4 @@ def _check_task(values: dict[str, Any]) -> None:
             raise ValueError(
                 f"config.{name} = {values[name]!r} has no meaning for task {task!r},"
                 f" only for {', '.join(tasks)}. Remove it."
-            )
-
-
-def _check_across(values: dict[str, Any]) -> None:
-    """Checks what one key alone cannot tell."""
-    _check_task(values)
-    scale = values["scale"]
-    if isinstance(scale, tuple):
-        if len(scale) != 2 or not all(kinds.as_number(s) is not None for s in scale):
-            raise ValueError(f"config.scale = {scale!r}: a pair must be (min, max).")
-        if not 0 < scale[0] <= scale[1]:
-            raise ValueError(
-                f"config.scale = {scale!r}: a pair must satisfy 0 < min <= max."
-            )
-    elif not 0 <= scale <= 1:
-        raise ValueError(
-            f"config.scale = {scale!r}: one number s means zoom factors in [1-s, 1+s]"
-            " and must be from 0 to 1. For absolute factors give a pair, such as"
-            " scale=(0.5, 2.0); to vary the input size there will be multi_scale."
-        )
-    if values["amp"] == "fp32":
-        values["amp"] = False
-    if values["cache"] is True:
-        values["cache"] = "ram"
-    if values["cache"] == "ram" and values["workers"] > 0:
-        raise ValueError(
-            f"config.workers = {values['workers']} with config.cache = 'ram' would copy"
-            " the images into every process. Use workers=0 (threads) or cache=False."
-        )
-    fraction = values["fraction"]
-    if fraction <= 0 or (fraction > 1 and fraction != int(fraction)):
-        raise ValueError(
-            f"config.fraction = {fraction!r}: give a share above 0 up to 1,"
-            " or a whole number of images above 1."
-        )
-    for name in ("classes", "object_buckets"):
-        value = values[name]
-        value = (value,) if isinstance(value, int) else value
-        low = 1 if name == "object_buckets" else 0
-        if value is not None:
-            whole = tuple(kinds.as_integer(item) for item in value)
-            if any(item is None or item < low for item in whole):
-                raise ValueError(
-                    f"config.{name} = {values[name]!r}: every entry must be a whole"
-                    f" number of {low} or more."
-                )
-            values[name] = tuple(sorted(set(whole)))
-    values["freeze"] = _layers(values["freeze"])
-    url = values["weights_url"]
-    if "{file}" not in url or not re.match("https?://", url):
-        raise ValueError(
-            f"config.weights_url = {url!r}: it must begin with https:// or http:// and"
-            " hold {file}, where the name of the file belongs."
-        )
-    _check_places(values["name"], values["device"])
-
-
-def _layers(freeze: Any) -> Any:
-    """Returns the layers to freeze, those of a list as whole numbers and names."""
-    if not isinstance(freeze, tuple):
-        return freeze
-    entries = []
-    for entry in freeze:
-        number = kinds.as_integer(entry)
-        if number is None and not (isinstance(entry, str) and entry):
-            raise ValueError(
-                f"config.freeze = {freeze!r}: {entry!r} is neither the number of a"
-                " layer nor a name such as '23.cv2'."
-            )
-        entries.append(entry if number is None else number)
-    return tuple(entries)
-
-
-def _check_places(name: str | None, device: str | None) -> None:
-    """Checks where a run goes and what it runs on."""
-    if name is not None and (name in (".", "..") or "/" in name or "\\" in name):
-        raise ValueError(
-            f"config.name = {name!r}: expected a plain name. To choose the whole path"
-            " of the run folder, use --workdir."
-        )
-    if device is not None:
-        kind, _, count = device.partition(":")
-        if kind not in ("cpu", "gpu", "tpu") or (
-            ":" in device and not (count.isdigit() and int(count) > 0)
-        ):
-            raise ValueError(
-                f"config.device = {device!r}: expected cpu, gpu or tpu, with a count"
-                " if you like, as in 'gpu:2'."
             )

@@ -23,7 +23,7 @@ from yolojax import (
     visualize,
     writers,
 )
-from yolojax.data.yolo_folder import YoloFolder
+from yolojax.data.labelled import LabelledImages
 from yolojax.metrics import coco
 from yolojax.metrics.classification import ClassifyResult
 from yolojax.metrics.detection import DetectionResult
@@ -120,7 +120,7 @@ def run(config: Any, workdir: Path | None) -> None:
     names = source.names
     net, variables = _network(config, given, source)
     coco_files = None
-    if config.save_json and isinstance(source, YoloFolder):
+    if config.save_json and isinstance(source, LabelledImages):
         coco_files = CocoFiles(source)
     mesh = sharding.make_mesh(config.device, config.batch)
     batches = loading.eval_batches(config, source, config.batch)
@@ -159,7 +159,7 @@ def run(config: Any, workdir: Path | None) -> None:
 class CocoFiles:
     """The detections of a split in COCO's form, and COCO's evaluation of them."""
 
-    def __init__(self, source: YoloFolder):
+    def __init__(self, source: LabelledImages):
         coco.library()  # missing? better said now than after the work
         self._paths = source.paths
         self._ids = coco.category_ids(source.names, source.paths)

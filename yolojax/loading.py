@@ -22,11 +22,11 @@ from yolojax.data.classify import (
     ClassifyTrainBatches,
     ClassRecords,
 )
+from yolojax.data.labelled import LabelledImages, Wanted
 from yolojax.data.objects import LabelFormat
 from yolojax.data.pipeline import EvalBatches, TrainBatches
 from yolojax.data.plan import AugmentOptions
 from yolojax.data.records import Records
-from yolojax.data.yolo_folder import YoloFolder
 
 log = logging.getLogger("yolojax")
 
@@ -34,7 +34,7 @@ STRIDE = 32  # the coarsest level's cell, pixels
 VAL_PAD = 0.5  # of a stride, added to rectangular validation batches
 PREFETCH = 4  # batches kept ready by the loader
 
-Source = YoloFolder | ClassFolder
+Source = LabelledImages | ClassFolder
 Batches = TrainBatches | EvalBatches | ClassifyTrainBatches | ClassifyEvalBatches
 
 
@@ -61,18 +61,24 @@ def open_split(config: Any, split: str, known: tuple[str, ...] | None = None) ->
         if created:
             log.info("drew the built-in data set: %s", drawn)
         data = str(drawn)
-    options = {
-        "classes": config.classes,
-        "fraction": config.fraction,
+    scan: Any = {
         "cache_dir": cache.cache_root() / "scans",
         "threads": _scan_threads(),
     }
     if _label_kind(config) == "classes":
-        return open_class_folder(data, split, known=known, **options)
+        return open_class_folder(
+            data,
+            split,
+            known=known,
+            classes=config.classes,
+            fraction=config.fraction,
+            fraction_mode=config.fraction_mode,
+            seed=config.seed,
+            **scan,
+        )
     if Path(data).is_dir():
         data = str(Path(data) / "data.yaml")
-    options |= {"task": config.task, "single_cls": config.single_cls}
-    return SOURCES["yolo"](data, split, **options)
+    return SOURCES["yolo"](data, split, Wanted(**_part(config, Wanted)), **scan)
 
 
 def train_batches(config: Any, source: Source) -> TrainBatches | ClassifyTrainBatches:
@@ -118,7 +124,7 @@ def eval_batches(
     )
 
 
-def records(config: Any, source: YoloFolder) -> Records:
+def records(config: Any, source: LabelledImages) -> Records:
     """Returns the source's images, decoded on demand or held in memory."""
     return Records(
         source, imgsz=config.imgsz, cache=config.cache, threads=_scan_threads()
@@ -158,7 +164,7 @@ def all_labels(source: Source) -> tuple[np.ndarray, np.ndarray | None]:
 
 def most_objects(*sources: Source) -> int:
     """Returns the largest number of labelled objects of any image."""
-    labelled = [s.labels for s in sources if isinstance(s, YoloFolder)]
+    labelled = [s.labels for s in sources if isinstance(s, LabelledImages)]
     return max((len(rows) for labels in labelled for rows in labels), default=0)
 
 
@@ -181,8 +187,6 @@ def _loading(config: Any) -> Loading:
     """Returns how many processes and threads make batches."""
     backend, cores = jax.default_backend(), usable_cores()
     workers = auto_workers(config.workers, backend, cores)
-    if config.cache == "ram" and config.workers < 0:
-        workers = 0  # threads share the decoded images, processes would copy them
     threads = 2 if workers else min(cores, 2 if backend == "cpu" else 16)
     return Loading(workers, threads, PREFETCH)
 
@@ -191,7 +195,7 @@ def _label_kind(config: Any) -> str:
     return registry.lookup(tasks.TASKS, config.task, "task").label_kind
 
 
-def _label_format(config: Any, source: YoloFolder) -> LabelFormat:
+def _label_format(config: Any, source: LabelledImages) -> LabelFormat:
     return LabelFormat(
         _label_kind(config),
         mask_ratio=config.mask_ratio,

@@ -8,7 +8,7 @@ from typing import Any
 
 from yolojax import config as config_lib
 from yolojax.data.class_folder import ClassFolder
-from yolojax.data.yolo_folder import YoloFolder
+from yolojax.data.labelled import LabelledImages
 from yolojax.files import replace_text
 
 log = logging.getLogger("yolojax")
@@ -145,7 +145,9 @@ def _is_bare(folder: Path) -> bool:
     return files <= {CONFIG_FILE, PROBLEMS_FILE}
 
 
-def report_problems(sources: Sequence[YoloFolder | ClassFolder], folder: Path) -> None:
+def report_problems(
+    sources: Sequence[LabelledImages | ClassFolder], folder: Path
+) -> None:
     """Writes data_problems.txt and says how many images were left out."""
     problems = [problem for source in sources for problem in source.problems]
     if not problems:

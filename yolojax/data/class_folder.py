@@ -16,14 +16,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from yolojax.data import images
-from yolojax.data.yolo_folder import (
-    EXTENSIONS,
-    Problem,
-    fraction_count,
-    split_fraction,
-    verify_image,
-)
+from yolojax.data import images, subset
+from yolojax.data.listing import EXTENSIONS, ImageVerdict, verify_image
+from yolojax.data.scan import Problem
 from yolojax.files import replace_text
 
 FOLDERS = {  # names that a split's folder may have, in the order they are tried
@@ -33,7 +28,7 @@ FOLDERS = {  # names that a split's folder may have, in the order they are tried
 }
 STAND_IN = {"val": "test", "test": "val"}  # used where a split has no folder
 VAL_SHARE = 0.2  # of each class, where no folder tells the splits apart
-CACHE_VERSION = 1  # raise it when the scan decides differently
+CACHE_VERSION = 2  # raise it when the scan decides differently
 
 _KNOWN = {name for names in FOLDERS.values() for name in names}
 
@@ -52,6 +47,7 @@ class ClassFolder:
     targets: np.ndarray  # [N] int32, class ids
     original_hw: np.ndarray  # [N, 2] int32, upright
     problems: tuple[Problem, ...]
+    digests: tuple[str, ...]  # hash of each image file's content
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -71,6 +67,8 @@ def open_class_folder(
     split: str,
     *,
     fraction: float | Sequence[float],
+    fraction_mode: str,
+    seed: int,
     classes: Sequence[int] | None,
     cache_dir: str | os.PathLike[str] | None,
     threads: int,
@@ -86,8 +84,11 @@ def open_class_folder(
     Args:
         root: the folder.
         split: "train", "val" or "test".
-        fraction: share (0..1] or number (> 1) of the training images, evenly spaced
-            over all classes, or a list with one such number per split.
+        fraction: share (0..1] or number (> 1) of the training images, or a list with
+            one such number per split.
+        fraction_mode: "stratified", seeded and fair to the classes, or "head", evenly
+            spaced over the sorted images.
+        seed: of the subset.
         classes: use only images of these class ids; None uses all.
         cache_dir: keeps the result of the scan for the next run; None keeps nothing.
         threads: images scanned at the same time.
@@ -108,13 +109,15 @@ def open_class_folder(
         members = _side(members, root, split)
     if classes is not None:
         members = [member for member in members if member[1] in classes]
-    members = _evenly_spaced(members, split_fraction(fraction, split))
-    sizes, reasons = _scan([path for path, _ in members], cache_dir, threads)
-    kept = [i for i, hw in enumerate(sizes) if hw is not None]
+    share = subset.split_fraction(fraction, split)
+    if fraction_mode == "head":
+        members = _evenly_spaced(members, share)
+    verdicts = _scan([path for path, _ in members], cache_dir, threads)
+    kept = [i for i, verdict in enumerate(verdicts) if verdict.hw is not None]
     problems += [
-        Problem(members[i][0], None, reason, True)
-        for i, reason in enumerate(reasons)
-        if sizes[i] is None
+        Problem(path, None, verdict.reason, True)
+        for (path, _), verdict in zip(members, verdicts, strict=True)
+        if verdict.hw is None
     ]
     left = {members[i][1] for i in kept}
     for class_id in sorted({class_id for _, class_id in members} - left):
@@ -126,12 +129,16 @@ def open_class_folder(
             f"{folder}: none of its {len(members)} images can be used for split"
             f" `{split}`. {examples or 'It needs one folder of images per class.'}"
         )
+    if fraction_mode == "stratified":
+        targets = [np.array([members[i][1]]) for i in kept]
+        kept = [kept[i] for i in subset.stratified(targets, share, seed)]
     return ClassFolder(
         names=names,
         paths=tuple(members[i][0] for i in kept),
         targets=np.array([members[i][1] for i in kept], np.int32),
-        original_hw=np.array([sizes[i] for i in kept], np.int32),
+        original_hw=np.array([verdicts[i].hw for i in kept], np.int32),
         problems=tuple(problems),
+        digests=tuple(verdicts[i].digest for i in kept),
     )
 
 
@@ -259,15 +266,15 @@ def _side(members: list[Member], root: Path, split: str) -> list[Member]:
 def _evenly_spaced(members: list[Member], fraction: float) -> list[Member]:
     if not members:
         return members
-    count = fraction_count(len(members), fraction)
+    count = subset.fraction_count(len(members), fraction)
     picks = np.linspace(0, len(members) - 1, count).astype(int)
     return [members[i] for i in picks]
 
 
 def _scan(
     paths: list[str], cache_dir: str | os.PathLike[str] | None, threads: int
-) -> tuple[list[Hw | None], list[str]]:
-    """Returns height and width of every image, None where the reason says why."""
+) -> list[ImageVerdict]:
+    """Returns what is known of every image."""
     file = None
     if cache_dir is not None:
         file = Path(cache_dir) / f"classes-{_fingerprint(paths)[:32]}.json"
@@ -276,13 +283,12 @@ def _scan(
             return stored
     with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
         verdicts = list(pool.map(verify_image, paths))
-    sizes, reasons = [hw for hw, _ in verdicts], [reason for _, reason in verdicts]
     if file is not None:
         try:
-            replace_text(file, json.dumps({"sizes": sizes, "reasons": reasons}))
+            replace_text(file, json.dumps(verdicts))
         except OSError as error:
             log.warning("the scan of the data set is not kept: %s", error)
-    return sizes, reasons
+    return verdicts
 
 
 def _fingerprint(paths: list[str]) -> str:
@@ -298,11 +304,13 @@ def _fingerprint(paths: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _read_scan(file: Path, count: int) -> tuple[list[Hw | None], list[str]] | None:
+def _read_scan(file: Path, count: int) -> list[ImageVerdict] | None:
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
-        sizes = [None if hw is None else (hw[0], hw[1]) for hw in stored["sizes"]]
-        reasons = stored["reasons"]
+        verdicts = [
+            ImageVerdict(None if hw is None else (hw[0], hw[1]), reason, digest)
+            for hw, reason, digest in stored
+        ]
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None  # absent or damaged: scan again
-    return (sizes, reasons) if len(sizes) == len(reasons) == count else None
+    return verdicts if len(verdicts) == count else None

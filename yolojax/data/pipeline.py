@@ -420,9 +420,6 @@ def load(
         workers: processes; 0 uses threads of this process.
         num_threads: threads of this process, or of each worker.
         prefetch: batches kept ready, per worker if there are any.
-
-    Raises:
-        ValueError: workers cannot share a RAM cache.
     """
     dataset = grain.MapDataset.source(batches)[start_step:]
     options = grain.ReadOptions(
@@ -430,11 +427,6 @@ def load(
     )
     iterable = dataset.to_iter_dataset(options)
     if workers > 0:
-        if batches.records.cache == "ram":
-            raise ValueError(
-                f"workers = {workers} with cache = 'ram' would copy the images into"
-                " every worker process. Use workers=0 (threads) or cache=False."
-            )
         _parse_flags()
         iterable = iterable.mp_prefetch(
             grain.MultiprocessingOptions(

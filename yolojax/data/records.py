@@ -1,16 +1,34 @@
-"""The images of a data set at training size, decoded on demand or kept in RAM."""
+"""The images of a data set at training size, decoded on demand or kept decoded.
 
-import concurrent.futures
-from collections.abc import Sequence
+A cache never changes a byte, and a run never ends because images cannot be kept.
+"""
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import psutil
 
+from yolojax.data import cache as cache_lib
+from yolojax.data import host_memory
 from yolojax.data.geometry import resized_hw
 from yolojax.data.objects import Annotations
+from yolojax.data.record_file import (
+    Content,
+    Layout,
+    Load,
+    RecordFile,
+    for_each,
+    open_or_build,
+)
 
-CACHES = (False, "ram")
+CACHES = (False, "ram", "disk", "device")
+ROOM = 1.1  # of the bytes needed, to be free in memory
+
+log = logging.getLogger("yolojax")
 
 
 class Source(Protocol):
@@ -36,6 +54,10 @@ class Source(Protocol):
         """N arrays [n, K, 3] float32: x, y (0..1), visibility."""
 
     @property
+    def digests(self) -> Sequence[str]:
+        """N hashes of the content of the images' files; read for cache="disk" only."""
+
+    @property
     def original_hw(self) -> np.ndarray:
         """[N, 2] image sizes before any resize."""
 
@@ -49,34 +71,44 @@ class Records:
     """Images by index, with their sizes and labels. A cache never changes a byte."""
 
     def __init__(
-        self, source: Source, *, imgsz: int, cache: bool | str, threads: int
+        self,
+        source: Source,
+        *,
+        imgsz: int,
+        cache: bool | str,
+        threads: int,
+        cache_dir: Path | None = None,
     ) -> None:
         """Prepares the images.
 
         Args:
             source: the data set.
             imgsz: length of the long side of every image, pixels.
-            cache: False decodes at each access; "ram" (or True) decodes all now.
+            cache: as of `Pixels`.
             threads: images decoded at the same time while filling the cache.
+            cache_dir: where record files lie; None: in `cache.cache_root()`.
 
         Raises:
-            ValueError: unknown cache, or the images do not fit into memory.
+            ValueError: unknown cache, or an image cannot be read.
         """
-        cache = "ram" if cache is True else cache
-        if cache not in CACHES:
-            raise ValueError(f"cache = {cache!r} is unknown; use one of {CACHES}.")
         self.source = source
         self.imgsz = imgsz
-        self.cache = cache
         self.sizes = np.array(
             [resized_hw(hw, imgsz) for hw in source.original_hw.tolist()], np.int32
         )  # [N, 2] height and width of the images
-        self._block: np.ndarray | None = None
-        if cache == "ram":
-            self._fill(threads)
+        load = functools.partial(source.load, imgsz=imgsz)
+        self._pixels = Pixels(
+            load, self.sizes, cache=cache, threads=threads, cache_dir=cache_dir,
+            digests=lambda: source.digests, imgsz=imgsz,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.source)
+
+    @property
+    def cache(self) -> bool | str:
+        """How the images are kept; False if they are not."""
+        return self._pixels.cache
 
     @property
     def labels(self) -> Sequence[np.ndarray]:
@@ -96,32 +128,144 @@ class Records:
         )
 
     def image(self, index: int) -> np.ndarray:
-        """Returns [h, w, 3] uint8 BGR; not to be written to."""
-        if self._block is None:
-            return self.source.load(index, self.imgsz)
-        height, width = self.sizes[index].tolist()
-        start = int(self._starts[index])
-        flat = self._block[start : start + height * width * 3]
-        return flat.reshape(height, width, 3)
+        """Returns [h, w, 3] uint8 BGR, read-only."""
+        return self._pixels.image(index)
 
-    def _fill(self, threads: int) -> None:
-        lengths = self.sizes.prod(axis=1, dtype=np.int64) * 3
-        needed, free = int(lengths.sum()), psutil.virtual_memory().available
-        if needed > free:
-            raise ValueError(
-                f"cache = 'ram' needs {needed / 2**30:.1f} GiB for {len(self)} images,"
-                f" but {free / 2**30:.1f} GiB are free. Use cache=False, a smaller"
-                " imgsz or a smaller fraction."
+    def all_images(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields each index with its image, in order."""
+        return self._pixels.all_images()
+
+
+class Pixels:
+    """Decoded images by index, kept as a run wants them.
+
+    It pickles without pixels: worker processes map what this one has filled.
+    """
+
+    def __init__(
+        self,
+        load: Load,
+        sizes: np.ndarray,
+        *,
+        cache: bool | str,
+        threads: int,
+        cache_dir: Path | None,
+        digests: Callable[[], Sequence[str]],
+        imgsz: int | None,
+    ) -> None:
+        """Keeps the images if there is room; otherwise says so and does without.
+
+        Args:
+            load: decodes an image, [h, w, 3] uint8.
+            sizes: [N, 2] heights and widths of the decoded images.
+            cache: False decodes at each access; "ram" (or True) and "device" keep all
+                in a block of memory, "disk" in a file that later runs find again.
+            threads: images decoded at the same time.
+            cache_dir: where record files lie; None: in `cache.cache_root()`.
+            digests: returns the hashes of the images' files; called for "disk" only.
+            imgsz: long side of the images, pixels; None: their original size, RGB.
+
+        Raises:
+            ValueError: unknown cache, or an image cannot be read.
+        """
+        cache = "ram" if cache is True else cache
+        if cache not in CACHES:
+            raise ValueError(f"cache = {cache!r} is unknown; use one of {CACHES}.")
+        self._load = load
+        self._threads = threads
+        self._count = len(sizes)
+        self._warned = False
+        self._kept: _Memory | RecordFile | None = None
+        if cache == "disk":
+            content = Content(Layout(sizes), digests(), imgsz)
+            root = cache_lib.cache_root() if cache_dir is None else cache_dir
+            self._kept = open_or_build(
+                content, load, root=root / "records", threads=threads
             )
-        self._starts = np.cumsum(lengths) - lengths
-        block = np.empty(needed, np.uint8)
+        elif cache:
+            self._kept = _filled(Layout(sizes), load, cache, threads)
+        self.cache = cache if self._kept is not None else False
 
-        def load(index: int) -> None:
-            pixels = self.source.load(index, self.imgsz).reshape(-1)
-            start = self._starts[index]
-            block[start : start + len(pixels)] = pixels
+    def image(self, index: int) -> np.ndarray:
+        """Returns [h, w, 3] uint8, read-only."""
+        if self._kept is not None:
+            try:
+                return self._kept.read(index)
+            except OSError as error:
+                self._warn(error)
+        pixels = self._load(index).view()
+        pixels.flags.writeable = False
+        return pixels
 
-        with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
-            list(pool.map(load, range(len(self))))
-        block.flags.writeable = False
-        self._block = block
+    def all_images(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields each index with its image, in order."""
+        if self._kept is not None:
+            yield from ((index, self.image(index)) for index in range(self._count))
+            return
+        images = for_each(
+            self._count, self.image, threads=self._threads, title="decoding"
+        )
+        yield from enumerate(images)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Returns all but what this process has said."""
+        return self.__dict__ | {"_warned": False}
+
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "%s. What it should hold is decoded from the images instead; delete"
+                " the folder of a damaged file, and the next run builds it anew.",
+                error,
+            )
+
+
+class _Memory:
+    """Images by index in memory that worker processes share."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.block = host_memory.SharedBlock(layout.total)
+        self._layout = layout
+
+    def read(self, index: int) -> np.ndarray:
+        """Returns [h, w, 3] uint8, read-only.
+
+        Raises:
+            OSError: the process that filled the memory has gone.
+        """
+        return self._layout.view(self.block.read(), index)
+
+
+def _filled(layout: Layout, load: Load, cache: str, threads: int) -> _Memory | None:
+    """Returns all images in memory; None if they do not fit."""
+    needed, free = layout.total * ROOM, host_memory.available()
+    if needed > free:
+        log.warning(
+            "cache=%r needs %.2f GiB for %d images, but %.2f GiB of memory are free."
+            " The images are decoded at each access instead. Use cache='disk', a"
+            " smaller imgsz or a smaller fraction.",
+            cache,
+            needed / 2**30,
+            len(layout),
+            free / 2**30,
+        )
+        return None
+    started = time.monotonic()
+    memory = _Memory(layout)
+    block = memory.block.writable()
+
+    def fill(index: int) -> None:
+        layout.view(block, index)[:] = load(index)
+
+    title = f"cache={cache!r} ({layout.total / 2**30:.2f} GiB)"
+    for _ in for_each(len(layout), fill, threads=threads, title=title):
+        pass
+    log.info(
+        "cache=%r: %d images, %.2f GiB, decoded in %.1f s",
+        cache,
+        len(layout),
+        layout.total / 2**30,
+        time.monotonic() - started,
+    )
+    return memory

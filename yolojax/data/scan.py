@@ -16,7 +16,7 @@ import numpy as np
 from yolojax.data.labels import label_path
 from yolojax.files import replace_bytes
 
-CACHE_VERSION = 2  # raise it when the scan decides differently
+CACHE_VERSION = 3  # raise it when the scan decides differently
 
 log = logging.getLogger("yolojax")
 
@@ -45,6 +45,7 @@ class Verdict:
     problems: tuple[Problem, ...]
     polygons: tuple[np.ndarray, ...] = ()  # n arrays [p, 2] float32 (0..1), or none
     keypoints: np.ndarray | None = None  # [n, K, 3] float32, if they are read at all
+    digest: str = ""  # hash of the image file's content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,7 @@ def write(file: Path, verdicts: list[Verdict]) -> None:
         "points": np.concatenate([np.zeros((0, 2), np.float32), *polygons]),
         "with_keypoints": np.array([v.keypoints is not None for v in verdicts]),
         "keypoints": np.concatenate(keypoints) if keypoints else np.zeros((0, 0, 3)),
+        "digests": np.array([verdict.digest for verdict in verdicts]),
         "problems": np.array(json.dumps(problems)),
     }
     data = io.BytesIO()
@@ -119,6 +121,7 @@ def _unpacked(stored: dict[str, np.ndarray]) -> list[Verdict]:
     present = stored["with_keypoints"]
     points = _split(stored["keypoints"], stored["counts"] * present)
     problems = json.loads(str(stored["problems"]))
+    digests = stored["digests"].tolist()
     return [
         Verdict(
             None if height == 0 else (height, width),
@@ -126,6 +129,7 @@ def _unpacked(stored: dict[str, np.ndarray]) -> list[Verdict]:
             tuple(Problem(*entry) for entry in problems[i]),
             polygons[i],
             points[i] if present[i] else None,
+            digests[i],
         )
         for i, (height, width) in enumerate(stored["hw"].tolist())
     ]

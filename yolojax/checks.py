@@ -1,0 +1,172 @@
+"""Checks of settings that must fit together; `config.check` calls them."""
+
+import re
+from typing import Any
+
+from yolojax import kinds
+
+LABELLED = ("detect", "segment", "pose", "obb")  # tasks with labelled objects
+
+
+def check_across(values: dict[str, Any]) -> None:
+    """Settles and checks what one setting alone cannot tell.
+
+    Args:
+        values: every setting, each of its kind; changed in place.
+
+    Raises:
+        ValueError: some do not fit together.
+    """
+    _check_scale(values["scale"])
+    if values["amp"] == "fp32":
+        values["amp"] = False
+    if values["cache"] is True:
+        values["cache"] = "ram"
+    _check_fraction(values["fraction"])
+    _check_batch(values)
+    _check_sizes(values)
+    _check_device_cache(values)
+    _check_whole(values)
+    values["freeze"] = _layers(values["freeze"])
+    _check_places(values)
+
+
+def _check_scale(scale: Any) -> None:
+    """Checks one number, or a pair of zoom factors."""
+    if isinstance(scale, tuple):
+        if len(scale) != 2 or not all(kinds.as_number(s) is not None for s in scale):
+            raise ValueError(f"config.scale = {scale!r}: a pair must be (min, max).")
+        if not 0 < scale[0] <= scale[1]:
+            raise ValueError(
+                f"config.scale = {scale!r}: a pair must satisfy 0 < min <= max."
+            )
+    elif not 0 <= scale <= 1:
+        raise ValueError(
+            f"config.scale = {scale!r}: one number s means zoom factors in [1-s, 1+s]"
+            " and must be from 0 to 1. For absolute factors give a pair, such as"
+            " scale=(0.5, 2.0). To vary the input size from step to step, which is"
+            " another thing, set multi_scale, such as multi_scale=0.5."
+        )
+
+
+def _check_fraction(fraction: Any) -> None:
+    """Checks one number, or one for each of up to three splits."""
+    numbers = fraction if isinstance(fraction, tuple) else (fraction,)
+    for position, number in enumerate(numbers):
+        value = kinds.as_number(number)
+        low_ok = value is not None and (value > 0 or (position == 2 and value == 0))
+        if not low_ok or (value > 1 and value != int(value)) or len(numbers) > 3:
+            raise ValueError(
+                f"config.fraction = {fraction!r}: give a share above 0 up to 1, or a"
+                " whole number of images above 1; or a list of them for train, val and"
+                " test, such as (0.1, 1.0)."
+            )
+
+
+def _check_batch(values: dict[str, Any]) -> None:
+    """Settles `batch` as a whole number, -1 or a share."""
+    batch = values["batch"]
+    if 0 < batch < 1:
+        return
+    if (batch < 1 and batch != -1) or batch != int(batch):
+        raise ValueError(
+            f"config.batch = {batch:g}: expected a whole number of 1 or more, -1 for as"
+            " many images as fit, or a share of the memory such as 0.8."
+        )
+    values["batch"] = int(batch)
+
+
+def _check_sizes(values: dict[str, Any]) -> None:
+    """Checks the input sizes of multi_scale."""
+    sizes = values["multi_scale_sizes"]
+    if sizes is None:
+        return
+    whole = tuple(kinds.as_integer(size) for size in sizes)
+    if any(size is None or size < 32 or size % 32 for size in whole):
+        raise ValueError(
+            f"config.multi_scale_sizes = {sizes!r}: every size must be a multiple of 32"
+            " pixels, such as (320, 480, 640)."
+        )
+    if not values["multi_scale"]:
+        raise ValueError(
+            f"config.multi_scale_sizes = {sizes!r} has no meaning while multi_scale is"
+            " 0. Set multi_scale, such as multi_scale=0.5, or remove it."
+        )
+    values["multi_scale_sizes"] = tuple(sorted(set(whole)))
+
+
+def _check_device_cache(values: dict[str, Any]) -> None:
+    """Refuses what cannot be rendered on the accelerator."""
+    if values["cache"] != "device":
+        if values["scan_steps"] is not None:
+            raise ValueError(
+                f"config.scan_steps = {values['scan_steps']} needs cache='device'."
+                " Set that, or remove it."
+            )
+        return
+    host_only = ("copy_paste", "blur", "median_blur", "to_gray", "clahe", "rect")
+    wrong = [f"{name}={values[name]!r}" for name in host_only if values[name]]
+    if values["task"] not in LABELLED:
+        wrong.append(f"task={values['task']!r}")
+    if wrong:
+        raise ValueError(
+            f"config.cache = 'device' cannot go with {', '.join(wrong)}: these are"
+            " rendered on the host only. Use cache='ram'."
+        )
+
+
+def _check_whole(values: dict[str, Any]) -> None:
+    """Settles lists of whole numbers: sorted, each once."""
+    for name in ("classes", "object_buckets"):
+        value = values[name]
+        value = (value,) if isinstance(value, int) else value
+        low = 1 if name == "object_buckets" else 0
+        if value is not None:
+            whole = tuple(kinds.as_integer(item) for item in value)
+            if any(item is None or item < low for item in whole):
+                raise ValueError(
+                    f"config.{name} = {values[name]!r}: every entry must be a whole"
+                    f" number of {low} or more."
+                )
+            values[name] = tuple(sorted(set(whole)))
+
+
+def _layers(freeze: Any) -> Any:
+    """Returns the layers to freeze, those of a list as whole numbers and names."""
+    if not isinstance(freeze, tuple):
+        return freeze
+    entries = []
+    for entry in freeze:
+        number = kinds.as_integer(entry)
+        if number is None and not (isinstance(entry, str) and entry):
+            raise ValueError(
+                f"config.freeze = {freeze!r}: {entry!r} is neither the number of a"
+                " layer nor a name such as '23.cv2'."
+            )
+        entries.append(entry if number is None else number)
+    return tuple(entries)
+
+
+def _check_places(values: dict[str, Any]) -> None:
+    """Checks where a run goes, what it runs on and where weights come from."""
+    name, device = values["name"], values["device"]
+    if name is not None and (name in (".", "..") or "/" in name or "\\" in name):
+        raise ValueError(
+            f"config.name = {name!r}: expected a plain name. To choose the whole path"
+            " of the run folder, use --workdir."
+        )
+    if device is not None:
+        kind, _, count = device.partition(":")
+        if kind not in ("cpu", "gpu", "tpu") or (
+            ":" in device and not (count.isdigit() and int(count) > 0)
+        ):
+            raise ValueError(
+                f"config.device = {device!r}: expected cpu, gpu or tpu, with a count"
+                " if you like, as in 'gpu:2'."
+            )
+    url = values["weights_url"]
+    if "{file}" not in url or not re.match("https?://", url):
+        raise ValueError(
+            f"config.weights_url = {url!r}: it must begin with https:// or http:// and"
+            " hold {file}, where the name of the file belongs."
+        )

@@ -1,0 +1,238 @@
+"""Images with labelled objects: what every source of data makes of its files.
+
+A source looks at its images and labels and returns one verdict for each; what happens
+to the verdicts, from the class filter to the subset, is the same for all and lies here.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from yolojax.data import images, subset
+from yolojax.data.description import DataDescription
+from yolojax.data.scan import Problem, Verdict
+
+TASKS = ("detect", "segment", "pose", "obb")
+NEED_POLYGONS = ("segment", "obb")  # others use polygons if every object has one
+NEED_KEYPOINTS = ("pose",)
+
+log = logging.getLogger("yolojax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What a run wants of a data set."""
+
+    task: str  # one of TASKS; decides what labels must hold besides boxes
+    single_cls: bool  # treat all objects as one class named "item"
+    classes: tuple[int, ...] | None  # keep only objects of these ids; None keeps all
+    fraction: float | Sequence[float]  # share (0..1] or number (> 1), per split if many
+    fraction_mode: str  # one of subset.MODES
+    seed: int  # of the subset
+
+    @property
+    def pose(self) -> bool:
+        """Whether keypoints are read."""
+        return self.task in NEED_KEYPOINTS
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledImages:
+    """The usable images of one split with their labels, whatever they came from."""
+
+    names: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: list[np.ndarray]  # N arrays [n, 5] float32: class, cx, cy, w, h (0..1)
+    original_hw: np.ndarray  # [N, 2] int32, upright
+    problems: tuple[Problem, ...]
+    polygons: list[tuple[np.ndarray, ...]] | None  # N times n arrays [p, 2] (0..1)
+    keypoints: list[np.ndarray] | None  # N arrays [n, K, 3]: x, y (0..1), visibility
+    kpt_shape: tuple[int, int] | None  # (K, 2 or 3) of the data description
+    flip_idx: tuple[int, ...] | None  # order of the keypoints in a mirrored image
+    kpt_sigmas: tuple[float, ...] | None  # K, for the similarity of keypoints
+    digests: tuple[str, ...]  # hash of each image file's content
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def load(self, index: int, imgsz: int) -> np.ndarray:
+        """Returns [h, w, 3] uint8 BGR with its long side at imgsz.
+
+        Raises:
+            ValueError: the file vanished or changed since the scan.
+        """
+        image = images.read_scanned(self.paths[index], self.original_hw[index])
+        return images.resize_long_side(image, imgsz)
+
+
+def check_wanted(data: DataDescription, split: str, wanted: Wanted) -> None:
+    """Raises ValueError if a data set cannot have what is wanted."""
+    task, classes = wanted.task, wanted.classes
+    if split not in data.splits:
+        raise ValueError(
+            f"{data.path}: has no key `{split}`; its splits are"
+            f" {', '.join(data.splits)}. Add one or choose another split."
+        )
+    if task not in TASKS:
+        raise ValueError(
+            f"task = {task!r} has no data set of labelled objects; use one of"
+            f" {', '.join(TASKS)}."
+        )
+    if wanted.pose and data.kpt_shape is None:
+        raise ValueError(
+            f"{data.path}: task {task!r} needs the key `kpt_shape`. Add the number of"
+            " keypoints per object and of values per keypoint, for example"
+            " `kpt_shape: [17, 3]`."
+        )
+    if classes is None:
+        return
+    unknown = [c for c in classes if c not in range(len(data.names))]
+    if unknown or not len(classes):
+        raise ValueError(
+            f"classes = {list(classes)} is not allowed: {data.path} has the class ids 0"
+            f" to {len(data.names) - 1}. Name some of them, or None for all."
+        )
+
+
+def assemble(
+    data: DataDescription,
+    split: str,
+    wanted: Wanted,
+    paths: Sequence[str],
+    verdicts: Sequence[Verdict],
+    label_file: Callable[[str], str],
+) -> LabelledImages:
+    """Returns the images that can be used and are wanted.
+
+    Args:
+        data: names and keypoints.
+        split: "train", "val" or "test".
+        wanted: classes, share and what labels must hold.
+        paths: of the images, in their order.
+        verdicts: one per path.
+        label_file: path of an image -> path of its labels, for messages.
+
+    Raises:
+        ValueError: nothing usable is left, or the labels lack what the task needs.
+    """
+    problems = tuple(problem for verdict in verdicts for problem in verdict.problems)
+    kept = [i for i, verdict in enumerate(verdicts) if verdict.hw is not None]
+    if not kept:
+        raise ValueError(
+            f"{data.path}: none of the {len(paths)} images of split `{split}` can be"
+            f" used. {_examples(problems)}"
+        )
+    first = paths[0]
+    paths, verdicts = [paths[i] for i in kept], [verdicts[i] for i in kept]
+    with_polygons = _with_polygons(data, paths, verdicts, wanted.task, label_file)
+    selected = [_selected(v, wanted.classes, wanted.single_cls) for v in verdicts]
+    if not any(len(verdict.rows) for verdict in selected):
+        found = any(len(verdict.rows) for verdict in verdicts)
+        _without_labels(data, split, wanted.classes, label_file(first), found=found)
+    share = subset.split_fraction(wanted.fraction, split)
+    if wanted.fraction_mode == "stratified":
+        chosen = subset.stratified([v.rows[:, 0] for v in selected], share, wanted.seed)
+        paths, selected = [paths[i] for i in chosen], [selected[i] for i in chosen]
+    return LabelledImages(
+        names=("item",) if wanted.single_cls else data.names,
+        paths=tuple(paths),
+        labels=[verdict.rows for verdict in selected],
+        original_hw=np.array([verdict.hw for verdict in selected], np.int32),
+        problems=problems,
+        polygons=[v.polygons for v in selected] if with_polygons else None,
+        keypoints=_keypoints(data, selected) if wanted.pose else None,
+        kpt_shape=data.kpt_shape,
+        flip_idx=data.flip_idx,
+        kpt_sigmas=data.kpt_sigmas,
+        digests=tuple(verdict.digest for verdict in selected),
+    )
+
+
+def _with_polygons(
+    data: DataDescription,
+    paths: Sequence[str],
+    verdicts: Sequence[Verdict],
+    task: str,
+    label_file: Callable[[str], str],
+) -> bool:
+    """Returns whether every object has a polygon.
+
+    Raises:
+        ValueError: some have none, but the task needs them.
+    """
+    lacking = [
+        path
+        for path, verdict in zip(paths, verdicts, strict=True)
+        if len(verdict.polygons) < len(verdict.rows)
+    ]
+    if task in NEED_POLYGONS and lacking:
+        raise ValueError(
+            f"{label_file(lacking[0])}: has boxes without polygons, as {len(lacking)}"
+            f" label files of {data.path} have, but task {task!r} needs a polygon for"
+            " every object: `class x1 y1 x2 y2 ...` with 3 or more points, or the 4"
+            " corners of a rotated box."
+        )
+    found = any(verdict.polygons for verdict in verdicts)
+    if found and lacking:
+        log.warning(
+            "%s: %d label files have boxes without polygons, such as %s; the polygons"
+            " of the others are not used, their boxes are",
+            data.path,
+            len(lacking),
+            label_file(lacking[0]),
+        )
+    return task in NEED_POLYGONS or (found and not lacking)
+
+
+def _selected(
+    verdict: Verdict, classes: Sequence[int] | None, single_cls: bool
+) -> Verdict:
+    """Returns a verdict with the objects of these classes only."""
+    rows, polygons, keypoints = verdict.rows, verdict.polygons, verdict.keypoints
+    if classes is not None:
+        chosen = np.flatnonzero(np.isin(rows[:, 0], np.asarray(classes)))
+        rows = rows[chosen]
+        polygons = tuple(polygons[i] for i in chosen) if polygons else ()
+        keypoints = None if keypoints is None else keypoints[chosen]
+    if single_cls:
+        rows = rows.copy()
+        rows[:, 0] = 0
+    return dataclasses.replace(
+        verdict, rows=rows, polygons=polygons, keypoints=keypoints
+    )
+
+
+def _keypoints(data: DataDescription, verdicts: list[Verdict]) -> list[np.ndarray]:
+    """Returns keypoints [n, K, 3] per image, also where there is no object."""
+    assert data.kpt_shape is not None  # or the task was refused
+    none = np.zeros((0, data.kpt_shape[0], 3), np.float32)
+    return [none if v.keypoints is None else v.keypoints for v in verdicts]
+
+
+def _without_labels(
+    data: DataDescription,
+    split: str,
+    classes: Sequence[int] | None,
+    example: str,
+    *,
+    found: bool,
+) -> None:
+    """Warns, or for the training split raises ValueError, if no label is left."""
+    if split != "train":
+        log.warning("%s: no image of split %s has a label", data.path, split)
+        return
+    if found:
+        raise ValueError(
+            f"{data.path}: no training image has an object of classes = {classes}."
+            " Name others, or None for all."
+        )
+    raise ValueError(
+        f"{data.path}: split `{split}` has no label at all; the first label file should"
+        f" be {example}. Labels lie in a folder `labels` next to `images`."
+    )
+
+
+def _examples(problems: tuple[Problem, ...]) -> str:
+    return "First problems: " + " | ".join(str(problem) for problem in problems[:3])

@@ -1,0 +1,111 @@
+"""The image files of a split: where they are, and whether they can be read."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from yolojax.data import images
+from yolojax.data.description import DataDescription
+
+EXTENSIONS = frozenset(
+    "avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split()
+)
+MIN_SIDE = 10  # pixels; smaller images are left out
+
+
+def find_images(data: DataDescription, split: str) -> list[str]:
+    """Returns the paths of a split's images, sorted.
+
+    Raises:
+        ValueError: there are none.
+    """
+    found: list[str] = []
+    for place in data.splits[split]:
+        if place.is_dir():
+            for folder, _, files in os.walk(place, followlinks=True):
+                found += [os.path.join(folder, name) for name in files]
+        else:
+            found += _listed(data, place)
+    found = sorted(name for name in found if _extension(name) in EXTENSIONS)
+    if not found:
+        places = ", ".join(str(place) for place in data.splits[split])
+        raise ValueError(
+            f"{data.path}: {split} names no image; looked in {places} for files ending"
+            f" in {', '.join(sorted(EXTENSIONS))}."
+        )
+    return found
+
+
+def _listed(data: DataDescription, place: Path) -> list[str]:
+    """Returns the images that a text file names, one per line."""
+    names = place.read_text(encoding="utf-8-sig").splitlines()
+    result = []
+    for name in (name.strip() for name in names):
+        if not name:
+            continue
+        base = place.parent if name.startswith("./") else data.root
+        result.append(os.path.normpath(base / name))
+    return result
+
+
+def _extension(name: str) -> str:
+    return os.path.splitext(name)[1][1:].lower()
+
+
+class ImageVerdict(NamedTuple):
+    """What the scan found out about one image file."""
+
+    hw: tuple[int, int] | None  # height and width; None: it cannot be used
+    reason: str  # why not
+    digest: str  # hash of the content, "" if it cannot be read
+
+
+def verify_image(path: str) -> ImageVerdict:
+    """Returns whether an image file can be used."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror} (unreadable_image)"
+        return ImageVerdict(None, reason, "")
+    return verify_encoded(data)
+
+
+def verify_encoded(data: np.ndarray) -> ImageVerdict:
+    """Returns whether the bytes [n] uint8 of an image file can be used."""
+    digest = hashlib.blake2b(data.tobytes(), digest_size=16).hexdigest()
+    if not len(data):
+        return ImageVerdict(None, "the file is empty (unreadable_image)", digest)
+    if jpeg_truncated(data):
+        return ImageVerdict(None, "the JPEG ends early (truncated_image)", digest)
+    image = images.decode(data)
+    if image is None:
+        reason = "not a picture that can be decoded (unreadable_image)"
+        return ImageVerdict(None, reason, digest)
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        reason = f"{width}x{height} pixels, below {MIN_SIDE} (image_too_small)"
+        return ImageVerdict(None, reason, digest)
+    return ImageVerdict((height, width), "", digest)
+
+
+def jpeg_truncated(data: np.ndarray) -> bool:
+    """Returns whether a JPEG file [bytes] uint8 lacks its end marker.
+
+    Decoders fill the missing part with grey instead of failing. Bytes after the end
+    marker are harmless and common.
+    """
+    content = data.tobytes()
+    if not content.startswith(b"\xff\xd8") or content.endswith(b"\xff\xd9"):
+        return False
+    position = 2
+    while content[position : position + 1] == b"\xff":  # segments before the scan data
+        marker = content[position + 1 : position + 2]
+        length = int.from_bytes(content[position + 2 : position + 4], "big")
+        position += 2 + max(length, 2)
+        if marker == b"\xda":
+            break
+    # A thumbnail inside a segment has an end marker of its own, the scan data has not.
+    return content.find(b"\xff\xd9", position) < 0
