@@ -4,11 +4,13 @@ A silent broadcast is a failing test; eight virtual CPU devices stand for a mach
 with several accelerators; compiled programs are kept between runs.
 """
 
+import logging
 import os
 import re
 import tempfile
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import forked_runs
 import jax
@@ -49,6 +51,28 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("place")
     forked_runs.write_data(folder)
     return folder
+
+
+@pytest.fixture
+def measured(monkeypatch, place, caplog):
+    """Sets what the validations of an epoch will measure; [] when used up."""
+    from yolojax import epoch_end
+
+    real, values = epoch_end.validate, []
+
+    def validate(parts, variables, **options):
+        if "keep" in options:  # the final one
+            return real(parts, variables, **options)
+        value = values.pop(0)
+        summary = {"fitness": value, "metrics/mAP50-95(B)": value}
+        return SimpleNamespace(
+            result=SimpleNamespace(summary=lambda: summary), losses=np.zeros(3)
+        )
+
+    monkeypatch.setattr(epoch_end, "validate", validate)
+    monkeypatch.setenv("YOLOJAX_CACHE", str(place / "cache"))
+    caplog.set_level(logging.INFO, "yolojax")
+    return values
 
 
 def generator(tag):

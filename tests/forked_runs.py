@@ -1,4 +1,4 @@
-"""Runs of the command line in processes that may kill themselves.
+"""Runs of the command line in processes that may kill themselves, or in this one.
 
 As a program it reads jobs (a JSON list) from standard input, runs each in a fork of its
 own that already holds the imports, and prints their exit statuses.
@@ -68,6 +68,19 @@ def job(place, name, *faults, mode="train", task="detect", **settings):
         ],
         "faults": faults,
     }
+
+
+def run_here(place, name, **settings):
+    """Runs in this process: one batch per epoch, hardly any validation."""
+    from yolojax import config as config_lib
+    from yolojax import train
+
+    config = config_lib.default("detect")
+    short = {"fraction": 4, "data": str(place / "data"), "device": "cpu:1", "nbs": 4}
+    short |= {"compile_cache": "off", "mosaic": 0.0}
+    for key, value in (TINY | short | settings).items():
+        config[key] = value
+    train.run(config_lib.check(config), place / name)
 
 
 def state_of(workdir, which="last"):
@@ -141,10 +154,10 @@ def run_all(jobs, folder):
 
 def kill_at(iteration):
     """Ends the process as the iteration begins, all saves being on disk."""
-    from yolojax import checkpoint, train
+    from yolojax import checkpoint, steps
 
     _after(checkpoint.Checkpoints, "save_last", lambda self, *_: self.wait())
-    _before(train, "hyper_at", lambda _, i: i == iteration and _kill())
+    _before(steps, "hyper_at", lambda _, i: i == iteration and _kill())
 
 
 def kill_in_save(number, which="last"):
@@ -176,16 +189,16 @@ def kill_after_best(number):
 
 def signal_at(iteration, number):
     """Sends a signal to the process as an iteration begins."""
-    from yolojax import train
+    from yolojax import steps
 
     _before(
-        train, "hyper_at", lambda _, i: i == iteration and os.kill(os.getpid(), number)
+        steps, "hyper_at", lambda _, i: i == iteration and os.kill(os.getpid(), number)
     )
 
 
 def signal_in_validation(call, number):
     """Sends a signal to the process in its n-th validation."""
-    from yolojax import train
+    from yolojax import epoch_end
 
     calls = []
 
@@ -194,7 +207,7 @@ def signal_in_validation(call, number):
         if len(calls) == call:
             os.kill(os.getpid(), number)
 
-    _before(train, "validate", send)
+    _before(epoch_end, "validate", send)
 
 
 FAULTS = (kill_at, kill_in_save, kill_after_best, signal_at, signal_in_validation)

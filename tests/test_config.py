@@ -376,12 +376,6 @@ def test_wrong_classes(given):
     assert "config.classes" in refusal(classes=given)
 
 
-@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5])
-def test_wrong_fractions(fraction):
-    assert "a share above 0 up to 1" in refusal(fraction=fraction)
-    assert changed(fraction=12).fraction == 12
-
-
 @pytest.mark.parametrize("device", ["cpu", "gpu", "tpu", "cpu:8", "gpu:2"])
 def test_devices(device):
     assert changed(device=device).device == device

@@ -8,7 +8,7 @@ import pytest
 from test_pipeline import BUCKETS, MIXED, assert_same, everything, held
 from test_yolo_folder import add, opened, picture, write_yaml
 
-from yolojax.data import geometry, labels, objects, pipeline, yolo_folder
+from yolojax.data import geometry, labels, objects, pipeline, prefetch, yolo_folder
 from yolojax.data.objects import LabelFormat
 
 MASKS = LabelFormat("masks", mask_ratio=4, overlap_mask=True, flip_idx=None)
@@ -292,7 +292,7 @@ def test_workers_and_starting_step_change_no_byte(sources, kind):
         batches = pipeline.TrainBatches(
             held(sources[kind]), **training(KINDS[kind], epochs=2)
         )
-        loader = pipeline.load(
+        loader = prefetch.load(
             batches, start_step=start, workers=workers, num_threads=2, prefetch=2
         )
         return everything(loader)

@@ -16,8 +16,19 @@ LAYERS = [  # lowest first; a module imports from lower layers or its own packag
     {"tasks"},
     {"optim", "sharding", "checkpoint", "writers", "visualize", "weights"},
     {"step", "run_folder", "build", "loading", "journal", "device_records", "programs"},
+    {"dispatch", "step_memory"},
     {"parts", "autobatch", "pipeline_speed"},
-    {"train", "evaluate", "predict", "export", "import_weights", "benchmark", "check"},
+    {"steps"},
+    {
+        "epoch_end",
+        "train",
+        "evaluate",
+        "predict",
+        "export",
+        "import_weights",
+        "benchmark",
+        "check",
+    },
     {"main"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -25,6 +36,7 @@ NO_JAX = {"config", "checks", "kinds", "registry", "files", "data", "metrics"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 MAY = {  # imports within one layer
     *(("train", "evaluate"), ("weights", "checkpoint")),
+    *(("train", "epoch_end"), ("epoch_end", "evaluate")),
     *(("config", "registry"), ("config", "kinds")),
     *(("config", "checks"), ("checks", "kinds")),
     *(("benchmark", name) for name in ("train", "evaluate", "predict")),

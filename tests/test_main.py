@@ -144,7 +144,7 @@ MISTAKES = [
     ((*WITH_CONFIG, "--config.resume=true"), "pass the run's folder as --workdir"),
     (
         (*WITH_CONFIG, "--mode", "trian"),
-        "--mode=trian: value should be one of <train|val|import|export|benchmark>",
+        "--mode=trian: value should be one of <train|val|import|export|benchmark|",
     ),
     ((*WITH_CONFIG, "--batch=8"), "write --config.batch=..."),
     ((*WITH_CONFIG, "--workdri=x"), "--workdri is not a flag. Did you mean 'workdir'?"),

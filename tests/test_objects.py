@@ -69,7 +69,7 @@ def test_affine_map_matches_reference(reference):
         given_ = annotations_of(stored, [f"{name}/in"], [case["in_hw"]])
         labels = KEYPOINTS if case["task"] == "kpt" else MASKS
         size, options = case["out_wh"][0], options_of(case["cfg"])
-        recipe = plan.Recipe(given_, size, options, labels)
+        recipe = plan.Recipe(given_, (size, size), options, labels)
         canvas = plan.single_canvas(0, stored[f"{name}/u"], recipe)
         assert_objects(canvas.objects, stored, f"{name}/out", 2e-3)
         seen[case["task"]] += 1
@@ -169,7 +169,7 @@ def test_copy_paste_matches_reference(reference, number):
     chosen = objects.pasteable(before, mirrored, options.copy_paste)
     np.testing.assert_array_equal(chosen, stored[f"{name}/selected"])
 
-    recipe = plan.Recipe(given_, len(image), options, MASKS)
+    recipe = plan.Recipe(given_, (len(image), len(image)), options, MASKS)
     canvas = plan.single_canvas(0, np.full(8, 0.5), recipe)
     np.testing.assert_allclose(canvas.layer.sources[0].matrix, np.eye(3), atol=1e-6)
     joined = objects.join(before, mirrored.take(chosen))
@@ -222,7 +222,7 @@ def test_pasted_pixels_differ_from_a_pasted_canvas_only_at_edges(extra):
     pasted = 0
     for number in range(24):
         index, draws = number % 4, rng.random(8)
-        recipe = plan.Recipe(given_, 96, options, MASKS)
+        recipe = plan.Recipe(given_, (96, 96), options, MASKS)
         canvas = plan.single_canvas(index, draws, recipe)
         if canvas.layer.paste is None:
             continue
@@ -261,7 +261,7 @@ def test_pasted_objects_carry_their_pixels_through_a_mosaic():
     )  # fmt: skip
     pasted = 0
     for epoch in range(60):
-        recipe = plan.Recipe(given_, 96, options, MASKS)
+        recipe = plan.Recipe(given_, (96, 96), options, MASKS)
         sample = plan.plan_sample(1, epoch, epoch % 4, recipe)
         plain = plan.plan_sample(
             1, epoch, epoch % 4,
@@ -308,7 +308,7 @@ def test_nothing_is_pasted_over_an_object_or_without_polygons():
     options = dataclasses.replace(PLAIN, copy_paste=1.0)
     for mode in plan.COPY_PASTE_MODES:
         chosen = dataclasses.replace(options, copy_paste_mode=mode)
-        recipe = plan.Recipe(given_, 64, chosen, objects.BOXES)
+        recipe = plan.Recipe(given_, (64, 64), chosen, objects.BOXES)
         assert plan.plan_sample(0, 0, 0, recipe).base.paste is None
 
 
@@ -332,7 +332,7 @@ def test_polygons_stay_inside_their_boxes(seed, mode, perspective):
     options = dataclasses.replace(
         EVERYTHING, copy_paste_mode=mode, perspective=perspective
     )
-    recipe = plan.Recipe(scattered(rng, SIZES), 96, options, MASKS)
+    recipe = plan.Recipe(scattered(rng, SIZES), (96, 96), options, MASKS)
     found = plan.plan_sample(seed, 0, 1, recipe).objects
     assert found.polygons.shape == (len(found), 1000, 2)
     assert found.polygons.dtype == np.float32
@@ -363,7 +363,7 @@ def test_rotated_boxes_keep_their_shape(seed):
     options = dataclasses.replace(
         USUAL, mosaic=0.0, degrees=180.0, flipud=0.5, mixup=0.3
     )
-    recipe = plan.Recipe(given_, 96, options, ROTATED)
+    recipe = plan.Recipe(given_, (96, 96), options, ROTATED)
     sample = plan.plan_sample(seed, 0, 2, recipe)
     found = objects.arrays(sample.objects, (96, 96), ROTATED)
     wide = found["boxes"][:, 2:] - found["boxes"][:, :2]
@@ -393,7 +393,7 @@ def test_keypoints_follow_pixels_and_flips():
         PLAIN, mosaic=0.5, degrees=15.0, scale=0.2, translate=0.1, fliplr=0.5,
         flipud=0.5,
     )  # fmt: skip
-    recipe = plan.Recipe(given_, 96, options, KEYPOINTS)
+    recipe = plan.Recipe(given_, (96, 96), options, KEYPOINTS)
     checked = 0
     for epoch in range(40):
         sample = plan.plan_sample(0, epoch, 0, recipe)
@@ -423,7 +423,7 @@ def test_keypoints_outside_are_not_visible():
 def test_map_slots_are_those_of_boxes_and_classes():
     """Value k + 1 of the map is object k, in a sample with everything on."""
     rng = np.random.default_rng(3)
-    recipe = plan.Recipe(scattered(rng, SIZES), 96, EVERYTHING, MASKS)
+    recipe = plan.Recipe(scattered(rng, SIZES), (96, 96), EVERYTHING, MASKS)
     for epoch in range(20):
         found = plan.plan_sample(0, epoch, 0, recipe).objects
         got = objects.arrays(found, (96, 96), MASKS)
@@ -445,7 +445,7 @@ def test_samples_without_objects_have_empty_arrays():
             sizes, none, shapes, points if labels is KEYPOINTS else None, labels.points
         )
         for seed in range(6):
-            recipe = plan.Recipe(given_, 64, EVERYTHING, labels)
+            recipe = plan.Recipe(given_, (64, 64), EVERYTHING, labels)
             found = plan.plan_sample(seed, 0, 0, recipe).objects
             got = objects.arrays(found, (64, 64), labels)
             assert got["boxes"].shape == (0, 4) and got["classes"].shape == (0,)

@@ -97,11 +97,11 @@ def test_epoch_end_decisions_match_reference(file):
         state, may_stop, stop = optim.stopper_update(
             state, fitness, epoch + 1, config["patience"]
         )
-        events.append((epoch, is_best))
+        events.append((epoch, is_best, optim.kept(epoch, config["save_period"])))
     assert validated == want["val_epochs"]
     assert epoch + 1 == want["epochs_run"]
     assert events == [
-        e if isinstance(e, str) else (e["save_epoch"], e["best"])
+        e if isinstance(e, str) else (e["save_epoch"], e["best"], e["periodic"])
         for e in want["events"]
     ]
 

@@ -14,7 +14,14 @@ import pytest
 from test_plan import PLAIN, USUAL
 from test_yolo_folder import add, opened, picture, write_yaml
 
-from yolojax.data import Wanted, geometry, open_yolo_folder, pipeline, records
+from yolojax.data import (
+    Wanted,
+    geometry,
+    open_yolo_folder,
+    pipeline,
+    prefetch,
+    records,
+)
 
 BUCKETS = (4, 8, 16, 32, 64)
 MIXED = dataclasses.replace(USUAL, mosaic=0.7, mixup=0.3, cutmix=0.3)
@@ -52,7 +59,7 @@ def train(source, *, cache=False, workers=0, start_step=0, num_threads=2, **kwar
         "close_mosaic": 1,
         "object_buckets": BUCKETS,
     } | kwargs
-    return pipeline.load(
+    return prefetch.load(
         pipeline.TrainBatches(held(source, cache=cache), **options),
         start_step=start_step,
         workers=workers,
@@ -70,7 +77,7 @@ def evaluation(source, *, workers=0, **kwargs):
         "rect": True,
         "object_buckets": BUCKETS,
     } | kwargs
-    return pipeline.load(
+    return prefetch.load(
         pipeline.EvalBatches(held(source, imgsz=options["imgsz"]), **options),
         start_step=0,
         workers=workers,
@@ -156,20 +163,6 @@ def test_cached_images_are_those_of_the_source(source):
         np.testing.assert_array_equal(image, plain.image(index))
 
 
-def test_ram_cache_refuses_worker_processes(source):
-    with pytest.raises(ValueError, match="workers = 2 with cache = 'ram'.*workers=0"):
-        train(source, cache="ram", workers=2)
-
-
-def test_unknown_cache_and_missing_memory_are_reported(source, monkeypatch):
-    with pytest.raises(ValueError, match="cache = 'tape' is unknown"):
-        held(source, cache="tape")
-    memory = type("Memory", (), {"available": 1000})
-    monkeypatch.setattr(records.psutil, "virtual_memory", lambda: memory)
-    with pytest.raises(ValueError, match=r"cache = 'ram' needs .* GiB for 7 images"):
-        held(source, cache="ram")
-
-
 def test_close_mosaic_starts_with_its_epoch(source):
     options = dataclasses.replace(USUAL, mosaic=1.0)
     for close, plain_epochs in ((0, 0), (1, 1), (4, 4), (9, 4)):
@@ -233,11 +226,11 @@ def test_loader_can_be_left_early(source, workers):
 
 LEAVE_OPEN = """
 import pickle, sys
-from yolojax.data import pipeline
+from yolojax.data import prefetch
 if __name__ == "__main__":
     with open(sys.argv[1], "rb") as file:
         batches = pickle.load(file)
-    loader = pipeline.load(
+    loader = prefetch.load(
         batches, start_step=0, workers=1, num_threads=1, prefetch=2
     )
     batch = next(loader)

@@ -31,6 +31,10 @@ PLAIN = plan.AugmentOptions(
     flipud=0.0,
     fliplr=0.0,
     bgr=0.0,
+    blur=0.0,
+    median_blur=0.0,
+    to_gray=0.0,
+    clahe=0.0,
 )
 USUAL = dataclasses.replace(
     PLAIN, mosaic=1.0, hsv_h=0.015, hsv_s=0.7, hsv_v=0.4, translate=0.1, scale=0.5,
@@ -46,7 +50,7 @@ def pixels(boxes_n, hw):
 def recipe_of(sizes, rows, imgsz, options):
     """Returns the recipe of samples with boxes."""
     annotations = Annotations(np.asarray(sizes), rows, None, None, 1000)
-    return plan.Recipe(annotations, imgsz, options, BOXES)
+    return plan.Recipe(annotations, (imgsz, imgsz), options, BOXES)
 
 
 def data_set(count=6, objects=3, imgsz=64, seed=5):

@@ -41,8 +41,8 @@ def draw(layer, sources, size):
 
 
 def paint(sample_plan, sources):
-    out = np.empty((sample_plan.imgsz, sample_plan.imgsz, 3), np.uint8)
-    scratch = np.empty((sample_plan.imgsz, sample_plan.imgsz, 4), np.uint8)
+    out = np.empty((*sample_plan.hw, 3), np.uint8)
+    scratch = np.empty((*sample_plan.hw, 4), np.uint8)
     render.render(sample_plan, sources.__getitem__, out, scratch)
     return out
 
@@ -180,7 +180,7 @@ def test_flips_in_the_matrix_equal_flipped_pixels(flips):
 
 def reference_mosaic(sample_plan, sources, sizes, center, matrix):
     """Returns the mosaic drawn on a doubled canvas first, then warped."""
-    size = sample_plan.imgsz
+    size = sample_plan.hw[0]
     canvas = np.full((2 * size, 2 * size, 3), 114, np.uint8)
     indices = [source.index for source in sample_plan.base.sources]
     origins, covered = geometry.mosaic_layout(

@@ -24,7 +24,8 @@ def whole(place):
 
 def events(workdir):
     lines = (workdir / "log.jsonl").read_text().splitlines()
-    return [json.loads(line) | {"time": 0} for line in lines]
+    timed = dict.fromkeys(("time", "images_per_second", "data_wait"), 0)
+    return [json.loads(line) | timed for line in lines]
 
 
 def record_of(workdir):

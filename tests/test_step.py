@@ -21,7 +21,7 @@ from yolojax import models, optim, sharding
 from yolojax.losses.detection import Gains
 from yolojax.models.blocks import INFERENCE
 from yolojax.ops import boxes as box_ops
-from yolojax.step import Hyper, initial_state, make_train_step
+from yolojax.step import Hyper, initial_state, make_scan_step, make_train_step
 from yolojax.tasks.detect import Detect
 from yolojax.types import Batch
 from yolojax.weights import names
@@ -402,3 +402,67 @@ def test_fp16_overflow_skips_the_step_and_halves_the_scale(little):
     moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), after.params, state.params)
     assert any(jax.tree.leaves(moved))
     assert {x.dtype for x in jax.tree.leaves(after.params)} == {jnp.dtype("float32")}
+
+
+def test_steps_in_one_dispatch_are_the_steps_one_by_one(little):
+    task, model, tx, _, batch, step = little
+    hypers = [hyper(first=i == 0, update=i != 1, lr=0.01 + 0.01 * i) for i in range(3)]
+    rolled = [
+        jax.tree.map(lambda x, i=i: np.roll(x, i, axis=0), batch) for i in range(3)
+    ]
+    rolled[1] = dataclasses.replace(rolled[1], image=rolled[1].image // 2)
+    one = start_state(little)
+    for part, values in zip(rolled, hypers, strict=True):
+        one, want = step(one, part, values)
+    stacked = jax.tree.map(lambda *parts: np.stack(parts), *rolled)
+    together = jax.tree.map(lambda *parts: np.stack(parts), *hypers)
+    several = jax.jit(make_scan_step(make_train_step(model, task, tx, padded=True)))
+    all_three, logs = several(start_state(little), stacked, together)
+    close_to = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
+    assert int(all_three.step) == 3 and int(all_three.updates) == 2
+    jax.tree.map(close_to, logs, want)
+    one, all_three = (dataclasses.replace(s, rng=0) for s in (one, all_three))
+    jax.tree.map(close_to, all_three, one)
+
+
+def test_a_batch_of_plans_is_rendered_from_the_records(little):
+    """Here a plan is a row of the records and what to add to its pixels."""
+    task, model, tx, _, batch, step = little
+    render = lambda records, plans: records[plans["row"]] + plans["more"]
+    rendering = make_train_step(model, task, tx, padded=True, render=render)
+    rendering = jax.jit(rendering)
+    rows = np.array([3, 0, 1, 2, 7, 6, 5, 4])
+    more = np.uint8(9)
+    plans = {"row": rows, "more": np.full((8, 1, 1, 1), more)}
+    records = jnp.asarray(batch.image)
+    held = dataclasses.replace(batch, image=None, plans=plans)
+    got, logs = rendering(start_state(little), held, hyper(), records)
+    seen = dataclasses.replace(batch, image=batch.image[rows] + more)
+    want, same = step(start_state(little), seen, hyper())
+    np.testing.assert_allclose(logs.losses, same.losses, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6),
+        got.params,
+        want.params,
+    )
+    assert not records.is_deleted()
+    # Other records are arguments like others: nothing is compiled again.
+    other, _ = rendering(start_state(little), held, hyper(), records // 2)
+    assert rendering._cache_size() == 1
+    assert any(
+        jax.tree.leaves(
+            jax.tree.map(lambda a, b: bool(np.any(a != b)), other.params, got.params)
+        )
+    )
+
+
+def test_stacked_batches_are_split_by_image(little):
+    *_, batch, _ = little
+    mesh = sharding.make_mesh("cpu:8", 8)
+    plans = {"base": {"single": np.ones((2, 8), bool)}}
+    host = {"example_valid": np.ones((2, 8), bool), "plans": plans, "image_id": None}
+    put = sharding.put_batch(host, mesh, stacked=True)
+    assert put.image is None
+    for leaf in jax.tree.leaves(put):
+        assert leaf.sharding == NamedSharding(mesh, P(None, "data"))
+        assert leaf.addressable_shards[3].data.shape == (2, 1)

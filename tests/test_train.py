@@ -2,21 +2,19 @@
 
 import csv
 import json
-import logging
 import math
 import os
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import cv2
 import forked_runs
 import numpy as np
 import pytest
-from forked_runs import HERE, TINY, job, results, scalars, state_of
+from forked_runs import HERE, job, results, run_here, scalars, state_of
 
-from yolojax import checkpoint, train, writers
+from yolojax import checkpoint, writers
 from yolojax import config as config_lib
 from yolojax.tasks.detect import Detect
 
@@ -227,36 +225,6 @@ def test_a_non_finite_loss_stops_the_run_and_can_be_replayed(place):
 def epoch_order(seed, epoch):
     rng = np.random.default_rng([seed, epoch, 0, 1])
     return rng.permutation(22).tolist()
-
-
-def run_here(place, name, **settings):
-    """Runs in this process: one batch per epoch, hardly any validation."""
-    config = config_lib.default("detect")
-    short = {"fraction": 4, "data": str(place / "data"), "device": "cpu:1", "nbs": 4}
-    short |= {"compile_cache": "off", "mosaic": 0.0}
-    for key, value in (TINY | short | settings).items():
-        config[key] = value
-    train.run(config_lib.check(config), place / name)
-
-
-@pytest.fixture
-def measured(monkeypatch, place, caplog):
-    """Sets what the validations of an epoch will measure; [] when used up."""
-    real, values = train.validate, []
-
-    def validate(parts, variables, **options):
-        if "keep" in options:  # the final one
-            return real(parts, variables, **options)
-        value = values.pop(0)
-        summary = {"fitness": value, "metrics/mAP50-95(B)": value}
-        return SimpleNamespace(
-            result=SimpleNamespace(summary=lambda: summary), losses=np.zeros(3)
-        )
-
-    monkeypatch.setattr(train, "validate", validate)
-    monkeypatch.setenv("YOLOJAX_CACHE", str(place / "cache"))
-    caplog.set_level(logging.INFO, "yolojax")
-    return values
 
 
 def test_patience_ends_a_run_and_more_of_it_goes_on(place, measured, caplog):

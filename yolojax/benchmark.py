@@ -5,38 +5,35 @@ always measured at 640 px on one thread, so that its figures compare; the networ
 `config.imgsz` and `config.batch`.
 """
 
-import dataclasses
 import logging
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import psutil
-from ml_collections import config_dict
 
-from yolojax import build, loading, run_folder, sharding, train, writers
-from yolojax import config as config_lib
+from yolojax import (
+    build,
+    loading,
+    pipeline_speed,
+    run_folder,
+    sharding,
+    steps,
+    writers,
+)
 from yolojax.data.labelled import LabelledImages
-from yolojax.data.pipeline import TrainBatches
-from yolojax.data.plan import SamplePlan
-from yolojax.data.render import render
 from yolojax.losses.assign import assign
 from yolojax.models.blocks import INFERENCE
 from yolojax.ops.anchors import anchor_points
+from yolojax.pipeline_speed import seconds
 from yolojax.step import initial_state, make_train_step
 
 log = logging.getLogger("yolojax")
 
-PIPELINE_IMGSZ = 640
-PIPELINE_IMAGES = 128
-REPEATS = 5
-MIN_SECONDS = 1.0  # of each repetition
 CROWD = (16, 640, 300)  # batch, pixels, objects of the assigner's memory figure
 
 
@@ -69,65 +66,10 @@ def _figures(
     config: Any, source: loading.Source, ready: float
 ) -> Iterator[tuple[str, float, str]]:
     yield "process start to benchmark start (imports, data scan)", ready, "s"
-    yield from _samples(config, source)
+    yield from pipeline_speed.figures(config, source)
     yield from _network(config, source)
     if isinstance(source, LabelledImages):
         yield from _assigner(config, len(source.names))
-
-
-def _samples(config: Any, source: loading.Source) -> Iterator[tuple[str, float, str]]:
-    batches = loading.train_batches(_alone(config, len(source)), source)
-    if isinstance(batches, TrainBatches):
-        yield from _pipeline(config, batches)
-        return
-    count = batches.batch
-    seconds = _seconds(lambda: [batches.sample(0, i) for i in range(count)]) / count
-    label = f"{config.imgsz} px, {config.auto_augment}, one core"
-    yield f"host pipeline from files ({label})", 1 / seconds, "images/s"
-
-
-def _alone(config: Any, images: int) -> Any:
-    """Returns the settings of a pipeline that is measured by itself."""
-    settings = dict(config.items()) | {"batch": min(PIPELINE_IMAGES, images)}
-    settings |= {"epochs": 1, "close_mosaic": 0, "cache": False}
-    if config.task in config_lib.ONLY_FOR["mosaic"]:
-        settings["imgsz"] = PIPELINE_IMGSZ
-    return config_dict.FrozenConfigDict(settings)
-
-
-def _pipeline(config: Any, batches: TrainBatches) -> Iterator[tuple[str, float, str]]:
-    """Training samples per second on one thread, and where their time goes."""
-    count, images = batches.batch, batches.records
-    indices = list(range(count))
-    plans = [batches.plan(0, index) for index in indices]
-    shown = set().union(*(_sources(plan) for plan in plans))
-    held = {index: images.image(index) for index in shown}
-    out = np.zeros((PIPELINE_IMGSZ, PIPELINE_IMGSZ, 3), np.uint8)
-    scratch = np.zeros((PIPELINE_IMGSZ, PIPELINE_IMGSZ, 4), np.uint8)
-
-    def samples(load: Callable[[int], np.ndarray]) -> None:
-        for index in indices:
-            render(batches.plan(0, index), load, out, scratch)
-
-    label = f"mosaic {config.mosaic:g}, {PIPELINE_IMGSZ} px, one core"
-    from_files = _seconds(lambda: samples(images.image)) / count
-    yield f"host pipeline from files ({label})", 1 / from_files, "images/s"
-    from_memory = _seconds(lambda: samples(held.__getitem__)) / count
-    yield f"host pipeline from memory ({label})", 1 / from_memory, "images/s"
-    decode = _seconds(lambda: [images.image(i) for i in indices]) / count
-    yield "  decoding and resizing one source image", decode * 1e3, "ms"
-    planning = _seconds(lambda: [batches.plan(0, i) for i in indices]) / count
-    yield "  planning one sample (labels included)", planning * 1e3, "ms"
-    plain = [dataclasses.replace(plan, hsv=None) for plan in plans]
-
-    def warp() -> None:
-        for plan in plain:
-            render(plan, held.__getitem__, out, scratch)
-
-    warping = _seconds(warp)
-    yield "  warping one sample", warping / count * 1e3, "ms"
-    rest = from_memory - planning - warping / count
-    yield "  colour of one sample", max(rest, 0) * 1e3, "ms"
 
 
 def _network(config: Any, source: loading.Source) -> Iterator[tuple[str, float, str]]:
@@ -148,7 +90,7 @@ def _network(config: Any, source: loading.Source) -> Iterator[tuple[str, float, 
     )
     state = sharding.replicate(state, mesh)
     batch = sharding.put_batch(loading.train_batches(config, source)[0], mesh)
-    hyper = train.hyper_at(plan, plan.total_iterations - 1)
+    hyper = steps.hyper_at(plan, plan.total_iterations - 1)
     label = f"{config.imgsz} px, batch {config.batch}, {net.policy.name}"
 
     def step() -> Any:
@@ -178,13 +120,13 @@ def _network(config: Any, source: loading.Source) -> Iterator[tuple[str, float, 
         holder[0], logs = compiled(holder[0], batch, hyper)
         jax.block_until_ready(logs)
 
-    seconds = _seconds(train_step)
-    yield f"training step ({label})", config.batch / seconds, "images/s"
+    took = seconds(train_step)
+    yield f"training step ({label})", config.batch / took, "images/s"
     ema = jax.block_until_ready(holder[0].ema)
     pixels = batch.image.astype(jnp.float32) / 255
     forward = jax.jit(lambda v, x: net.model.apply(v, x, mode=INFERENCE))
-    seconds = _seconds(lambda: jax.block_until_ready(forward(ema, pixels)))
-    yield f"forward pass ({label})", config.batch / seconds, "images/s"
+    took = seconds(lambda: jax.block_until_ready(forward(ema, pixels)))
+    yield f"forward pass ({label})", config.batch / took, "images/s"
 
 
 def _assigner(config: Any, num_classes: int) -> Iterator[tuple[str, float, str]]:
@@ -210,23 +152,3 @@ def _assigner(config: Any, num_classes: int) -> Iterator[tuple[str, float, str]]
             "MiB",
         )
         yield "  one dense [B, M, A] float32 array would take", b * m * a / 2**18, "MiB"
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    """Returns the median duration of one call, after one call to warm up."""
-    work()
-    durations = []
-    for _ in range(REPEATS):
-        calls, started = 0, time.perf_counter()
-        while calls == 0 or time.perf_counter() - started < MIN_SECONDS:
-            work()
-            calls += 1
-        durations.append((time.perf_counter() - started) / calls)
-    return statistics.median(durations)
-
-
-def _sources(plan: SamplePlan) -> set[int]:
-    """Returns the images that a sample shows."""
-    layers = [plan.base]
-    layers += [mix[1] for mix in (plan.mixup, plan.cutmix) if mix is not None]
-    return {tile.index for layer in layers for tile in layer.sources}

@@ -216,6 +216,7 @@ def run_plan(config: Any, n_images: int, num_classes: int) -> optim.RunPlan:
     return optim.plan_run(
         n_images=n_images,
         num_classes=num_classes,
+        timed=config.time is not None,
         **{name: getattr(config, name) for name in names},
     )
 

@@ -2,8 +2,9 @@
 
     <workdir>/checkpoints/last/<n>   TrainState and run record, newest kept
     <workdir>/checkpoints/best/<n>   EMA weights of the best epoch: the newer of two
+    <workdir>/checkpoints/epochs/<e> EMA weights after epoch e, if they are asked for
 
-Both are Orbax directories, float32; n counts the saves of the run. A directory under
+They are Orbax directories, float32; n counts the saves of the run. A directory under
 its final name is whole: Orbax writes under a temporary name and renames at the end.
 
 A run may be killed at any moment. Best weights are on disk before the state that speaks
@@ -24,15 +25,16 @@ import orbax.checkpoint as ocp
 
 from yolojax.types import PyTree, TrainState
 
-LAST, BEST = "last", "best"
+LAST, BEST, EPOCHS = "last", "best", "epochs"
 
 
 @dataclass
 class Checkpoints:
-    """The two Orbax managers of a run; use it in `with`."""
+    """The Orbax managers of a run; use it in `with`."""
 
     last: ocp.CheckpointManager
     best: ocp.CheckpointManager
+    epochs: ocp.CheckpointManager
 
     def save_last(self, number: int, state: TrainState, record: dict[str, Any]) -> None:
         """Starts writing the training state; returns once it is copied to the host."""
@@ -43,6 +45,10 @@ class Checkpoints:
         """Starts writing the weights of a new best epoch."""
         self.last.wait_until_finished()
         _save(self.best, number, jax.tree.map(_copy, ema), record)
+
+    def save_epoch(self, epoch: int, ema: PyTree, record: dict[str, Any]) -> None:
+        """Starts writing the weights of an epoch, which are kept for good."""
+        _save(self.epochs, epoch, jax.tree.map(_copy, ema), record)
 
     def newest(self) -> int | None:
         """Returns the number of the newest whole checkpoint, None if there is none."""
@@ -74,14 +80,23 @@ class Checkpoints:
         args = ocp.args.Composite(record=ocp.args.JsonRestore())
         return self.last.restore(number, args=args).record
 
-    def forget_best_after(self, number: int) -> None:
-        """Removes best weights newer than a resumed state: they are made again.
+    def forget_after(self, number: int, epoch: int) -> None:
+        """Removes weights newer than a resumed state: they are made again.
 
         Args:
             number: of the resumed state, 0 for a fresh one.
+            epoch: epochs that it has finished.
         """
         for newer in [s for s in self.best.all_steps() if s > number]:
             self.best.delete(newer)
+        for newer in [e for e in self.epochs.all_steps() if e > epoch]:
+            self.epochs.delete(newer)
+
+    def forget_all(self) -> None:
+        """Removes everything: the run starts anew."""
+        for manager in (self.last, self.best, self.epochs):
+            for number in manager.all_steps():
+                manager.delete(number)
 
     def __enter__(self) -> "Checkpoints":
         """Returns itself."""
@@ -92,11 +107,13 @@ class Checkpoints:
         self.wait()
         self.last.close()
         self.best.close()
+        self.epochs.close()
 
     def wait(self) -> None:
         """Returns when everything is on disk."""
         self.last.wait_until_finished()
         self.best.wait_until_finished()
+        self.epochs.wait_until_finished()
 
 
 def open_checkpoints(workdir: Path) -> Checkpoints:
@@ -105,14 +122,18 @@ def open_checkpoints(workdir: Path) -> Checkpoints:
     for leftover in root.glob("*/*.orbax-checkpoint-tmp*"):
         shutil.rmtree(leftover)  # a killed write; nothing ever reads it
 
-    def manager(name: str, kept: int) -> ocp.CheckpointManager:
+    def manager(name: str, kept: int | None) -> ocp.CheckpointManager:
+        policies = ocp.checkpoint_managers
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=ocp.checkpoint_managers.LatestN(n=kept),
+            # None keeps everything.
+            preservation_policy=None if kept is None else policies.LatestN(n=kept),
             enable_async_checkpointing=True,
         )
         return ocp.CheckpointManager(root / name, options=options)
 
-    return Checkpoints(last=manager(LAST, 1), best=manager(BEST, 2))
+    return Checkpoints(
+        last=manager(LAST, 1), best=manager(BEST, 2), epochs=manager(EPOCHS, None)
+    )
 
 
 def load_weights(workdir: Path, which: str) -> tuple[PyTree, dict[str, Any]]:

@@ -26,6 +26,7 @@ def check_across(values: dict[str, Any]) -> None:
     _check_batch(values)
     _check_sizes(values)
     _check_device_cache(values)
+    _check_shapes(values)
     _check_whole(values)
     values["freeze"] = _layers(values["freeze"])
     _check_places(values)
@@ -93,6 +94,22 @@ def _check_sizes(values: dict[str, Any]) -> None:
             " 0. Set multi_scale, such as multi_scale=0.5, or remove it."
         )
     values["multi_scale_sizes"] = tuple(sorted(set(whole)))
+
+
+def _check_shapes(values: dict[str, Any]) -> None:
+    """Refuses combinations of shapes that would need too many programs."""
+    if values["rect"] and values["multi_scale"]:
+        raise ValueError(
+            f"config.rect = True cannot go with multi_scale = {values['multi_scale']}:"
+            " every shape at every size would be a program of its own. Set one of them"
+            " off."
+        )
+    if (values["scan_steps"] or 1) > 1 and values["multi_scale"]:
+        raise ValueError(
+            f"config.scan_steps = {values['scan_steps']} cannot go with multi_scale ="
+            f" {values['multi_scale']}: the steps of a dispatch have one size. Set"
+            " scan_steps=1."
+        )
 
 
 def _check_device_cache(values: dict[str, Any]) -> None:

@@ -301,7 +301,7 @@ def check(config: Mapping[str, Any]) -> ml_collections.ConfigDict:
     _check_task(values)
     checks.check_across(values)
     # A run must find them again from another folder.
-    if values["data"] != "shapes":
+    if values["data"] != "shapes" and not values["data"].startswith("tfds:"):
         values["data"] = _absolute("data", values["data"])
     for name in ("pretrained", "weights"):
         value = values[name]

@@ -164,7 +164,12 @@ class CocoFiles:
         self._paths = source.paths
         self._ids = coco.category_ids(source.names, source.paths)
         self._truth = coco.ground_truth(
-            source.paths, source.original_hw, source.labels, source.names, self._ids
+            source.paths,
+            source.original_hw,
+            source.labels,
+            source.names,
+            self._ids,
+            source.crowds,
         )
         self._entries: list[dict[str, Any]] = []
 

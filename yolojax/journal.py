@@ -93,6 +93,7 @@ class Outputs:
     csv: writers.ResultsCsv
     events: writers.JsonLines
     board: writers.TensorBoard
+    pace: dict[str, float] = dataclasses.field(default_factory=dict)  # of the epoch
     last_row: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def write(
@@ -111,7 +112,7 @@ class Outputs:
         values |= {f"lr/pg{i}": rate for i, rate in enumerate(rates)}
         self.last_row = values
         self.csv.append(values)
-        self.events.write(values | {"step": step})
+        self.events.write(values | {"step": step} | self.pace)
         self.board.write(step, {k: v for k, v in values.items() if k != "epoch"})
 
     def close(self) -> None:
@@ -133,13 +134,18 @@ class Meter:
         """Adds time spent waiting for a batch."""
         self._waited += seconds
 
-    def stepped(self) -> None:
-        """Counts a batch."""
-        self._steps += 1
+    def stepped(self, batches: int) -> None:
+        """Counts batches."""
+        self._steps += batches
 
     def images_per_second(self) -> float:
         """Returns the speed since the epoch began."""
         return self._steps * self._batch / max(time.monotonic() - self._start, 1e-9)
+
+    def pace(self) -> dict[str, float]:
+        """Returns the speed and the share of waiting, rounded, by name."""
+        speed, share = self.images_per_second(), self.wait_share()
+        return {"images_per_second": round(speed, 2), "data_wait": round(share, 4)}
 
     def wait_share(self) -> float:
         """Returns the share of the time spent waiting for data, 0 to 1."""

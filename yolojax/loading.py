@@ -4,17 +4,17 @@ Two families of data: pictures with labelled objects, and pictures in class fold
 The kind of label that a task learns from decides which one a run reads.
 """
 
+import dataclasses
 import logging
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from yolojax import registry, tasks
-from yolojax.data import SOURCES, cache, pipeline, shapes
+from yolojax.data import SOURCES, cache, layout_of, prefetch, rect, shapes
 from yolojax.data.class_folder import ClassFolder, open_class_folder
 from yolojax.data.classify import (
     ClassifyEvalBatches,
@@ -22,6 +22,7 @@ from yolojax.data.classify import (
     ClassifyTrainBatches,
     ClassRecords,
 )
+from yolojax.data.description import TFDS
 from yolojax.data.labelled import LabelledImages, Wanted
 from yolojax.data.objects import LabelFormat
 from yolojax.data.pipeline import EvalBatches, TrainBatches
@@ -35,7 +36,8 @@ VAL_PAD = 0.5  # of a stride, added to rectangular validation batches
 PREFETCH = 4  # batches kept ready by the loader
 
 Source = LabelledImages | ClassFolder
-Batches = TrainBatches | EvalBatches | ClassifyTrainBatches | ClassifyEvalBatches
+TrainingBatches = TrainBatches | ClassifyTrainBatches
+EvaluationBatches = EvalBatches | ClassifyEvalBatches
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def open_split(config: Any, split: str, known: tuple[str, ...] | None = None) ->
         "cache_dir": cache.cache_root() / "scans",
         "threads": _scan_threads(),
     }
-    if _label_kind(config) == "classes":
+    if _label_kind(config) == "classes" and not data.startswith(TFDS):
         return open_class_folder(
             data,
             split,
@@ -76,12 +78,11 @@ def open_split(config: Any, split: str, known: tuple[str, ...] | None = None) ->
             seed=config.seed,
             **scan,
         )
-    if Path(data).is_dir():
-        data = str(Path(data) / "data.yaml")
-    return SOURCES["yolo"](data, split, Wanted(**_part(config, Wanted)), **scan)
+    wanted = Wanted(**_part(config, Wanted))
+    return SOURCES[layout_of(data)](data, split, wanted, **scan)
 
 
-def train_batches(config: Any, source: Source) -> TrainBatches | ClassifyTrainBatches:
+def train_batches(config: Any, source: Source) -> TrainingBatches:
     """Returns the augmented training batches by step."""
     options = {
         "imgsz": config.imgsz,
@@ -95,25 +96,36 @@ def train_batches(config: Any, source: Source) -> TrainBatches | ClassifyTrainBa
             augment=ClassifyOptions(**_part(config, ClassifyOptions)),
             **options,
         )
+    on_device = config.cache == "device"
+    augment = AugmentOptions(**_part(config, AugmentOptions))
+    groups = None
+    if config.rect:
+        groups = rect.groups(
+            source.original_hw, batch=config.batch, imgsz=config.imgsz, stride=STRIDE
+        )
+        if augment.mixes:
+            log.info("rect = True: mosaic, mixup and cutmix are off")
+        augment = dataclasses.replace(augment, mosaic=0.0, mixup=0.0, cutmix=0.0)
     return TrainBatches(
-        records(config, source),
-        augment=AugmentOptions(**_part(config, AugmentOptions)),
+        # What the device holds is not needed in the host's memory, too.
+        records(config, source, cache=False if on_device else config.cache),
+        augment=augment,
         close_mosaic=config.close_mosaic,
         object_buckets=config.object_buckets,
         labels=_label_format(config, source),
+        on_device=on_device,
+        rect=groups,
         **options,
     )
 
 
-def eval_batches(
-    config: Any, source: Source, batch: int
-) -> EvalBatches | ClassifyEvalBatches:
+def eval_batches(config: Any, source: Source, batch: int) -> EvaluationBatches:
     """Returns the validation batches of `batch` images."""
     if isinstance(source, ClassFolder):
         images = ClassRecords(source, cache=config.cache, threads=_scan_threads())
         return ClassifyEvalBatches(images, imgsz=config.imgsz, batch=batch)
     return EvalBatches(
-        records(config, source),
+        records(config, source, cache=config.cache),
         imgsz=config.imgsz,
         batch=batch,
         stride=STRIDE,
@@ -124,14 +136,14 @@ def eval_batches(
     )
 
 
-def records(config: Any, source: LabelledImages) -> Records:
-    """Returns the source's images, decoded on demand or held in memory."""
-    return Records(
-        source, imgsz=config.imgsz, cache=config.cache, threads=_scan_threads()
-    )
+def records(config: Any, source: LabelledImages, cache: bool | str) -> Records:
+    """Returns the source's images, decoded on demand or kept as `cache` says."""
+    return Records(source, imgsz=config.imgsz, cache=cache, threads=_scan_threads())
 
 
-def loader(batches: Batches, config: Any, *, start_step: int) -> pipeline.Loader:
+def loader(
+    batches: TrainingBatches | EvaluationBatches, config: Any, *, start_step: int
+) -> prefetch.Loader:
     """Returns an iterator over the batches from a step on that works ahead.
 
     Validation reads with threads: starting processes for every epoch costs more.
@@ -140,7 +152,7 @@ def loader(batches: Batches, config: Any, *, start_step: int) -> pipeline.Loader
     train = isinstance(batches, TrainBatches | ClassifyTrainBatches)
     workers = how.workers if train else 0
     threads = how.num_threads if workers == how.workers else min(usable_cores(), 16)
-    return pipeline.load(
+    return prefetch.load(
         batches,
         start_step=start_step,
         workers=workers,

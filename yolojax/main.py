@@ -17,12 +17,13 @@ from ml_collections import config_flags
 from yolojax import config as config_lib
 from yolojax.registry import did_you_mean
 
-MODES = {  # name -> module with run(config, workdir)
+MODES = {  # name -> module with run(config, workdir), which may return an exit status
     "train": "yolojax.train",
     "val": "yolojax.evaluate",
     "import": "yolojax.import_weights",
     "export": "yolojax.export",
     "benchmark": "yolojax.benchmark",
+    "check": "yolojax.check",
 }
 
 _PACKAGE = Path(__file__).parent
@@ -49,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
         config = config_lib.check(_CONFIG.value)
         _set_up_jax(config)
         workdir = Path(_WORKDIR.value).expanduser() if _WORKDIR.value else None
-        _load(MODES[_MODE.value]).run(config, workdir)
+        status = _load(MODES[_MODE.value]).run(config, workdir)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -61,6 +62,8 @@ def main(argv: Sequence[str]) -> None:
         if text is None:
             raise
         _fail(text)
+    if status:
+        sys.exit(status)
 
 
 def explain(error: Exception) -> str | None:

@@ -2,14 +2,26 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
-from yolojax import build, checkpoint, files, loading, models, optim, sharding
+from yolojax import (
+    build,
+    checkpoint,
+    device_records,
+    files,
+    loading,
+    models,
+    optim,
+    sharding,
+)
+from yolojax.data import input_size
+from yolojax.data.pipeline import TrainBatches
+from yolojax.dispatch import Dispatch
 from yolojax.journal import (
     Journal,
     apply_patience,
@@ -17,13 +29,15 @@ from yolojax.journal import (
     journal_from,
     names_hash,
 )
-from yolojax.step import initial_state, make_eval_step, make_train_step
+from yolojax.step import TrainStep, initial_state, make_eval_step, make_train_step
 from yolojax.types import TrainState
 from yolojax.weights import transfer
 from yolojax.weights.freeze import frozen_paths
 from yolojax.weights.sources import Weights
 
 log = logging.getLogger("yolojax")
+
+SCAN_STEPS = 8  # of one dispatch on an accelerator that holds the images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,21 +50,41 @@ class Parts:
     paths: tuple[str, ...]  # of the training images
     net: build.Network
     plan: optim.RunPlan
-    batches: loading.Batches
-    val_batches: loading.Batches
+    batches: loading.TrainingBatches
+    val_batches: loading.EvaluationBatches
     mesh: Mesh
     tx: Any  # clipping and optimiser
-    train_step: Any  # jitted (state, batch, hyper) -> (state, logs)
+    dispatch: Dispatch  # the training step, (state, batch, hyper) -> (state, logs)
+    sizes: tuple[int, ...]  # input sizes, pixels; several with multi_scale
+    scan_steps: int  # steps of one dispatch
     eval_step: Any  # jitted (variables, batch) -> (terms, detections)
     checkpoints: checkpoint.Checkpoints
     class_width: int | None  # of the head's class branch, None for the usual one
     licence: str | None  # of the weights that the run started from
 
+    def size_at(self, step: int) -> int | None:
+        """Returns the input size of a step, None for that of its images."""
+        if len(self.sizes) == 1 and self.sizes[0] == self.config.imgsz:
+            return None
+        return input_size.size_at(
+            self.config.seed,
+            step,
+            imgsz=self.config.imgsz,
+            share=self.config.multi_scale,
+            sizes=self.sizes,
+        )
+
+    def steps_at_once(self, position: int) -> int:
+        """Returns how many steps a dispatch does from a batch of an epoch on."""
+        whole = position % self.scan_steps == 0
+        enough = position + self.scan_steps <= self.plan.batches_per_epoch
+        return self.scan_steps if whole and enough else 1
+
 
 def make_parts(
     config: Any,
     workdir: Path,
-    data: tuple[loading.Source, loading.Source],
+    data: Sequence[loading.Source],
     mesh: Mesh,
     checkpoints: checkpoint.Checkpoints,
     record: Mapping[str, Any] | None,
@@ -82,15 +116,33 @@ def make_parts(
     params = models.variable_shapes(net.model)["params"]
     frozen = frozen_paths(params, config.freeze)
     plan = build.run_plan(config, len(train_source), len(names))
+    if config.time is not None and record is not None:
+        plan = optim.with_epochs(plan, record["planned_epochs"], config.warmup_epochs)
     for note in (net.policy.note, *plan.notes):
         if note:
             log.info(note)
-    batches = loading.train_batches(config, train_source)
+    batches = loading.train_batches(config, train_source).with_epochs(plan.epochs)
     # No more rows than images, as far as the devices can share them evenly.
     rows = min(2 * config.batch, -(-len(val_source) // mesh.size) * mesh.size)
     val_batches = loading.eval_batches(config, val_source, rows)
     tx = build.optimizer(config, plan, params, frozen)
-    padded = len(train_source) % config.batch != 0
+    stored = None
+    if isinstance(batches, TrainBatches) and batches.on_device:
+        stored = device_records.put_records(
+            batches.records, mesh, threads=loading.usable_cores()
+        )
+
+    def make_step(size: int | None) -> TrainStep:
+        return make_train_step(
+            net.model,
+            net.task,
+            tx,
+            padded=len(train_source) % config.batch != 0,
+            frozen=frozen,
+            render=None if stored is None else stored.renderer(),
+            size=size,
+        )
+
     selection = build.selection(config, loading.most_objects(train_source, val_source))
     return Parts(
         config=config,
@@ -103,15 +155,35 @@ def make_parts(
         val_batches=val_batches,
         mesh=mesh,
         tx=tx,
-        train_step=jax.jit(
-            make_train_step(net.model, net.task, tx, padded=padded, frozen=frozen),
-            donate_argnums=0,
+        dispatch=Dispatch(make_step, mesh, None if stored is None else stored.pixels),
+        sizes=input_size.sizes(
+            config.imgsz, config.multi_scale, config.multi_scale_sizes
         ),
+        scan_steps=_scan_steps(config, mesh),
         eval_step=jax.jit(make_eval_step(net.model, net.task, selection)),
         checkpoints=checkpoints,
         class_width=width,
         licence=licence,
     )
+
+
+def replanned(parts: Parts, done: int, seconds: float) -> Parts:
+    """Returns the parts with as many epochs as the time of the run allows.
+
+    Args:
+        parts: of the run.
+        done: finished epochs.
+        seconds: that they took.
+    """
+    config = parts.config
+    if config.time is None:
+        return parts
+    epochs = optim.epochs_in(3600 * config.time, done, seconds)
+    plan = optim.with_epochs(parts.plan, epochs, config.warmup_epochs)
+    batches: Any = parts.batches.with_epochs(epochs)
+    if parts.batches.same_epoch(batches, done):
+        batches = parts.batches  # a loader need not start anew
+    return dataclasses.replace(parts, plan=plan, batches=batches)
 
 
 def start_state(
@@ -137,20 +209,21 @@ def start_state(
         accumulates=parts.plan.accumulate_nominal > 1,
         loss_scaling=parts.net.policy.loss_scaling,
     )
-    parts.checkpoints.forget_best_after(newest or 0)
     if newest is None:
+        parts.checkpoints.forget_after(0, 0)
         return sharding.replicate(fresh, parts.mesh), Journal()
     check_same_run(
         parts.checkpoints.record(newest), record_of(parts, Journal()), parts.workdir
     )
     state, record = parts.checkpoints.restore(newest, fresh)
     journal = journal_from(record)
+    parts.checkpoints.forget_after(newest, journal.epoch)
     apply_patience(journal, parts.config.patience)
-    if journal.epoch < parts.config.epochs and not journal.stopped:
+    if journal.epoch < parts.plan.epochs and not journal.stopped:
         log.info(
             "resuming at epoch %d of %d, step %d of %d",
             journal.epoch + 1,
-            parts.config.epochs,
+            parts.plan.epochs,
             int(state.step),
             parts.plan.total_iterations,
         )
@@ -164,7 +237,18 @@ def record_of(parts: Parts, journal: Journal) -> dict[str, Any]:
         "images": f"{len(parts.paths)} ({names_hash(parts.paths)})",
         "model": parts.config.model,
         "imgsz": parts.config.imgsz,
+        "batch": parts.config.batch,
+        "planned_epochs": parts.plan.epochs,
         "optimizer": parts.plan.optimizer,
         "class_width": parts.class_width,
         "licence": parts.licence,
     }
+
+
+def _scan_steps(config: Any, mesh: Mesh) -> int:
+    """Returns how many steps one dispatch does."""
+    if config.cache != "device" or config.multi_scale:
+        return 1  # the host renders meanwhile, or sizes differ from step to step
+    if config.scan_steps is not None:
+        return config.scan_steps
+    return 1 if mesh.devices.flat[0].platform == "cpu" else SCAN_STEPS

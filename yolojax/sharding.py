@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from yolojax.types import Batch
 
 
-def make_mesh(device: str | None, batch: int) -> Mesh:
+def make_mesh(device: str | None, batch: int | None) -> Mesh:
     """Returns a one-axis mesh over the devices that a run uses.
 
     Args:
         device: None for all of the default backend, or "cpu", "gpu", "tpu" with an
             optional count, as in "gpu:2".
-        batch: global batch size, which the devices share evenly.
+        batch: global batch size, which the devices share evenly; None if it will be
+            chosen so that they can.
 
     Raises:
         ValueError: there are fewer devices, or they cannot share the batch evenly.
@@ -41,7 +41,7 @@ def make_mesh(device: str | None, batch: int) -> Mesh:
                 f"config.device = {device!r}: this machine has {len(devices)}."
             )
         devices = devices[: int(count)]
-    if batch % len(devices):
+    if batch is not None and batch % len(devices):
         fitting = [n for n in range(1, len(devices) + 1) if batch % n == 0]
         raise ValueError(
             f"config.batch = {batch} cannot be split evenly over {len(devices)}"
@@ -58,13 +58,19 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, P()))
 
 
-def put_batch(host: Mapping[str, np.ndarray], mesh: Mesh) -> Batch:
-    """Returns a host batch as global arrays, split over the devices by image."""
-    sharding = NamedSharding(mesh, P("data"))
+def put_batch(host: Mapping[str, Any], mesh: Mesh, *, stacked: bool = False) -> Batch:
+    """Returns a host batch as global arrays, split over the devices by image.
+
+    Args:
+        host: arrays by the names of Batch's fields; others are left out.
+        mesh: the devices.
+        stacked: the arrays hold several batches, along an axis before that of images.
+    """
+    sharding = NamedSharding(mesh, P(None, "data") if stacked else P("data"))
+    fields = {name: host.get(name) for name in Batch.__dataclass_fields__}
     return Batch(
-        **{
-            name: jax.make_array_from_process_local_data(sharding, host[name])
-            for name in Batch.__dataclass_fields__
-            if host.get(name) is not None
-        }
+        **jax.tree.map(
+            lambda value: jax.make_array_from_process_local_data(sharding, value),
+            fields,
+        )
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from flax import linen as nn
 from flax import struct
 
 from yolojax import optim
+from yolojax.data import input_size
 from yolojax.models.blocks import INFERENCE, Mode
 from yolojax.tasks import Task
 from yolojax.tasks.detect import Selection
@@ -18,6 +19,8 @@ from yolojax.types import Array, Batch, LossScale, PyTree, TrainState
 
 SCALE_START = 65536.0  # fp16: first loss scale
 SCALE_GROWTH_STEPS = 2000  # fp16: finite steps before the scale doubles
+
+Render = Callable[[Array, PyTree], jax.Array]  # (records, plans) -> image
 
 
 @struct.dataclass
@@ -39,6 +42,15 @@ class Logs:
     bad_step: Array  # [] first non-finite step, -1 if none
     bad_terms: Array  # [L] its loss terms
     skipped: Array  # [] optimiser steps skipped by fp16 overflow
+
+
+class TrainStep(Protocol):
+    """One or several training steps, to be jitted."""
+
+    def __call__(
+        self, state: TrainState, batch: Batch, hyper: Hyper, records: Array = None, /
+    ) -> tuple[TrainState, Logs]:
+        """Returns the state after them; plans are rendered from the records."""
 
 
 def initial_state(
@@ -94,8 +106,10 @@ def make_train_step(
     *,
     padded: bool,
     frozen: frozenset[str] = frozenset(),
-) -> Callable[[TrainState, Batch, Hyper], tuple[TrainState, Logs]]:
-    """Returns the step (state, batch, hyper) -> (state, logs), to be jitted.
+    render: Render | None = None,
+    size: int | None = None,
+) -> TrainStep:
+    """Returns the step (state, batch, hyper, records) -> (state, logs), to be jitted.
 
     A step with a non-finite loss or gradient changes nothing and every later step
     neither: the state stays the one before that step, which makes it replayable, until
@@ -108,19 +122,23 @@ def make_train_step(
         padded: whether batches may hold rows that are no examples.
         frozen: paths of parameters that `tx` keeps as they are. No gradient is computed
             for them, and their batch norms stay in evaluation mode.
+        render: makes the images of batches that hold plans instead, from the `records`
+            that the step is given; needed for such batches only.
+        size: longer side of the network's input, pixels; None: that of the images.
     """
     norms = frozenset(path.rpartition("/")[0] for path in frozen)
 
     def train_step(
-        state: TrainState, batch: Batch, hyper: Hyper
+        state: TrainState, batch: Batch, hyper: Hyper, records: Array = None
     ) -> tuple[TrainState, Logs]:
+        batch = network_input(_with_image(batch, records, render), size)
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
         images = batch.example_valid.sum()
 
         def loss_fn(params: PyTree) -> tuple[jax.Array, tuple[jax.Array, PyTree]]:
             outputs, changed = model.apply(
                 {"params": _fixed(params, frozen), "batch_stats": state.batch_stats},
-                _normalise(batch.image),
+                batch.image,
                 mode=Mode(True, batch.example_valid if padded else None, frozen=norms),
                 mutable=["batch_stats"],
             )
@@ -170,17 +188,48 @@ def make_train_step(
     return train_step
 
 
+def make_scan_step(train_step: TrainStep) -> TrainStep:
+    """Returns the step that does several steps, (states, batches, hypers, records).
+
+    One dispatch for all of them. Its logs are those of the last.
+
+    Args:
+        train_step: one step. Batches and hypers of the result have its arrays stacked
+            along a new first axis; the records are the same for all.
+    """
+
+    def scan_step(
+        state: TrainState, batches: Batch, hypers: Hyper, records: Array = None
+    ) -> tuple[TrainState, Logs]:
+        def body(state: TrainState, xs: tuple[Batch, Hyper]) -> tuple[TrainState, Logs]:
+            return train_step(state, *xs, records)
+
+        state, logs = jax.lax.scan(body, state, (batches, hypers))
+        return state, jax.tree.map(lambda values: values[-1], logs)
+
+    return scan_step
+
+
 def make_eval_step(
     model: nn.Module, task: Task, selection: Selection
 ) -> Callable[[dict[str, PyTree], Batch], tuple[jax.Array, Any]]:
     """Returns the step (variables, batch) -> (loss terms [L], detections)."""
 
     def eval_step(variables: dict[str, PyTree], batch: Batch) -> tuple[jax.Array, Any]:
-        outputs: Any = model.apply(variables, _normalise(batch.image), mode=INFERENCE)
+        batch = network_input(batch, None)
+        outputs: Any = model.apply(variables, batch.image, mode=INFERENCE)
         terms = task.loss(outputs, batch, padded=True)
         return terms, task.decode(outputs, batch.image.shape[1:3], selection)
 
     return eval_step
+
+
+def _with_image(batch: Batch, records: Array, render: Render | None) -> Batch:
+    """Returns the batch with its image, rendered if it holds plans instead."""
+    if batch.image is not None:
+        return batch
+    assert render is not None, "a batch without images needs a step that renders"
+    return dataclasses.replace(batch, image=render(records, batch.plans), plans=None)
 
 
 def _fixed(params: PyTree, frozen: frozenset[str]) -> PyTree:
@@ -193,9 +242,28 @@ def _fixed(params: PyTree, frozen: frozenset[str]) -> PyTree:
     return jax.tree_util.tree_map_with_path(leaf, params) if frozen else params
 
 
-def _normalise(image: jax.Array) -> jax.Array:
-    """Returns uint8 pixels as floats in 0..1."""
-    return image.astype(jnp.result_type(float)) / 255
+def network_input(batch: Batch, size: int | None) -> Batch:
+    """Returns the batch as the network and its loss see it: floats in 0..1.
+
+    Bilinear without antialiasing. Masks stay as they are: the loss brings what is
+    predicted to their size.
+    """
+    image = batch.image.astype(jnp.result_type(float)) / 255
+    hw = image.shape[1:3]
+    new = hw if size is None else input_size.scaled_hw(hw, size)
+    if new == hw:
+        return dataclasses.replace(batch, image=image)
+    image = jax.image.resize(
+        image, (len(image), *new, image.shape[3]), "bilinear", antialias=False
+    )
+    ratio = jnp.array([new[1] / hw[1], new[0] / hw[0]], jnp.float32)  # x, y
+    boxes, keypoints = batch.boxes, batch.keypoints
+    if boxes is not None:
+        boxes = boxes * jnp.tile(ratio, 2)[None, None]
+    if keypoints is not None:
+        moved = keypoints[..., :2] * ratio[None, None, None]
+        keypoints = jnp.concatenate([moved, keypoints[..., 2:]], axis=-1)
+    return dataclasses.replace(batch, image=image, boxes=boxes, keypoints=keypoints)
 
 
 def _record(

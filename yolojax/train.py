@@ -1,22 +1,19 @@
 """Training: build everything, restore if there is something, loop over batches."""
 
 import contextlib
-import dataclasses
-import json
+import gc
 import logging
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
-import numpy as np
 
 from yolojax import (
+    autobatch,
     build,
     checkpoint,
-    evaluate,
-    files,
     loading,
     optim,
     run_folder,
@@ -24,17 +21,22 @@ from yolojax import (
     visualize,
     writers,
 )
-from yolojax.journal import (
-    Clock,
-    Journal,
-    Meter,
-    NonFiniteLoss,
-    Outputs,
-    StopRequest,
+from yolojax import config as config_lib
+from yolojax.data import statistics
+from yolojax.epoch_end import (
+    end_epoch,
+    finish,
+    has_result,
+    leave,
+    save,
+    stop_non_finite,
 )
-from yolojax.parts import Parts, make_parts, record_of, start_state
-from yolojax.step import Hyper, Logs
+from yolojax.journal import Clock, Journal, Meter, Outputs, StopRequest
+from yolojax.parts import Parts, make_parts, replanned, start_state
+from yolojax.step import Logs
+from yolojax.steps import do_steps
 from yolojax.types import TrainState
+from yolojax.writers import data_tables
 
 log = logging.getLogger("yolojax")
 
@@ -45,47 +47,120 @@ def run(config: Any, workdir: Path | None) -> None:
     """Trains, or goes on with, the run of a folder: `--mode train`."""
     _check_mode(config)
     sources = [loading.open_split(config, split) for split in ("train", "val")]
-    train_source, val_source = sources
-    _check_sizes(config, train_source)
-    mesh = sharding.make_mesh(config.device, config.batch)
+    automatic = autobatch.is_automatic(config)
+    mesh = sharding.make_mesh(config.device, None if automatic else config.batch)
     run_folder.refuse_two_places(config, workdir)
     workdir = workdir or run_folder.default(config.task, config.name or "train")
-    known = run_folder.claim(workdir, config)
+    run_folder.claim(workdir, config)
     log.info("run folder: %s", workdir)
     run_folder.report_problems(sources, workdir)
+    named = dict(zip(("train", "val"), sources, strict=True))
+    run_folder.record_subset(config, named, workdir)
+    settled, halvings = None, 0
+    while True:  # once, or with half the batch again where memory ran out
+        settled = _attempt(config, workdir, sources, mesh, settled, halvings)
+        if settled is None:
+            return
+        halvings += 1
+        gc.collect()  # what ran out of memory must be gone before the next attempt
+
+
+def _attempt(
+    config: Any,
+    workdir: Path,
+    sources: list[loading.Source],
+    mesh: Any,
+    settled: Any,
+    halvings: int,
+) -> Any:
+    """Trains to the end, or returns settings with a smaller batch to try next.
+
+    Args:
+        config: the run's settings.
+        workdir: the run's folder.
+        sources: training and validation images.
+        mesh: the devices.
+        settled: the settings with the batch size that is left of an automatic one;
+            None if none was tried yet.
+        halvings: how often it has been halved.
+    """
     with checkpoint.open_checkpoints(workdir) as checkpoints:
-        newest = checkpoints.newest() if known else None
+        if settled is not None:
+            checkpoints.forget_all()  # of the first epoch, with the larger batch
+        newest = checkpoints.newest()
         record = None if newest is None else checkpoints.record(newest)
         start = None
         if record is None and config.pretrained is not False:
             start = build.given_weights(config, "pretrained")
-        parts = make_parts(
-            config,
-            workdir,
-            (train_source, val_source),
-            mesh,
-            checkpoints,
-            record,
-            start,
-        )
-        state, journal = start_state(parts, newest, start)
-        if journal.stopped or journal.epoch >= config.epochs:
-            log.info(
-                "this run is complete after epoch %d (%s). To train longer, give a"
-                " higher --config.epochs%s.",
-                journal.epoch,
-                "patience ran out" if journal.stopped else "all epochs done",
-                " or --config.patience" if journal.stopped else "",
+        if settled is None:
+            settled = _with_batch(config, sources, mesh, record)
+        _check_sizes(settled, sources[0])
+        try:
+            parts = make_parts(
+                settled, workdir, sources, mesh, checkpoints, record, start
             )
-            if config.plots and not _has_result(workdir):
-                _finish(parts)  # the run ended before this was done
-            return
-        if config.plots and int(state.step) == 0:
-            _draw_training_data(parts, train_source)
-        with StopRequest() as stop:
-            _train(parts, state, journal, stop)
-        parts.checkpoints.wait()
-        _finish(parts)
+            state, journal = start_state(parts, newest, start)
+            with parts.dispatch:
+                _run(parts, state, journal, sources[0])
+        except Exception as error:
+            smaller = autobatch.halved(
+                settled,
+                error,
+                asked=config.batch,
+                epoch=0 if record is None else record["epoch"],
+                halvings=halvings,
+                devices=mesh.size,
+            )
+            if smaller is None:
+                raise
+            log.warning(
+                "out of memory with batch = %d: the first epoch starts anew with %d",
+                settled.batch,
+                smaller.batch,
+            )
+            return smaller
+    return None
+
+
+def _with_batch(
+    config: Any, sources: list[loading.Source], mesh: Any, record: Any
+) -> Any:
+    """Returns the settings with a batch size that is a number."""
+    if not autobatch.is_automatic(config):
+        return config
+    if record is not None:  # a run keeps the size that it began with
+        return autobatch.resolved(config, record["batch"])
+    return autobatch.resolve(config, sources, mesh)
+
+
+def _run(
+    parts: Parts, state: TrainState, journal: Journal, source: loading.Source
+) -> None:
+    """Runs what is left of a run."""
+    why = _complete(parts, journal)
+    if why:
+        log.info("this run is complete after epoch %d (%s).", journal.epoch or "0", why)
+        if parts.config.plots and not has_result(parts.workdir):
+            finish(parts)  # the run ended before this was done
+        return
+    if int(state.step) == 0:
+        _show_training_data(parts, source)
+    with StopRequest() as stop:
+        _train(parts, state, journal, stop)
+    parts.checkpoints.wait()
+    finish(parts)
+
+
+def _complete(parts: Parts, journal: Journal) -> str:
+    """Returns why nothing is left to do, with what to do about it; "" if there is."""
+    config = parts.config
+    if journal.stopped:
+        return "patience ran out; a higher --config.patience trains longer"
+    if config.time is not None and journal.seconds >= 3600 * config.time:
+        return "its time is up; a higher --config.time trains longer"
+    if journal.epoch >= parts.plan.epochs:
+        return "all epochs done; a higher --config.epochs trains longer"
+    return ""
 
 
 def _train(
@@ -97,7 +172,7 @@ def _train(
     outputs = Outputs(
         progress=writers.Progress(
             sys.stdout,
-            config.epochs,
+            plan.epochs,
             plan.batches_per_epoch,
             parts.net.task.loss_names,
         ),
@@ -108,49 +183,101 @@ def _train(
             parts.workdir / "tensorboard", journal.epoch * plan.batches_per_epoch
         ),
     )
+    _announce(parts)
+    outputs.progress.print(writers.epoch_header(columns))
+    clock, first = Clock(journal.seconds), journal.epoch
+    batches = loading.loader(parts.batches, config, start_step=int(state.step))
+    with contextlib.closing(outputs), contextlib.ExitStack() as loaders:
+        loader = loaders.enter_context(batches)
+        while journal.epoch < parts.plan.epochs:
+            epoch, saves = journal.epoch, journal.saves
+            started = clock.seconds()
+            state = _train_epoch(
+                parts, state, journal, epoch, loader, outputs, clock, stop
+            )
+            if epoch == first:  # from now on nothing is compiled
+                outputs.progress.status("compiling what later epochs need")
+                parts.dispatch.programs.wait()
+                _tell(parts, outputs)
+            whole = int(state.step) == (epoch + 1) * plan.batches_per_epoch
+            if whole:
+                parts = replanned(parts, epoch + 1, clock.seconds())
+            best = end_epoch(
+                parts, state, journal, epoch, outputs, clock, stop, whole=whole
+            )
+            row = outputs.last_row | {"time": clock.seconds()}
+            seconds = clock.seconds() - started
+            outputs.progress.close()
+            outputs.progress.print(
+                writers.epoch_row(row, columns, parts.plan.epochs, seconds, best=best)
+            )
+            if _ended(parts, journal, clock):
+                break
+            if stop.requested:
+                if journal.saves == saves:
+                    save(parts, state, journal)
+                leave(parts, stop)
+            if loader.batches is not parts.batches:
+                loaders.close()
+                batches = loading.loader(
+                    parts.batches, config, start_step=int(state.step)
+                )
+                loader = loaders.enter_context(batches)
+
+
+def _tell(parts: Parts, outputs: Outputs) -> None:
+    """Prints what was compiled in the background, without touching the live line."""
+    for line in parts.dispatch.programs.news():
+        outputs.progress.print(line)
+
+
+def _announce(parts: Parts) -> None:
+    """Says what is about to be done."""
+    config, plan = parts.config, parts.plan
     log.info(
-        "%d images, %d epochs of %d batches of %d at %d px, %d optimiser steps, %s, %s,"
+        "%d images, %d epochs of %d batches of %d at %s px, %d optimiser steps, %s, %s,"
         " %d device%s",
         plan.n_images,
-        config.epochs,
+        plan.epochs,
         plan.batches_per_epoch,
         config.batch,
-        config.imgsz,
+        ", ".join(str(size) for size in parts.sizes),
         plan.planned_steps,
         plan.optimizer,
         parts.net.policy.name,
         parts.mesh.size,
         "" if parts.mesh.size == 1 else "s",
     )
-    outputs.progress.print(writers.epoch_header(columns))
-    clock = Clock(journal.seconds)
-    first = int(state.step)
-    batches = loading.loader(parts.batches, config, start_step=first)
-    with contextlib.closing(outputs), batches as loader:
-        for epoch in range(journal.epoch, config.epochs):
-            started, saves = clock.seconds(), journal.saves
-            state = _train_epoch(
-                parts, state, journal, epoch, loader, outputs.progress, clock, stop
-            )
-            best = _end_epoch(parts, state, journal, epoch, outputs, clock, stop)
-            row = outputs.last_row | {"time": clock.seconds()}
-            seconds = clock.seconds() - started
-            outputs.progress.close()
-            outputs.progress.print(
-                writers.epoch_row(row, columns, config.epochs, seconds, best=best)
-            )
-            if journal.stopped:
-                log.info(
-                    "stopping: no better fitness than %.5f of epoch %d for %d epochs",
-                    journal.stopper.best,
-                    journal.stopper.best_epoch,
-                    config.patience,
-                )
-                break
-            if stop.requested:
-                if journal.saves == saves:
-                    _save(parts, state, journal)
-                _leave(parts, stop)
+    if config.time is not None:
+        log.info(
+            "time = %g h: the number of epochs is fitted to it after each epoch",
+            config.time,
+        )
+
+
+def _ended(parts: Parts, journal: Journal, clock: Clock) -> bool:
+    """Returns whether the run ends before its last epoch, and says why."""
+    config = parts.config
+    if journal.stopped:
+        log.info(
+            "stopping: no better fitness than %.5f of epoch %d for %d epochs",
+            journal.stopper.best,
+            journal.stopper.best_epoch,
+            config.patience,
+        )
+    elif _time_is_up(config, clock):
+        log.info(
+            "stopping: the time of %g h is up, after %.2f h",
+            config.time,
+            clock.seconds() / 3600,
+        )
+    else:
+        return False
+    return True
+
+
+def _time_is_up(config: Any, clock: Clock) -> bool:
+    return config.time is not None and clock.seconds() >= 3600 * config.time
 
 
 def _train_epoch(
@@ -159,213 +286,95 @@ def _train_epoch(
     journal: Journal,
     epoch: int,
     loader: Any,
-    progress: writers.Progress,
+    outputs: Outputs,
     clock: Clock,
     stop: StopRequest,
 ) -> TrainState:
-    """Returns the state after the (remaining) batches of an epoch."""
+    """Returns the state after the (remaining) batches of an epoch.
+
+    There are some left only if the time of the run is up.
+    """
     config, total = parts.config, parts.plan.batches_per_epoch
-    done = int(state.step) - epoch * total
+    i = int(state.step) - epoch * total
     meter = Meter(config.batch)
     logs: Logs | None = None
-    for i in range(done, total):
-        iteration = epoch * total + i
+    while i < total:
+        iteration, steps = epoch * total + i, parts.steps_at_once(i)
         waiting = time.monotonic()
-        host = next(loader)
+        hosts = [next(loader) for _ in range(steps)]
         meter.waited(time.monotonic() - waiting)
-        batch = sharding.put_batch(host, parts.mesh)
         if clock.fresh:
-            progress.status("compiling the training step, a minute or so")
+            outputs.progress.status("compiling the training step, a minute or so")
         earlier = logs
-        state, logs = parts.train_step(state, batch, hyper_at(parts.plan, iteration))
-        meter.stepped()
-        if clock.compiled(iteration + 1):
-            meter = Meter(config.batch)  # speed without the compilation
-        last = i == total - 1
-        if last or (i + 1) % config.log_every == 0:
+        state, logs = do_steps(parts, state, hosts, iteration, fresh=clock.fresh)
+        meter.stepped(steps)
+        _tell(parts, outputs)
+        if clock.compiled(iteration + steps):
+            meter = Meter(config.batch)  # speed without compilation
+        i += steps
+        last = i == total
+        if last or i // config.log_every > (i - steps) // config.log_every:
             # The step before the newest one: reading it does not stop the device.
             seen = jax.device_get(logs if last or earlier is None else earlier)
             if seen.bad_step >= 0:
-                _stop_non_finite(parts, state, journal, seen)
-            left = parts.plan.total_iterations - iteration - 1
-            progress.update(
+                stop_non_finite(parts, state, journal, seen)
+            left = parts.plan.total_iterations - iteration - steps
+            outputs.progress.update(
                 epoch + 1,
-                i + 1,
+                i,
                 dict(zip(parts.net.task.loss_names, seen.losses, strict=True)),
                 optim.schedule(parts.plan, iteration).lr[0],
                 meter.images_per_second(),
                 meter.wait_share(),
                 _device_memory(),
-                clock.remaining(iteration + 1, left),
+                clock.remaining(iteration + steps, left),
             )
+        outputs.pace = meter.pace()
+        if not last and _time_is_up(config, clock):
+            return state
         stopping = stop.requested  # read once: it may change at any time
         due = config.save and not last and clock.save_due(config.save_minutes)
         if stopping or due:
             journal.seconds = clock.seconds()
-            _save(parts, state, journal)
+            save(parts, state, journal)
         if stopping:
-            _leave(parts, stop)
+            leave(parts, stop)
     return state
 
 
-def _end_epoch(
-    parts: Parts,
-    state: TrainState,
-    journal: Journal,
-    epoch: int,
-    outputs: Outputs,
-    clock: Clock,
-    stop: StopRequest,
-) -> bool:
-    """Validates, decides, writes; returns whether this epoch is the best so far."""
-    config, task = parts.config, parts.net.task
-    sums, count, bad = jax.device_get(
-        (state.loss_sum, state.loss_count, state.bad_step)
-    )
-    assert bad < 0, "a non-finite step was not noticed"
-    fitness = None
-    if optim.validation_due(
-        val=config.val,
-        epoch=epoch,
-        epochs=config.epochs,
-        may_stop=journal.may_stop,
-        stopping=False,
-    ):
-
-        def on_batch(done: int) -> None:
-            outputs.progress.status(f"validating {done}/{len(parts.val_batches)}")
-            if stop.requested:  # the state is saved as "validation still to do"
-                journal.seconds = clock.seconds()
-                _save(parts, state, journal)
-                _leave(parts, stop)
-
-        found = validate(parts, state.ema, on_batch=on_batch)
-        summary = found.result.summary()
-        fitness = round(float(summary["fitness"]), 5)
-        metrics = {k: float(v) for k, v in summary.items() if k.startswith("metrics/")}
-        pairs = zip(task.loss_names, found.losses, strict=True)
-        journal.metrics = metrics | {f"val/{n}": float(v) for n, v in pairs}
-    journal.best_fitness, best = optim.update_best(journal.best_fitness, fitness)
-    journal.stopper, journal.may_stop, journal.stopped = optim.stopper_update(
-        journal.stopper, fitness, epoch + 1, config.patience
-    )
-    journal.epoch = epoch + 1
-    journal.seconds = clock.seconds()
-    means = map(float, sums / max(count, 1))
-    losses = dict(zip(task.loss_names, means, strict=True))
-    outputs.write(parts.plan, journal, losses, int(state.step))
-    # Without validation every epoch counts as best, which save=False should not write.
-    keep = best and (config.save or fitness is not None)
-    if keep:
-        number = journal.saves + 1  # that of the state saved just below
-        parts.checkpoints.save_best(number, state.ema, record_of(parts, journal))
-    if keep or config.save or journal.stopped or epoch + 1 == config.epochs:
-        _save(parts, state, journal)
-        clock.saved()
-    return best
-
-
-def validate(parts: Parts, variables: Any, **options: Any) -> evaluate.Evaluation:
-    """Returns metrics and losses of the given weights on the validation split."""
-    with loading.loader(parts.val_batches, parts.config, start_step=0) as loader:
-        return evaluate.evaluate(
-            parts.eval_step,
-            variables,
-            loader,
-            names=parts.names,
-            metrics=parts.net.task.metrics(),
-            mesh=parts.mesh,
-            **options,
-        )
-
-
-def hyper_at(plan: optim.RunPlan, iteration: int) -> Hyper:
-    """Returns the schedule's values of one iteration as arrays."""
-    values = optim.schedule(plan, iteration)
-    wide = jax.dtypes.canonicalize_dtype(np.float64)
-    return Hyper(
-        lr=np.asarray(values.lr, wide),
-        momentum=np.asarray(values.momentum, wide),
-        update=np.asarray(optim.is_update(plan, iteration)),
-        first=np.asarray(iteration % plan.batches_per_epoch == 0),
-    )
-
-
-def _finish(parts: Parts) -> None:
-    """Evaluates the best weights once more, draws, and says where everything is."""
-    variables, record = checkpoint.load_weights(parts.workdir, checkpoint.BEST)
-    keep = evaluate.PICTURES if parts.config.plots else 0
-    found = validate(parts, sharding.replicate(variables, parts.mesh), keep=keep)
-    log.info("best epoch: %d", record["epoch"])
-    print(writers.class_table(found.result))
-    if parts.config.plots:
-        evaluate.draw(found, parts.names, parts.workdir)
-        csv = parts.workdir / "results.csv"
-        visualize.results_png(csv, parts.workdir / "results.png")
-    log.info("everything is in %s", parts.workdir)
-
-
-def _leave(parts: Parts, stop: StopRequest) -> NoReturn:
-    """Ends the run on request, once its saved state is on disk."""
-    parts.checkpoints.wait()
-    stop.leave(parts.workdir)
-
-
-def _save(parts: Parts, state: TrainState, journal: Journal) -> None:
-    journal.saves += 1
-    parts.checkpoints.save_last(journal.saves, state, record_of(parts, journal))
-
-
-def _stop_non_finite(
-    parts: Parts, state: TrainState, journal: Journal, seen: Logs
-) -> None:
-    """Saves what replays the bad step, then raises NonFiniteLoss."""
-    step = int(seen.bad_step)
-    names = parts.net.task.loss_names
-    terms = {n: float(v) for n, v in zip(names, seen.bad_terms, strict=True)}
-    bad = [n for n, v in terms.items() if not np.isfinite(v)] or ["gradient"]
-    indices = parts.batches.indices(step)
-    paths = [parts.paths[i] for i in indices]
-    epoch = step // parts.plan.batches_per_epoch + 1
-    report = parts.workdir / f"nonfinite_step_{step}.json"
-    details = {
-        "step": step,
-        "epoch": epoch,
-        "seed": parts.config.seed,
-        "losses": {n: v if np.isfinite(v) else str(v) for n, v in terms.items()},
-        "indices": indices,
-        "images": paths,
-    }
-    files.replace_text(report, json.dumps(details, indent=1) + "\n")
-    minus_one = sharding.replicate(np.int32(-1), parts.mesh)
-    _save(parts, dataclasses.replace(state, bad_step=minus_one), journal)
-    parts.checkpoints.wait()
-    raise NonFiniteLoss(
-        f"{', '.join(bad)} is not finite at step {step} (epoch {epoch}), images"
-        f" {indices}. The state before that step is saved, and {report} lists the"
-        " images: the same command replays it. Lower lr0, or check these labels."
-    )
-
-
-def _draw_training_data(parts: Parts, source: loading.Source) -> None:
-    """Writes labels.png and the first augmented training batches."""
-    classes, boxes = loading.all_labels(source)
-    visualize.labels_png(classes, boxes, parts.names, parts.workdir / "labels.png")
-    for i in range(min(TRAIN_PICTURES, len(parts.batches))):
-        picture = visualize.batch_grid(parts.batches[i], parts.names)
-        visualize.save_image(parts.workdir / f"train_batch{i}.png", picture)
-
-
 def _check_mode(config: Any) -> None:
-    """Refuses settings that have no meaning while training."""
+    """Refuses settings that have no meaning while training, and warns of others."""
     build.refuse_weights(config)
     if config.save_json:
         raise ValueError("config.save_json = True is for --mode val.")
-    if config.rect:
-        raise ValueError(
-            "config.rect = True: training with rectangular batches is not supported"
-            " yet. None validates with rectangular batches, False with square ones."
+    if config.optimizer != "auto":
+        return
+    given = [
+        f"{name}={config[name]:g}"
+        for name in ("lr0", "momentum", "warmup_bias_lr")
+        if config[name] != config_lib.KEYS[name].default
+    ]
+    if given:
+        log.warning(
+            "%s: not used, as optimizer=auto chooses these itself. Name an optimizer,"
+            " such as --config.optimizer=sgd, to set them.",
+            ", ".join(given),
         )
+
+
+def _show_training_data(parts: Parts, source: loading.Source) -> None:
+    """Prints what the images are like; draws that, labels and the first batches."""
+    figures = statistics.collect(source, parts.config.imgsz)
+    print(data_tables.statistics_table(figures, "training images"))
+    if not parts.config.plots:
+        return
+    visualize.statistics_png(figures, parts.workdir / "data_statistics.png")
+    classes, boxes = loading.all_labels(source)
+    visualize.labels_png(classes, boxes, parts.names, parts.workdir / "labels.png")
+    for i in range(min(TRAIN_PICTURES, len(parts.batches))):
+        batch = parts.batches.with_image(i)
+        picture = visualize.batch_grid(batch, parts.names)
+        visualize.save_image(parts.workdir / f"train_batch{i}.png", picture)
 
 
 def _check_sizes(config: Any, source: loading.Source) -> None:
@@ -382,12 +391,6 @@ def _columns(parts: Parts) -> tuple[str, ...]:
     """Returns the columns of results.csv."""
     task, groups = parts.net.task, len(parts.plan.groups)
     return writers.run_columns(task.loss_names, task.metric_names, groups)
-
-
-def _has_result(workdir: Path) -> bool:
-    """Whether the final pictures are there and belong to the last epoch."""
-    drawn, table = workdir / "results.png", workdir / "results.csv"
-    return drawn.exists() and drawn.stat().st_mtime_ns >= table.stat().st_mtime_ns
 
 
 def _device_memory() -> str:

@@ -15,7 +15,7 @@ Array = Any  # jax.Array on the device, numpy.ndarray once it is fetched
 class Batch:
     """One padded training or evaluation batch. Absent fields are None."""
 
-    image: Array  # [B, H, W, 3] uint8, RGB
+    image: Array  # [B, H, W, 3] uint8, RGB; None until it is rendered from `plans`
     example_valid: Array  # [B] bool, False on the padded rows of a last batch
     # Of the objects; all None where whole images are classified.
     boxes: Array = None  # [B, M, 4] float32, xyxy in input pixels, 0 if padding
@@ -29,6 +29,8 @@ class Batch:
     # Rotated boxes: `boxes` holds them before their rotation about the centre.
     angles: Array = None  # [B, M] float32, radians, x axis towards y axis
     labels: Array = None  # [B] int32, class of the whole image
+    # What to render on the device: arrays by name, as data.device_plan.pack says.
+    plans: PyTree = None
 
 
 @struct.dataclass

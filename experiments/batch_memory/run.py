@@ -1,108 +1,98 @@
 """Compares the predicted memory of a training step with what the process really takes.
 
 python experiments/batch_memory/run.py path/to/coco128/data.yaml
+
+Each figure comes from a process of its own, which does two steps of a run on a CPU.
 """
 
 import json
 import os
 import subprocess
 import sys
-import time
+
+from yolojax import build, loading, sharding, step_memory
+from yolojax import config as config_lib
+from yolojax.step import initial_state
+from yolojax.train import hyper_at
 
 CASES = [  # model, pixels, batch
     *(("yolo11n", 320, 8), ("yolo11n", 320, 16)),
     *(("yolo11n", 640, 8), ("yolo11n", 640, 16)),
     *(("yolo11s", 320, 8), ("yolo11s", 320, 16)),
-    *(("yolo11s", 640, 8), ("yolo11s", 640, 16)),
+    *(("yolo11s", 640, 4), ("yolo11s", 640, 8)),
 ]
-HUGE_PAGES = "glibc.malloc.hugetlb=1"  # as yolojax.main sets it
+MALLOC = {  # how the C library gives memory
+    "as a run sets it": "glibc.malloc.hugetlb=1",
+    "its defaults": "glibc.malloc.hugetlb=0",
+    "keeping nothing": "glibc.malloc.mmap_threshold=65536",
+}
 
 
 def one(data, model, imgsz, batch):
-    """Returns the figures of one case, bytes; this process must be fresh."""
+    """Returns bytes: XLA's account, what is predicted from it, and what was taken."""
     import jax
-
-    from yolojax import autobatch, build, loading, optim, sharding
-    from yolojax import config as config_lib
-    from yolojax.step import Hyper, initial_state
 
     config = config_lib.default("detect")
     config.model, config.imgsz, config.batch, config.data = model, imgsz, batch, data
     config = config_lib.check(config)
     source = loading.open_split(config, "train")
-    mesh = sharding.make_mesh("cpu", batch)
-    rows = autobatch.batch_rows(config, source)
-    started = time.perf_counter()
-    lowered = autobatch.lowered_step(config, source, batch, mesh, rows)
-    step = lowered.compile()
-    seconds = time.perf_counter() - started
-    need = autobatch.need_of(step)
+    mesh = sharding.make_mesh("cpu:1", batch)
+    rows = step_memory.batch_rows(config, source)
+    step = step_memory.lowered_step(config, source, mesh, rows).compile()
+    need = step_memory.need_of(step, mesh)
     host = loading.train_batches(config, source)[0]
     net = build.network(config, len(source.names))
     plan = build.run_plan(config, len(source), len(source.names))
-    values = optim.schedule(plan, 0)
-    hyper = Hyper(values.lr, values.momentum, True, True)
-    hyper = jax.tree.map(lambda spec, v: jax.numpy.asarray(v, spec.dtype),
-                         lowered.args_info[0][2], Hyper(*map(jax.numpy.asarray, (
-                             hyper.lr, hyper.momentum, hyper.update, hyper.first))))
 
-    def state():
+    def fresh_state():
         variables = build.initial_variables(net, config.seed)
-        tx = build.optimizer(config, plan, variables["params"])
-        return sharding.replicate(
-            initial_state(
-                variables,
-                tx,
-                seed=config.seed,
-                num_losses=len(net.task.loss_names),
-                accumulates=plan.accumulate_nominal > 1,
-                loss_scaling=net.policy.loss_scaling,
-            ),
-            mesh,
+        state = initial_state(
+            variables,
+            build.optimizer(config, plan, variables["params"]),
+            seed=config.seed,
+            num_losses=len(net.task.loss_names),
+            accumulates=plan.accumulate_nominal > 1,
+            loss_scaling=net.policy.loss_scaling,
         )
+        return sharding.replicate(state, mesh)
 
     def two_steps():
-        now, inputs = state(), sharding.put_batch(host, mesh)
-        for _ in range(2):
-            now, logs = step(now, inputs, hyper)
-            jax.block_until_ready((now, logs))
+        state, inputs = fresh_state(), sharding.put_batch(host, mesh)
+        for iteration in range(2):
+            state, logs = step(state, inputs, hyper_at(plan, iteration), None)
+            jax.block_until_ready((state, logs))
         assert logs.bad_step < 0
 
-    state()  # what it compiles is not part of the step
-    measured = autobatch.peak_growth(two_steps)
-    return {
-        "predicted": need.total,
-        "arguments": need.arguments,
+    fresh_state()  # compiles small programs, which are no part of the step
+    taken = step_memory.peak_growth(two_steps)
+    return {"account": need.total - need.scratch, "predicted": need.total} | {
         "temporaries": need.temporaries,
-        "measured": measured,
-        "seconds": seconds,
+        "taken": taken,
     }
 
 
-def fresh(*case, **environment):
+def fresh(tunables, *case):
     """Returns the figures of one case, measured in a process of its own."""
     command = [sys.executable, __file__, *map(str, case)]
-    done = subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True
-    )
+    environment = os.environ | {"GLIBC_TUNABLES": tunables}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{command}: {done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main(data):
-    print("| model | px | batch | predicted MiB | measured MiB | error |"
-          " measured, huge pages | error | compile s |")
+    print("MiB; error: of the prediction against what a run takes")
+    print(f"| model | px | batch | XLA's account | predicted | {' | '.join(MALLOC)} |"
+          " error |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|")
     for case in CASES:
-        plain = fresh(data, *case, GLIBC_TUNABLES="")
-        huge = fresh(data, *case, GLIBC_TUNABLES=HUGE_PAGES)
-        predicted = plain["predicted"]
-        cells = [*case, f"{predicted / 2**20:.0f}"]
-        for figures in (plain, huge):
-            error = predicted / figures["measured"] - 1
-            cells += [f"{figures['measured'] / 2**20:.0f}", f"{100 * error:+.1f} %"]
-        print(f"| {' | '.join(map(str, cells))} | {plain['seconds']:.0f} |", flush=True)
+        found = [fresh(tunables, data, *case) for tunables in MALLOC.values()]
+        sizes = [found[0]["account"], found[0]["predicted"]]
+        sizes += [figures["taken"] for figures in found]
+        error = 100 * (sizes[1] / sizes[2] - 1)
+        cells = [*case, *(f"{size / 2**20:.0f}" for size in sizes), f"{error:+.1f} %"]
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,20 @@
 """Data sets, augmentation plans, their pixels, and the loader. No JAX in here."""
 
+from yolojax.data.coco_json import open_coco_json
+from yolojax.data.description import layout_of
 from yolojax.data.labelled import LabelledImages, Wanted
+from yolojax.data.tfds import open_tfds
 from yolojax.data.yolo_folder import open_yolo_folder
 
 # How a data set of each layout is opened; see `open_yolo_folder` for the arguments.
-SOURCES = {"yolo": open_yolo_folder}
+SOURCES = {"yolo": open_yolo_folder, "coco": open_coco_json, "tfds": open_tfds}
 
-__all__ = ["SOURCES", "LabelledImages", "Wanted", "open_yolo_folder"]
+__all__ = [
+    "SOURCES",
+    "LabelledImages",
+    "Wanted",
+    "layout_of",
+    "open_coco_json",
+    "open_tfds",
+    "open_yolo_folder",
+]

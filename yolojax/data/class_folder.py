@@ -48,6 +48,7 @@ class ClassFolder:
     original_hw: np.ndarray  # [N, 2] int32, upright
     problems: tuple[Problem, ...]
     digests: tuple[str, ...]  # hash of each image file's content
+    full: subset.ClassCounts | None = None  # of all images, if these are a subset
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -110,8 +111,7 @@ def open_class_folder(
     if classes is not None:
         members = [member for member in members if member[1] in classes]
     share = subset.split_fraction(fraction, split)
-    if fraction_mode == "head":
-        members = _evenly_spaced(members, share)
+    members, full = _subset(members, share, fraction_mode, seed, len(names))
     verdicts = _scan([path for path, _ in members], cache_dir, threads)
     kept = [i for i, verdict in enumerate(verdicts) if verdict.hw is not None]
     problems += [
@@ -129,17 +129,24 @@ def open_class_folder(
             f"{folder}: none of its {len(members)} images can be used for split"
             f" `{split}`. {examples or 'It needs one folder of images per class.'}"
         )
-    if fraction_mode == "stratified":
-        targets = [np.array([members[i][1]]) for i in kept]
-        kept = [kept[i] for i in subset.stratified(targets, share, seed)]
+    targets = np.array([members[i][1] for i in kept], np.int32)
+    if full is not None:
+        subset.warn_lost(str(folder), names, full, list(targets[:, None]))
     return ClassFolder(
         names=names,
         paths=tuple(members[i][0] for i in kept),
-        targets=np.array([members[i][1] for i in kept], np.int32),
+        targets=targets,
         original_hw=np.array([verdicts[i].hw for i in kept], np.int32),
         problems=tuple(problems),
         digests=tuple(verdicts[i].digest for i in kept),
+        full=full,
     )
+
+
+def own_splits(root: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Returns the splits that have a folder, or a part of the classes' folders."""
+    found = tuple(split for split in FOLDERS if _first_folder(Path(root), split))
+    return found or ("train", "val")
 
 
 def _split_folder(root: Path, split: str) -> tuple[Path, tuple[str, ...]]:
@@ -263,12 +270,23 @@ def _side(members: list[Member], root: Path, split: str) -> list[Member]:
     return sorted(side)
 
 
-def _evenly_spaced(members: list[Member], fraction: float) -> list[Member]:
-    if not members:
-        return members
+def _subset(
+    members: list[Member], fraction: float, mode: str, seed: int, num_classes: int
+) -> tuple[list[Member], subset.ClassCounts | None]:
+    """Returns the images to use, and the counts of all if these are fewer.
+
+    Chosen before the scan: what is not used need not be decoded.
+    """
     count = subset.fraction_count(len(members), fraction)
-    picks = np.linspace(0, len(members) - 1, count).astype(int)
-    return [members[i] for i in picks]
+    if count == len(members):
+        return members, None
+    classes = list(np.array([class_id for _, class_id in members])[:, None])
+    if mode == "stratified":
+        picks = subset.stratified(classes, fraction, seed)
+    else:
+        picks = np.linspace(0, len(members) - 1, count).astype(int)
+    full = subset.count_classes(classes, num_classes)
+    return [members[i] for i in picks], full
 
 
 def _scan(

@@ -4,19 +4,19 @@ A training sample is a pure function of (seed, epoch, index), and a batch of its
 any worker count gives the same bytes and a run continues anywhere.
 """
 
-import concurrent.futures
+import copy
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
-import psutil
 from PIL import Image
 
 from yolojax.data.class_folder import ClassFolder
 from yolojax.data.pipeline import Batch, epoch_order
 from yolojax.data.policies import POLICIES, Rng, colour_jitter
-from yolojax.data.records import CACHES
+from yolojax.data.records import Pixels
 
 NO_POLICY = "none"  # plain colour jitter instead
 CROP_ASPECT = (3 / 4, 4 / 3)  # width / height of a random crop
@@ -65,28 +65,38 @@ class ClassifyOptions:
 class ClassRecords:
     """Images by index at original size. A cache never changes a byte."""
 
-    def __init__(self, source: ClassFolder, *, cache: bool | str, threads: int) -> None:
+    def __init__(
+        self,
+        source: ClassFolder,
+        *,
+        cache: bool | str,
+        threads: int,
+        cache_dir: Path | None = None,
+    ) -> None:
         """Prepares the images.
 
         Args:
             source: the data set.
-            cache: False decodes at each access; "ram" (or True) decodes all now.
+            cache: as of `records.Pixels`.
             threads: images decoded at the same time while filling the cache.
+            cache_dir: where record files lie; None: in `cache.cache_root()`.
 
         Raises:
-            ValueError: unknown cache, or the images do not fit into memory.
+            ValueError: unknown cache, or an image cannot be read.
         """
-        cache = "ram" if cache is True else cache
-        if cache not in CACHES:
-            raise ValueError(f"cache = {cache!r} is unknown; use one of {CACHES}.")
         self.source = source
-        self.cache = cache
-        self._images: list[np.ndarray] | None = None
-        if cache == "ram":
-            self._fill(threads)
+        self._pixels = Pixels(
+            source.load, source.original_hw, cache=cache, threads=threads,
+            cache_dir=cache_dir, digests=lambda: source.digests, imgsz=None,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.source)
+
+    @property
+    def cache(self) -> bool | str:
+        """How the images are kept; False if they are not."""
+        return self._pixels.cache
 
     @property
     def targets(self) -> np.ndarray:
@@ -94,24 +104,12 @@ class ClassRecords:
         return self.source.targets
 
     def image(self, index: int) -> np.ndarray:
-        """Returns [h, w, 3] uint8 RGB; not to be written to."""
-        if self._images is None:
-            return self.source.load(index)
-        return self._images[index]
+        """Returns [h, w, 3] uint8 RGB, read-only."""
+        return self._pixels.image(index)
 
-    def _fill(self, threads: int) -> None:
-        needed = 3 * int(self.source.original_hw.prod(axis=1, dtype=np.int64).sum())
-        free = psutil.virtual_memory().available
-        if needed > free:
-            raise ValueError(
-                f"cache = 'ram' needs {needed / 2**30:.1f} GiB for {len(self)} images"
-                f" at original size, but {free / 2**30:.1f} GiB are free. Use"
-                " cache=False or a smaller fraction."
-            )
-        with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
-            self._images = list(pool.map(self.source.load, range(len(self))))
-        for image in self._images:
-            image.flags.writeable = False
+    def all_images(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields each index with its image, in order."""
+        return self._pixels.all_images()
 
 
 class ClassifyTrainBatches:
@@ -146,6 +144,16 @@ class ClassifyTrainBatches:
         self.seed = seed
         self.augment = augment
 
+    def with_epochs(self, epochs: int) -> "ClassifyTrainBatches":
+        """Returns the batches of a run of another length."""
+        other = copy.copy(self)
+        other.epochs = epochs
+        return other
+
+    def same_epoch(self, other: "ClassifyTrainBatches", epoch: int) -> bool:
+        """Returns whether an epoch is the same here as in a run of another length."""
+        return (epoch < self.epochs) == (epoch < other.epochs)
+
     @property
     def batches_per_epoch(self) -> int:
         """Batches of one pass; the last one may be padded."""
@@ -167,6 +175,10 @@ class ClassifyTrainBatches:
 
     def __getitem__(self, step: int) -> Batch:
         """Returns the batch of a step, as `collate` does."""
+        return self.with_image(step)
+
+    def with_image(self, step: int) -> Batch:
+        """Returns the batch of a step."""
         epoch, indices = step // self.batches_per_epoch, self.indices(step)
         pixels = [self.sample(epoch, index) for index in indices]
         return collate(pixels, self.records.targets, indices, self.batch)

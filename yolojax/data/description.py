@@ -1,6 +1,7 @@
 """The data description: the YAML file that names a data set's folders and classes."""
 
 import dataclasses
+import glob
 import math
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import yaml
 
 SPLITS = ("train", "val", "test")
+TFDS = "tfds:"  # what names of data sets of TensorFlow Datasets start with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,24 +19,68 @@ class DataDescription:
 
     path: Path  # the YAML file
     root: Path  # what relative folders start from
-    names: tuple[str, ...]  # class names by id
-    splits: dict[str, tuple[Path, ...]]  # split -> folders and text files of images
+    names: tuple[str, ...]  # class names by id; empty: COCO files have them
+    # Split -> folders, text files and patterns of images, or COCO's JSON files.
+    splits: dict[str, tuple[Path, ...]]
     kpt_shape: tuple[int, int] | None  # (K, 2 or 3)
     flip_idx: tuple[int, ...] | None  # order of the keypoints in a mirrored image
     kpt_sigmas: tuple[float, ...] | None  # spread of each keypoint, if given
+    # Split -> folder of the images that COCO's JSON files name, if given.
+    image_roots: dict[str, Path] = dataclasses.field(default_factory=dict)
+
+    @property
+    def coco(self) -> bool:
+        """Whether the splits are JSON files as COCO's."""
+        return any(_is_json(place) for place in self.splits["train"])
+
+    def places(self, split: str) -> list[Path]:
+        """Returns files and folders of a split, patterns expanded.
+
+        Raises:
+            ValueError: a pattern matches nothing.
+        """
+        found = []
+        for place in self.splits[split]:
+            if place.exists():
+                found.append(place)
+                continue
+            matches = sorted(glob.glob(str(place), recursive=True))
+            if not matches:
+                start = glob.escape(str(self.root)) + os.sep
+                raise ValueError(
+                    f"{self.path}: {split} = {str(place).removeprefix(start)!r} matches"
+                    f" nothing below {self.root}. Correct the pattern or `path`; `**`"
+                    " stands for any folders."
+                )
+            found += [Path(match) for match in matches]
+        return found
+
+
+def layout_of(data: str) -> str:
+    """Returns how a data set is laid out: a key of `yolojax.data.SOURCES`."""
+    if data.startswith(TFDS):
+        return "tfds"
+    folder = Path(data).expanduser()
+    if (folder / "annotations").is_dir() and not (folder / "data.yaml").is_file():
+        return "coco"
+    return "coco" if read_data_yaml(data).coco else "yolo"
 
 
 def read_data_yaml(path: str | os.PathLike[str]) -> DataDescription:
     """Returns the content of a data description.
+
+    Args:
+        path: the file, or a folder with a file data.yaml.
 
     Raises:
         FileNotFoundError: the file, or a folder that it names, does not exist.
         ValueError: a key is missing or of the wrong kind.
     """
     path = Path(path).expanduser().absolute()
+    if path.is_dir():
+        path = path / "data.yaml"
     content = _load(path)
     root = _root(path, content)
-    names = _names(path, content)
     splits = {}
     for split in SPLITS:
         value = content.get(split)
@@ -54,19 +100,28 @@ def read_data_yaml(path: str | os.PathLike[str]) -> DataDescription:
             f"{path}: channels = {channels!r}, only 3 is supported. Leave the key out"
             " to have every image read as colour."
         )
+    named = "names" in content or "nc" in content
     kpt_shape = _kpt_shape(path, content)
     return DataDescription(
         path,
         root,
-        names,
+        _names(path, content) if named or not _all_json(path, splits) else (),
         splits,
         kpt_shape,
         _flip_idx(path, content, kpt_shape),
         _kpt_sigmas(path, content, kpt_shape),
+        _image_roots(path, root, content),
     )
 
 
 def _load(path: Path) -> dict[str, Any]:
+    pattern = not path.exists() and glob.has_magic(str(path))
+    if path.suffix.lower() in (".txt", ".json") or pattern:
+        raise ValueError(
+            f"data = {str(path)!r} names images, but nothing says what their classes"
+            f" are called. Write a data.yaml with `train: {path.name}`, `val` and"
+            " `names`, and set `data` to its path."
+        )
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: there is no such data description. Set `data` to the path of a"
@@ -141,21 +196,71 @@ def _places(
     entries = value if isinstance(value, list) else [value]
     if not entries or not all(isinstance(entry, str) for entry in entries):
         raise _wrong_kind(
-            path, split, value, "a folder, a text file, or a list of them"
+            path, split, value, "a folder, a text file, a pattern, or a list of them"
         )
-    places = tuple(root / Path(entry).expanduser() for entry in entries)
-    for entry, place in zip(entries, places, strict=True):
-        if not place.exists():
-            hint = (
-                " Its `download` entry is not carried out; fetch the data by hand."
-                if downloadable
-                else ""
-            )
+    places = [root / Path(entry).expanduser() for entry in entries]
+    for i, (entry, place) in enumerate(zip(entries, places, strict=True)):
+        if place.exists():
+            continue
+        if glob.has_magic(entry):
+            # Only what the user wrote is a pattern.
+            places[i] = Path(glob.escape(str(root))) / Path(entry).expanduser()
+            continue
+        hint = (
+            " Its `download` entry is not carried out; fetch the data by hand."
+            if downloadable
+            else ""
+        )
+        raise FileNotFoundError(
+            f"{path}: {split} = {entry!r} does not exist; looked for {place}."
+            f" Correct `{split}` or `path`.{hint}"
+        )
+    return tuple(places)
+
+
+def _is_json(place: Path) -> bool:
+    return place.suffix.lower() == ".json"
+
+
+def _all_json(path: Path, splits: dict[str, tuple[Path, ...]]) -> bool:
+    """Returns whether the splits are COCO's JSON files.
+
+    Raises:
+        ValueError: some are, some are not.
+    """
+    places = [place for group in splits.values() for place in group]
+    kinds = {_is_json(place) for place in places}
+    if len(kinds) > 1:
+        json = next(place for place in places if _is_json(place))
+        other = next(place for place in places if not _is_json(place))
+        raise ValueError(
+            f"{path}: names both a JSON file, {json}, and something else, {other}. Use"
+            " COCO's JSON files for all splits, or for none."
+        )
+    return kinds == {True}
+
+
+def _image_roots(path: Path, root: Path, content: dict[str, Any]) -> dict[str, Path]:
+    value = content.get("image_root")
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        value = dict.fromkeys(SPLITS, value)
+    right = isinstance(value, dict) and all(
+        split in SPLITS and isinstance(folder, str) for split, folder in value.items()
+    )
+    if not right:
+        raise _wrong_kind(
+            path, "image_root", value, "a folder, or a mapping from split to folder"
+        )
+    folders = {s: root / Path(folder).expanduser() for s, folder in value.items()}
+    for split, folder in folders.items():
+        if not folder.is_dir():
             raise FileNotFoundError(
-                f"{path}: {split} = {entry!r} does not exist; looked for {place}."
-                f" Correct `{split}` or `path`.{hint}"
+                f"{path}: image_root = {value[split]!r} is no folder; looked for"
+                f" {folder}. Correct `image_root` or `path`."
             )
-    return places
+    return folders
 
 
 def _kpt_shape(path: Path, content: dict[str, Any]) -> tuple[int, int] | None:

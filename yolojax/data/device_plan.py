@@ -15,6 +15,8 @@ from yolojax.data.plan import AugmentOptions, LayerPlan, SamplePlan, SourcePlan
 from yolojax.data.render import aligned_window, is_aligned, row_spans
 
 MOSAIC_TILES = 4
+# Filled polygons, and filters of whole pictures.
+HOST_ONLY = ("copy_paste", "blur", "median_blur", "to_gray", "clahe")
 
 Plans = dict[str, Any]  # arrays, or dicts of arrays
 
@@ -34,13 +36,15 @@ def plan_shape(imgsz: int, options: AugmentOptions) -> PlanShape:
     """Returns the shape of all plans that these options can lead to.
 
     Raises:
-        ValueError: the options paste objects, which only the host can paint.
+        ValueError: the options ask for what only the host can paint.
     """
-    if options.copy_paste > 0:
-        raise ValueError(
-            f"copy_paste = {options.copy_paste:g} needs filled polygons, which"
-            " cache = 'device' cannot paint. Use cache='ram', or copy_paste=0."
-        )
+    for name in HOST_ONLY:
+        value = getattr(options, name)
+        if value > 0:
+            raise ValueError(
+                f"{name} = {value:g} is not possible with cache = 'device', which"
+                f" renders without it. Use cache='ram', or {name}=0."
+            )
     return PlanShape(
         imgsz=imgsz,
         tiles=MOSAIC_TILES if options.mosaic > 0 else 1,
@@ -141,4 +145,5 @@ def _tile_spans(source: SourcePlan, imgsz: int, out: np.ndarray) -> None:
         left, top, right, bottom = aligned_window(source.matrix, source.region, hw)
         out[0, top:bottom], out[1, top:bottom] = left, right
     else:
-        out[0], out[1] = row_spans(source.matrix, source.region, hw)
+        # Borders that hardly lean meet some rows beyond what 16 bits can say.
+        out[:] = np.clip(row_spans(source.matrix, source.region, hw), 0, imgsz)

@@ -7,6 +7,7 @@ to the verdicts, from the class filter to the subset, is the same for all and li
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -38,6 +39,17 @@ class Wanted:
         return self.task in NEED_KEYPOINTS
 
 
+class Reader(Protocol):
+    """Where images come from that are no files of their own; can be pickled."""
+
+    def read(self, path: str) -> np.ndarray:
+        """Returns the bytes [n] uint8 of an encoded picture.
+
+        Raises:
+            ValueError: it is not there any more.
+        """
+
+
 @dataclasses.dataclass(frozen=True)
 class LabelledImages:
     """The usable images of one split with their labels, whatever they came from."""
@@ -53,6 +65,12 @@ class LabelledImages:
     flip_idx: tuple[int, ...] | None  # order of the keypoints in a mirrored image
     kpt_sigmas: tuple[float, ...] | None  # K, for the similarity of keypoints
     digests: tuple[str, ...]  # hash of each image file's content
+    full: subset.ClassCounts | None = None  # of all images, if these are a subset
+    # N arrays [c, 5] as in labels: groups of objects that nobody told apart. Neither
+    # the loss nor our own mAP looks at them; COCO's evaluation does not hold
+    # detections on them against a network.
+    crowds: list[np.ndarray] | None = None
+    reader: Reader | None = None  # None: paths are files
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -63,8 +81,22 @@ class LabelledImages:
         Raises:
             ValueError: the file vanished or changed since the scan.
         """
-        image = images.read_scanned(self.paths[index], self.original_hw[index])
+        path, hw = self.paths[index], self.original_hw[index]
+        if self.reader is None:
+            image = images.read_scanned(path, hw)
+        else:
+            image = _decoded(path, self.reader.read(path), hw)
         return images.resize_long_side(image, imgsz)
+
+
+def _decoded(path: str, data: np.ndarray, hw: np.ndarray) -> np.ndarray:
+    image = images.decode(data)
+    if image is None or image.shape[:2] != tuple(hw):
+        raise ValueError(
+            f"{path}: is no picture of {tuple(hw.tolist())} pixels (height, width) any"
+            " more, as it was when the data set was scanned. Start the run again."
+        )
+    return image
 
 
 def check_wanted(data: DataDescription, split: str, wanted: Wanted) -> None:
@@ -103,6 +135,7 @@ def assemble(
     paths: Sequence[str],
     verdicts: Sequence[Verdict],
     label_file: Callable[[str], str],
+    skipped: int = 0,
 ) -> LabelledImages:
     """Returns the images that can be used and are wanted.
 
@@ -113,6 +146,7 @@ def assemble(
         paths: of the images, in their order.
         verdicts: one per path.
         label_file: path of an image -> path of its labels, for messages.
+        skipped: images of the split that fraction_mode "head" left out unread.
 
     Raises:
         ValueError: nothing usable is left, or the labels lack what the task needs.
@@ -131,12 +165,15 @@ def assemble(
     if not any(len(verdict.rows) for verdict in selected):
         found = any(len(verdict.rows) for verdict in verdicts)
         _without_labels(data, split, wanted.classes, label_file(first), found=found)
-    share = subset.split_fraction(wanted.fraction, split)
-    if wanted.fraction_mode == "stratified":
-        chosen = subset.stratified([v.rows[:, 0] for v in selected], share, wanted.seed)
-        paths, selected = [paths[i] for i in chosen], [selected[i] for i in chosen]
+    names = ("item",) if wanted.single_cls else data.names
+    classes = [verdict.rows[:, 0] for verdict in selected]
+    chosen, full = _subset(split, wanted, classes, len(names), skipped)
+    paths, selected = [paths[i] for i in chosen], [selected[i] for i in chosen]
+    if full is not None:
+        where = f"{data.path}, split `{split}`"
+        subset.warn_lost(where, names, full, [classes[i] for i in chosen])
     return LabelledImages(
-        names=("item",) if wanted.single_cls else data.names,
+        names=names,
         paths=tuple(paths),
         labels=[verdict.rows for verdict in selected],
         original_hw=np.array([verdict.hw for verdict in selected], np.int32),
@@ -147,7 +184,27 @@ def assemble(
         flip_idx=data.flip_idx,
         kpt_sigmas=data.kpt_sigmas,
         digests=tuple(verdict.digest for verdict in selected),
+        full=full,
     )
+
+
+def _subset(
+    split: str,
+    wanted: Wanted,
+    classes: list[np.ndarray],
+    num_classes: int,
+    skipped: int,
+) -> tuple[np.ndarray, subset.ClassCounts | None]:
+    """Returns which images to use, and the counts of all if these are fewer."""
+    everything = np.arange(len(classes))
+    if wanted.fraction_mode == "head":
+        total = len(classes) + skipped
+        return everything, subset.ClassCounts(total, None, None) if skipped else None
+    share = subset.split_fraction(wanted.fraction, split)
+    chosen = subset.stratified(classes, share, wanted.seed)
+    if len(chosen) == len(classes):
+        return everything, None
+    return chosen, subset.count_classes(classes, num_classes)
 
 
 def _with_polygons(
@@ -204,6 +261,12 @@ def _selected(
     )
 
 
+def wanted_crowds(rows: np.ndarray, wanted: Wanted) -> np.ndarray:
+    """Returns the crowds [c, 5] of wanted classes."""
+    verdict = Verdict(None, rows, ())
+    return _selected(verdict, wanted.classes, wanted.single_cls).rows
+
+
 def _keypoints(data: DataDescription, verdicts: list[Verdict]) -> list[np.ndarray]:
     """Returns keypoints [n, K, 3] per image, also where there is no object."""
     assert data.kpt_shape is not None  # or the task was refused
@@ -228,9 +291,10 @@ def _without_labels(
             f"{data.path}: no training image has an object of classes = {classes}."
             " Name others, or None for all."
         )
+    hint = " Labels lie in a folder `labels` next to `images`."
     raise ValueError(
-        f"{data.path}: split `{split}` has no label at all; the first label file should"
-        f" be {example}. Labels lie in a folder `labels` next to `images`."
+        f"{data.path}: split `{split}` has no label at all; the first should be in"
+        f" {example}.{hint if example.endswith('.txt') else ''}"
     )
 
 

@@ -1,6 +1,7 @@
 """The image files of a split: where they are, and whether they can be read."""
 
 import hashlib
+import logging
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -15,20 +16,24 @@ EXTENSIONS = frozenset(
 )
 MIN_SIDE = 10  # pixels; smaller images are left out
 
+log = logging.getLogger("yolojax")
+
 
 def find_images(data: DataDescription, split: str) -> list[str]:
-    """Returns the paths of a split's images, sorted.
+    """Returns the paths of a split's images, sorted, each file once.
 
     Raises:
         ValueError: there are none.
     """
     found: list[str] = []
-    for place in data.splits[split]:
+    for place in data.places(split):
         if place.is_dir():
             for folder, _, files in os.walk(place, followlinks=True):
                 found += [os.path.join(folder, name) for name in files]
-        else:
-            found += _listed(data, place)
+        elif _extension(place.name) in EXTENSIONS:
+            found.append(str(place))
+        elif place in data.splits[split] or _extension(place.name) == "txt":
+            found += _listed(data, place)  # a pattern may match anything else
     found = sorted(name for name in found if _extension(name) in EXTENSIONS)
     if not found:
         places = ", ".join(str(place) for place in data.splits[split])
@@ -36,7 +41,35 @@ def find_images(data: DataDescription, split: str) -> list[str]:
             f"{data.path}: {split} names no image; looked in {places} for files ending"
             f" in {', '.join(sorted(EXTENSIONS))}."
         )
-    return found
+    once = _distinct(found)
+    if len(once) < len(found):
+        log.warning(
+            "%s: %s names %d files more than once; each is used once",
+            data.path,
+            split,
+            len(found) - len(once),
+        )
+    return once
+
+
+def _distinct(paths: list[str]) -> list[str]:
+    """Returns one path of each file, whatever links lead to it, in the same order.
+
+    The first one, or the one without links, as the labels lie beside that.
+    """
+    folders: dict[str, str] = {}  # resolved once each: far fewer than files
+    chosen: dict[str, str] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        if os.path.islink(path):
+            real = os.path.realpath(path)
+        else:
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder)
+            real = os.path.join(folders[folder], name)
+        if real not in chosen or path == real:
+            chosen[real] = path
+    return sorted(chosen.values())
 
 
 def _listed(data: DataDescription, place: Path) -> list[str]:

@@ -2,30 +2,25 @@
 
 Training is one stream of epochs * batches_per_epoch batches. Batch k is a pure
 function of k, so any worker count gives the same bytes and a run continues anywhere.
+Where the device renders, batches hold plans in the place of images.
 """
 
+import copy
 import dataclasses
 import functools
-import gc
 import logging
-import multiprocessing
-import os
-import signal
-import threading
-import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import cv2
-import grain
 import numpy as np
-from absl import flags
 
-from yolojax.data import geometry, images
+from yolojax.data import device_plan, geometry, images
 from yolojax.data import objects as objects_lib
 from yolojax.data.objects import BOXES, LabelFormat, Objects
 from yolojax.data.plan import AugmentOptions, Recipe, SamplePlan, plan_sample
 from yolojax.data.records import Records
+from yolojax.data.rect import RectGroups
 from yolojax.data.render import render
 
 DRY_SAMPLES = 2048  # planned before training to choose the usual number of object slots
@@ -33,7 +28,7 @@ DRY_SAMPLES = 2048  # planned before training to choose the usual number of obje
 # What labels of each kind are made from, besides boxes.
 NEEDED = {"masks": "polygons", "rotated": "polygons", "keypoints": "keypoints"}
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]  # arrays; `plans` is a dict of arrays and of dicts of arrays
 
 log = logging.getLogger("yolojax")
 
@@ -61,6 +56,8 @@ class TrainBatches:
         close_mosaic: int,
         object_buckets: Sequence[int],
         labels: LabelFormat = BOXES,
+        on_device: bool = False,
+        rect: RectGroups | None = None,
     ) -> None:
         """Plans the first samples to choose the usual number of object slots.
 
@@ -74,10 +71,13 @@ class TrainBatches:
             close_mosaic: last epochs that join, blend and paste no images; 0: none.
             object_buckets: allowed object slots per image.
             labels: what batches say of their objects besides boxes.
+            on_device: batches hold plans that the device renders, and no images.
+            rect: which images share a batch, and its shape; None: any, and squares.
+                Nothing may be joined or blended then.
 
         Raises:
-            ValueError: a sample has more objects than the largest bucket, or the
-                images lack labels of that kind.
+            ValueError: a sample has more objects than the largest bucket, the images
+                lack labels of that kind, or the device cannot render such samples.
         """
         if not 0 <= seed < 2**32:
             raise ValueError(f"seed = {seed} is not allowed; use 0 to {2**32 - 1}.")
@@ -89,12 +89,39 @@ class TrainBatches:
         self.augment = augment = _checked_flips(augment, labels)
         self.labels = labels
         annotations = _annotations(records, labels)
-        self._usual = Recipe(annotations, imgsz, augment, labels)
-        self._plain = Recipe(annotations, imgsz, augment.without_mixing(), labels)
-        self.plain_from = epochs - close_mosaic if close_mosaic > 0 else epochs
+        self.rect = rect
+        if rect is not None and augment.mixes:
+            raise ValueError(
+                "mosaic, mixup and cutmix join pictures on squares, which rectangular"
+                " batches are not. Set them to 0, or rect to False."
+            )
+        square = (imgsz, imgsz)
+        self._usual = Recipe(annotations, square, augment, labels)
+        self._plain = Recipe(annotations, square, augment.without_mixing(), labels)
+        self.on_device = on_device
+        if on_device:
+            self._usual_shape = device_plan.plan_shape(imgsz, augment)
+            self._plain_shape = device_plan.plan_shape(imgsz, self._plain.options)
+        self.close_mosaic = close_mosaic
         self.object_buckets = _checked_buckets(object_buckets)
         self.base_slots = self.object_buckets[0]
         self.base_slots = self._usual_slots()
+
+    @property
+    def plain_from(self) -> int:
+        """First epoch that joins, blends and pastes no images."""
+        return self.epochs - self.close_mosaic if self.close_mosaic > 0 else self.epochs
+
+    def with_epochs(self, epochs: int) -> "TrainBatches":
+        """Returns the batches of a run of another length."""
+        other = copy.copy(self)
+        other.epochs = epochs
+        return other
+
+    def same_epoch(self, other: "TrainBatches", epoch: int) -> bool:
+        """Returns whether an epoch is the same here as in a run of another length."""
+        there = max(self.epochs, other.epochs) > epoch >= min(self.epochs, other.epochs)
+        return not there and (epoch >= self.plain_from) == (epoch >= other.plain_from)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -107,6 +134,9 @@ class TrainBatches:
     def indices(self, step: int) -> list[int]:
         """Returns the images of a step in their order, without padding."""
         epoch, position = divmod(step, self.batches_per_epoch)
+        if self.rect is not None:
+            groups = epoch_order(self.seed, epoch, len(self.rect.members))
+            return list(self.rect.members[groups[position]])
         order = epoch_order(self.seed, epoch, len(self.records))
         start = position * self.batch
         return order[start : start + self.batch].tolist()
@@ -114,27 +144,58 @@ class TrainBatches:
     def plan(self, epoch: int, index: int) -> SamplePlan:
         """Returns what happens to an image in an epoch."""
         recipe = self._plain if epoch >= self.plain_from else self._usual
+        if self.rect is not None:
+            recipe = dataclasses.replace(recipe, hw=self.rect.shape_of[index])
         return plan_sample(self.seed, epoch, index, recipe)
 
     def __getitem__(self, step: int) -> Batch:
         """Returns the batch of a step.
 
         Returns:
-            image [B, S, S, 3] uint8 RGB, boxes [B, M, 4] float32 xyxy pixels, classes
-            [B, M] int32, valid [B, M] bool, image_id [B] int32 (-1 on padding),
-            example_valid [B] bool, and masks, keypoints or angles as in types.Batch.
+            image [B, H, W, 3] uint8 RGB (or plans: device_plan.pack), boxes [B, M, 4]
+            float32 xyxy pixels, classes [B, M] int32, valid [B, M] bool, image_id [B]
+            int32 (-1 on padding), example_valid [B] bool, and masks, keypoints or
+            angles as in types.Batch.
         """
+        if not self.on_device:
+            return self.with_image(step)
+        plans, labels = self._planned(step)
+        plain = step // self.batches_per_epoch >= self.plain_from
+        shape = self._plain_shape if plain else self._usual_shape
+        packed = device_plan.pack(plans, shape, self.records.sizes, self.batch)
+        return {"plans": packed} | labels
+
+    def with_image(self, step: int) -> Batch:
+        """Returns the batch of a step with its images, also if the device renders."""
+        plans, labels = self._planned(step)
+        image = np.zeros((self.batch, *plans[0].hw, 3), np.uint8)
+        scratch = np.empty((*plans[0].hw, 4), np.uint8)
+        for row, plan in enumerate(plans):
+            render(plan, self.records.image, image[row], scratch)
+        return {"image": image} | labels
+
+    def shape(self, step: int) -> geometry.Hw:
+        """Returns height and width of the batch of a step."""
+        if self.rect is None:
+            return self.imgsz, self.imgsz
+        return self.rect.shape_of[self.indices(step)[0]]
+
+    def shapes(self) -> list[geometry.Hw]:
+        """Returns the distinct (height, width) of all batches."""
+        if self.rect is None:
+            return [(self.imgsz, self.imgsz)]
+        return list(dict.fromkeys(self.rect.shapes))
+
+    def _planned(self, step: int) -> tuple[list[SamplePlan], Batch]:
+        """Returns the plans of a step, and its batch without pixels."""
         epoch = step // self.batches_per_epoch
         indices = self.indices(step)
         plans = [self.plan(epoch, index) for index in indices]
         slots = self._slots([len(plan.objects) for plan in plans], indices)
-        image = np.zeros((self.batch, self.imgsz, self.imgsz, 3), np.uint8)
-        scratch = np.empty((self.imgsz, self.imgsz, 4), np.uint8)
-        for row, plan in enumerate(plans):
-            render(plan, self.records.image, image[row], scratch)
-        hw = (self.imgsz, self.imgsz)
-        found = [objects_lib.arrays(plan.objects, hw, self.labels) for plan in plans]
-        return {"image": image} | collate(found, indices, self.batch, slots)
+        found = [
+            objects_lib.arrays(plan.objects, plan.hw, self.labels) for plan in plans
+        ]
+        return plans, collate(found, indices, self.batch, slots)
 
     def _slots(self, counts: list[int], indices: list[int]) -> int:
         most = int(np.argmax(counts))
@@ -351,107 +412,3 @@ def _checked_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
             " numbers, for example (8, 16, 32, 64)."
         )
     return result
-
-
-class Loader:
-    """An iterator over batches that works ahead; close it, or use it in `with`."""
-
-    def __init__(self, batches: Any, base: Any, *, shared_memory: bool) -> None:
-        """Wraps the Grain iterator `base` over TrainBatches or EvalBatches."""
-        self.batches = batches
-        self._base = [base]  # emptied on closing
-        # Also at exit: Grain's own clean-up comes too late then, and leaks memory.
-        self._finalizer = weakref.finalize(self, _close, self._base, shared_memory)
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Returns itself."""
-        return self
-
-    def __next__(self) -> Batch:
-        """Returns the next batch."""
-        if not self._base:
-            raise ValueError("the loader is closed; make another one")
-        batch = next(self._base[0])
-        # Arrays from worker processes lie in shared memory, which must not outlive
-        # the loader; others are passed on as they are.
-        return {
-            key: value if type(value) is np.ndarray else np.array(value, subok=False)
-            for key, value in batch.items()
-        }
-
-    def __enter__(self) -> "Loader":
-        """Returns itself."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Closes the loader."""
-        self.close()
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Batches of one pass over the images."""
-        return self.batches.batches_per_epoch
-
-    def indices(self, step: int) -> list[int]:
-        """Returns the images of a step, without padding; touches no pixels."""
-        return self.batches.indices(step)
-
-    def close(self) -> None:
-        """Stops threads and worker processes and frees shared memory."""
-        self._finalizer()
-
-
-def _close(base: list[Any], shared_memory: bool) -> None:
-    base.pop().close()
-    if shared_memory:
-        # An exhausted iterator keeps the last arrays of its workers in a reference
-        # cycle; uncollected until exit, they would be reported as leaked.
-        gc.collect()
-
-
-def load(
-    batches: Any, *, start_step: int, workers: int, num_threads: int, prefetch: int
-) -> Loader:
-    """Returns an iterator over `batches[start_step:]` that works ahead.
-
-    Args:
-        batches: TrainBatches or EvalBatches.
-        start_step: first step.
-        workers: processes; 0 uses threads of this process.
-        num_threads: threads of this process, or of each worker.
-        prefetch: batches kept ready, per worker if there are any.
-    """
-    dataset = grain.MapDataset.source(batches)[start_step:]
-    options = grain.ReadOptions(
-        num_threads=num_threads, prefetch_buffer_size=max(prefetch, num_threads)
-    )
-    iterable = dataset.to_iter_dataset(options)
-    if workers > 0:
-        _parse_flags()
-        iterable = iterable.mp_prefetch(
-            grain.MultiprocessingOptions(
-                num_workers=workers, per_worker_buffer_size=max(prefetch, 1)
-            ),
-            worker_init_fn=_init_worker,
-        )
-    return Loader(batches, iter(iterable), shared_memory=workers > 0)
-
-
-def _init_worker(worker: int, workers: int) -> None:
-    """Leaves Ctrl-C to the main process, and ends when that one has died."""
-    del worker, workers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-def _parse_flags() -> None:
-    """Grain's workers read absl flags, which exist unparsed outside absl.app.run."""
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()

@@ -19,6 +19,7 @@ from yolojax.data.objects import Annotations, LabelFormat, Objects
 
 MIN_SHARE = 0.10  # smallest visible part of a box pasted by cutmix
 MIN_SHARE_POLYGON = 0.01  # the same for a box around a polygon
+CLAHE_LIMITS = (1.0, 4.0)  # of the contrast
 COPY_PASTE_MODES = ("flip", "mixup")
 
 
@@ -42,6 +43,15 @@ class AugmentOptions:
     flipud: float  # probability
     fliplr: float  # probability
     bgr: float  # probability of leaving channels in BGR order
+    blur: float  # probability of a blur
+    median_blur: float  # probability of a median blur
+    to_gray: float  # probability of taking the colours away
+    clahe: float  # probability of local contrast equalisation
+
+    @property
+    def filters(self) -> bool:
+        """Whether any of the filters may be applied."""
+        return any((self.blur, self.median_blur, self.to_gray, self.clahe))
 
     def without_mixing(self) -> "AugmentOptions":
         """Returns the options of the last epochs: one image per sample."""
@@ -53,6 +63,11 @@ class AugmentOptions:
         """Returns options that mirror no image."""
         return dataclasses.replace(self, fliplr=0.0, flipud=0.0)
 
+    @property
+    def mixes(self) -> bool:
+        """Whether several images may be joined or blended."""
+        return any((self.mosaic, self.mixup, self.cutmix))
+
     def pastes(self, mode: str) -> bool:
         """Returns whether objects are pasted, and in this mode."""
         return self.copy_paste > 0 and self.copy_paste_mode == mode
@@ -63,7 +78,7 @@ class Recipe:
     """What samples are made of, and how."""
 
     annotations: Annotations
-    imgsz: int  # output side, pixels
+    hw: geometry.Hw  # of the output, pixels; a square where mosaics are made
     options: AugmentOptions
     labels: LabelFormat
 
@@ -94,16 +109,27 @@ class LayerPlan:
 
 
 @dataclasses.dataclass(frozen=True)
+class FilterPlan:
+    """What is done to the whole picture before its colours change."""
+
+    blur: int  # side of the window, pixels; 0: none
+    median_blur: int  # likewise
+    gray: bool
+    clahe: float  # limit of the contrast; 0: none
+
+
+@dataclasses.dataclass(frozen=True)
 class SamplePlan:
     """Everything that render needs, and the labels of the result."""
 
-    imgsz: int  # output side, pixels
+    hw: geometry.Hw  # of the output, pixels
     base: LayerPlan
     mixup: tuple[float, LayerPlan] | None  # weight of the base, the other canvas
     cutmix: tuple[tuple[int, int, int, int], LayerPlan] | None  # xyxy, its source
     hsv: tuple[float, float, float] | None  # gains of hue, saturation, value
     bgr: bool  # channels stay in BGR order
     objects: Objects  # inside the output
+    filters: FilterPlan | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,8 +150,7 @@ def plan_sample(seed: int, epoch: int, index: int, recipe: Recipe) -> SamplePlan
         recipe: what it is made of, and how.
     """
     rng = np.random.default_rng([seed, epoch, index])
-    imgsz, options = recipe.imgsz, recipe.options
-    hw = (imgsz, imgsz)
+    hw, options = recipe.hw, recipe.options
     images = len(recipe.annotations.rows)
     pasting = None
     if options.pastes("mixup"):  # draws of its own, so that it shifts no others
@@ -157,7 +182,7 @@ def plan_sample(seed: int, epoch: int, index: int, recipe: Recipe) -> SamplePlan
     flip = geometry.flip_matrix(hw, **flips)
     coloured = any((options.hsv_h, options.hsv_s, options.hsv_v))
     return SamplePlan(
-        imgsz=imgsz,
+        hw=hw,
         base=_flipped(base.layer, flip),
         mixup=None if mixup is None else (mixup[0], _flipped(mixup[1], flip)),
         cutmix=None
@@ -166,12 +191,37 @@ def plan_sample(seed: int, epoch: int, index: int, recipe: Recipe) -> SamplePlan
         hsv=(float(gains[0]), float(gains[1]), float(gains[2])) if coloured else None,
         bgr=_happens(rng, options.bgr),
         objects=objects_lib.flip(objects, hw, **flips, flip_idx=recipe.labels.flip_idx),
+        filters=_filters(seed, epoch, index, options) if options.filters else None,
     )
 
 
 def _happens(rng: np.random.Generator, probability: float) -> bool:
     draw = rng.random()  # always drawn, so that one option does not shift the others
     return probability > 0 and bool(draw <= probability)
+
+
+def _filters(
+    seed: int, epoch: int, index: int, options: AugmentOptions
+) -> FilterPlan | None:
+    """Returns the filters of a sample, None if there are none."""
+    # Draws of their own, so that they shift no others.
+    rng = np.random.default_rng([seed, epoch, index, 3])
+    happens = [
+        _happens(rng, probability)
+        for probability in (
+            *(options.blur, options.median_blur, options.to_gray, options.clahe),
+        )
+    ]
+    blur, median = (int(2 * rng.integers(1, 4) + 1) for _ in range(2))  # 3, 5 or 7
+    limit = float(rng.uniform(*CLAHE_LIMITS))
+    if not any(happens):
+        return None
+    return FilterPlan(
+        blur=blur * happens[0],
+        median_blur=median * happens[1],
+        gray=happens[2],
+        clahe=limit * happens[3],
+    )
 
 
 def _drawn(
@@ -201,7 +251,7 @@ def _drawn(
 def _canvas(rng: np.random.Generator, index: int, recipe: Recipe) -> _Canvas:
     """Returns one image, or a mosaic around it, after the affine map."""
     if _happens(rng, recipe.options.mosaic):
-        imgsz = recipe.imgsz
+        imgsz = recipe.hw[0]
         partners = rng.integers(len(recipe.annotations.rows), size=3)
         indices = (index, *(int(partner) for partner in partners))
         low = math.ceil(imgsz / 2)
@@ -227,7 +277,7 @@ def mosaic_canvas(
     indices: Sequence[int], center: tuple[int, int], draws: np.ndarray, recipe: Recipe
 ) -> _Canvas:
     """Returns four images around a point of a doubled canvas, after the affine map."""
-    imgsz, annotations = recipe.imgsz, recipe.annotations
+    imgsz, annotations = recipe.hw[0], recipe.annotations
     tile_hw = [(int(h), int(w)) for h, w in annotations.sizes[list(indices)].tolist()]
     origins, covered = geometry.mosaic_layout(center, tile_hw, imgsz)
 
@@ -294,8 +344,8 @@ def _moved(
         draws: [8].
         recipe: how it is moved.
     """
-    hw = (recipe.imgsz, recipe.imgsz)
-    matrix, zoom = _affine(draws, canvas_hw, recipe.imgsz, recipe.options)
+    hw = recipe.hw
+    matrix, zoom = _affine(draws, canvas_hw, hw, recipe.options)
     paste = None
     if recipe.options.pastes("flip") and objects.polygons is not None:
         mirror = {"fliplr": True, "flipud": False}
@@ -358,12 +408,12 @@ def _cutmix_area(
 
 
 def _affine(
-    draws: np.ndarray, in_hw: geometry.Hw, imgsz: int, options: AugmentOptions
+    draws: np.ndarray, in_hw: geometry.Hw, hw: geometry.Hw, options: AugmentOptions
 ) -> tuple[np.ndarray, float]:
     return geometry.affine_matrix(
         draws,
         in_hw,
-        (imgsz, imgsz),
+        hw,
         degrees=options.degrees,
         translate=options.translate,
         scale=options.scale,

@@ -4,9 +4,12 @@ A file belongs to the content of its images, to their size and to the version of
 every run on the same pictures finds it again, wherever they lie, and no other run does.
 """
 
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import errno
+import functools
 import hashlib
 import json
 import logging
@@ -26,12 +29,13 @@ import numpy as np
 from tqdm import tqdm
 
 from yolojax.data import cache
+from yolojax.data.host_memory import size_text
 from yolojax.files import replace_text
 
 VERSION = 1  # raise it when bytes or index change: it is part of the key
 RECORDS, INDEX = "records.bin", "index.json"
 ROOM = 1.05  # of the bytes needed, to be free on the disk
-CHUNK = 256  # images handed to the threads at a time
+AHEAD = 4  # images per thread that are worked on before their turn
 PLAIN_SECONDS = 30.0  # distance of progress lines where there is no terminal
 
 log = logging.getLogger("yolojax")
@@ -118,7 +122,7 @@ class RecordFile:
             self._bytes = self._mapped()
         pixels = self._layout.view(self._bytes, index)
         if not self._checked[index]:
-            if zlib.crc32(pixels) != self._sums[index]:
+            if zlib.crc32(pixels.data) != self._sums[index]:
                 raise OSError(f"{self.path}: record {index} is damaged")
             self._checked[index] = True
         return pixels
@@ -168,8 +172,10 @@ def open_or_build(
                 found = _opened(folder, content)  # by another process meanwhile
                 if found is None:
                     return _rebuilt(folder, content, load, threads)
-        log.info("cache='disk': %d images lie in %s", len(content.layout), folder)
+        log.info("cache='disk': %d images, reused from %s", len(content.layout), folder)
         return found
+    except _LoadError as error:
+        raise error.args[0] from None
     except (OSError, NotImplementedError) as error:  # the latter: no locks there
         _report(root, content, error)
         return None
@@ -184,26 +190,31 @@ def for_each(
     """
     plain = not sys.stdout.isatty()
     spoken = time.monotonic()
+    threads = max(threads, 1)
     with (
-        concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool,
+        concurrent.futures.ThreadPoolExecutor(threads) as pool,
         tqdm(
             total=count, desc=title, unit="img", file=sys.stdout, disable=plain,
             leave=False, dynamic_ncols=True,
         ) as bar,
     ):  # fmt: skip
-        # Not all at once: after an error no more than a chunk is still worked on.
-        for start in range(0, count, CHUNK):
-            chunk = range(start, min(start + CHUNK, count))
-            for result in pool.map(work, chunk):
-                bar.update()
-                yield result
+        # Few at a time: results take memory, and after an error nobody wants the rest.
+        pending = collections.deque(
+            pool.submit(work, index) for index in range(min(AHEAD * threads, count))
+        )
+        for index in range(count):
+            result = pending.popleft().result()
+            if index + AHEAD * threads < count:
+                pending.append(pool.submit(work, index + AHEAD * threads))
+            bar.update()
             if plain and time.monotonic() - spoken > PLAIN_SECONDS:
                 spoken = time.monotonic()
-                log.info("%s: %d of %d images", title, chunk.stop, count)
+                log.info("%s: %d of %d images", title, index + 1, count)
+            yield result
 
 
 class _LoadError(Exception):
-    """An image could not be read; its cause, a ValueError, says why."""
+    """An image could not be read; its argument is the error that says why."""
 
 
 def _opened(folder: Path, content: Content) -> RecordFile | None:
@@ -253,7 +264,7 @@ def _rebuilt(folder: Path, content: Content, load: Load, threads: int) -> Record
 
     Raises:
         OSError: it cannot be written.
-        ValueError: an image cannot be read.
+        _LoadError: an image cannot be read.
     """
     # Nobody else builds this file now: these belong to processes that were killed.
     for leftover in [folder, *folder.parent.glob(f".{folder.name}-*")]:
@@ -261,20 +272,17 @@ def _rebuilt(folder: Path, content: Content, load: Load, threads: int) -> Record
             shutil.rmtree(leftover)
     free = shutil.disk_usage(folder.parent).free
     if content.layout.total * ROOM > free:
-        raise OSError(f"{free / 2**30:.2f} GiB are free")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     started = time.monotonic()
+    write = functools.partial(_write, content=content, load=load, threads=threads)
     try:
-        cache.make_directory(
-            folder, lambda place: _write(place, content, load, threads)
-        )
-    except _LoadError as error:
-        raise error.args[0] from error
-    except ValueError as error:  # of the folder: what images raise comes as _LoadError
+        cache.make_directory(folder, write)
+    except ValueError as error:  # of the folder: what images raise is a _LoadError
         raise OSError(str(error.__cause__)) from error
     log.info(
-        "cache='disk': wrote %d images, %.2f GiB, to %s in %.1f s",
+        "cache='disk': wrote %d images, %s, to %s in %.1f s",
         len(content.layout),
-        content.layout.total / 2**30,
+        size_text(content.layout.total),
         folder,
         time.monotonic() - started,
     )
@@ -290,8 +298,8 @@ def _write(place: Path, content: Content, load: Load, threads: int) -> None:
 
     def record(index: int) -> int:
         try:
-            pixels = np.ascontiguousarray(load(index))
-        except ValueError as error:
+            pixels = np.ascontiguousarray(load(index)).data
+        except Exception as error:  # kept apart from those of the disk, passed on above
             raise _LoadError(error) from error
         # Each thread has its own position, and a full disk is an error of the write;
         # of a mapped file it would be a fatal signal.
@@ -301,7 +309,7 @@ def _write(place: Path, content: Content, load: Load, threads: int) -> None:
         return zlib.crc32(pixels)
 
     with open(path, "wb") as file:
-        title = f"cache='disk' ({layout.total / 2**30:.2f} GiB)"
+        title = f"cache='disk' ({size_text(layout.total)})"
         sums = list(for_each(len(layout), record, threads=threads, title=title))
         os.fsync(file.fileno())
     replace_text(place / INDEX, json.dumps(content.index() | {"crc32": sums}))
@@ -309,15 +317,15 @@ def _write(place: Path, content: Content, load: Load, threads: int) -> None:
 
 def _report(root: Path, content: Content, error: Exception) -> None:
     try:
-        free = f"{shutil.disk_usage(root).free / 2**30:.2f} GiB are free"
+        free = f"{size_text(shutil.disk_usage(root).free)} are free"
     except OSError:
         free = "there is no such folder"
     log.warning(
-        "cache='disk' needs %.2f GiB in %s, where %s, and could not be written (%s)."
+        "cache='disk' needs %s in %s, where %s, and could not be written (%s)."
         " The images are decoded at each access instead. Make room, set the environment"
         " variable YOLOJAX_CACHE to a folder on another disk, or use cache='ram' or"
         " cache=False.",
-        content.layout.total * ROOM / 2**30,
+        size_text(content.layout.total * ROOM),
         root,
         free,
         error,

@@ -15,6 +15,7 @@ import numpy as np
 from yolojax.data import cache as cache_lib
 from yolojax.data import host_memory
 from yolojax.data.geometry import resized_hw
+from yolojax.data.host_memory import size_text
 from yolojax.data.objects import Annotations
 from yolojax.data.record_file import (
     Content,
@@ -171,19 +172,19 @@ class Pixels:
         cache = "ram" if cache is True else cache
         if cache not in CACHES:
             raise ValueError(f"cache = {cache!r} is unknown; use one of {CACHES}.")
-        self._load = load
+        self._source = load
+        self._sizes = sizes
         self._threads = threads
-        self._count = len(sizes)
         self._warned = False
         self._kept: _Memory | RecordFile | None = None
         if cache == "disk":
             content = Content(Layout(sizes), digests(), imgsz)
             root = cache_lib.cache_root() if cache_dir is None else cache_dir
             self._kept = open_or_build(
-                content, load, root=root / "records", threads=threads
+                content, self._decoded, root=root / "records", threads=threads
             )
         elif cache:
-            self._kept = _filled(Layout(sizes), load, cache, threads)
+            self._kept = _filled(Layout(sizes), self._decoded, cache, threads)
         self.cache = cache if self._kept is not None else False
 
     def image(self, index: int) -> np.ndarray:
@@ -193,19 +194,28 @@ class Pixels:
                 return self._kept.read(index)
             except OSError as error:
                 self._warn(error)
-        pixels = self._load(index).view()
-        pixels.flags.writeable = False
-        return pixels
+        return self._decoded(index)
 
     def all_images(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yields each index with its image, in order."""
         if self._kept is not None:
-            yield from ((index, self.image(index)) for index in range(self._count))
+            yield from ((index, self.image(index)) for index in range(len(self._sizes)))
             return
         images = for_each(
-            self._count, self.image, threads=self._threads, title="decoding"
+            len(self._sizes), self.image, threads=self._threads, title="decoding"
         )
         yield from enumerate(images)
+
+    def _decoded(self, index: int) -> np.ndarray:
+        pixels = self._source(index).view()
+        height, width = self._sizes[index].tolist()
+        if pixels.shape != (height, width, 3):
+            raise ValueError(
+                f"image {index} is {pixels.shape}, but its data set promised"
+                f" ({height}, {width}, 3). Correct `load` or `original_hw` there."
+            )
+        pixels.flags.writeable = False
+        return pixels
 
     def __getstate__(self) -> dict[str, object]:
         """Returns all but what this process has said."""
@@ -242,13 +252,13 @@ def _filled(layout: Layout, load: Load, cache: str, threads: int) -> _Memory | N
     needed, free = layout.total * ROOM, host_memory.available()
     if needed > free:
         log.warning(
-            "cache=%r needs %.2f GiB for %d images, but %.2f GiB of memory are free."
+            "cache=%r needs %s for %d images, but %s of memory are free."
             " The images are decoded at each access instead. Use cache='disk', a"
             " smaller imgsz or a smaller fraction.",
             cache,
-            needed / 2**30,
+            size_text(needed),
             len(layout),
-            free / 2**30,
+            size_text(free),
         )
         return None
     started = time.monotonic()
@@ -258,14 +268,14 @@ def _filled(layout: Layout, load: Load, cache: str, threads: int) -> _Memory | N
     def fill(index: int) -> None:
         layout.view(block, index)[:] = load(index)
 
-    title = f"cache={cache!r} ({layout.total / 2**30:.2f} GiB)"
+    title = f"cache={cache!r} ({size_text(layout.total)})"
     for _ in for_each(len(layout), fill, threads=threads, title=title):
         pass
     log.info(
-        "cache=%r: %d images, %.2f GiB, decoded in %.1f s",
+        "cache=%r: %d images, %s, decoded in %.1f s",
         cache,
         len(layout),
-        layout.total / 2**30,
+        size_text(layout.total),
         time.monotonic() - started,
     )
     return memory

@@ -15,12 +15,13 @@ import cv2
 import numpy as np
 
 from yolojax.data import geometry
-from yolojax.data.plan import LayerPlan, SamplePlan, SourcePlan
+from yolojax.data.plan import FilterPlan, LayerPlan, SamplePlan, SourcePlan
 
 GREY = 114  # where no image is
 STRIP = 32  # rows blended at a time
 SUBPIXEL = 8  # bits below the pixel in the corners of filled polygons
 FAR = 2.0**15  # pixels
+CLAHE_TILES = 8  # whose contrast is equalised by itself, across and down
 
 # Samples are rendered in parallel by the loader; OpenCV's own threads would compete.
 cv2.setNumThreads(0)
@@ -51,6 +52,8 @@ def render(
             area, layer = plan.cutmix
             draw_layer(layer, image, other)
             paste(scratch, other, area)
+    if plan.filters is not None:
+        apply_filters(scratch, plan.filters)
     colour(scratch, out, plan.hsv, bgr=plan.bgr)
 
 
@@ -130,6 +133,26 @@ def colour(
     cv2.cvtColor(image, cv2.COLOR_BGR2HSV, dst=out)
     cv2.LUT(out, geometry.hsv_tables(gains)[None], dst=out)
     cv2.cvtColor(out, cv2.COLOR_HSV2BGR if bgr else cv2.COLOR_HSV2RGB, dst=out)
+
+
+def apply_filters(image: np.ndarray, plan: FilterPlan) -> None:
+    """Blurs a canvas [H, W, 4] uint8 BGRA, takes its colours or evens its contrast.
+
+    Reference: Pizer et al. 1987, adaptive histogram equalization; Zuiderveld 1994.
+    """
+    if plan.blur:
+        cv2.blur(image, (plan.blur, plan.blur), dst=image)
+    if plan.median_blur:
+        cv2.medianBlur(image, plan.median_blur, dst=image)
+    if plan.gray:
+        gray = cv2.cvtColor(image, cv2.COLOR_BGRA2GRAY)
+        cv2.cvtColor(gray, cv2.COLOR_GRAY2BGRA, dst=image)
+    if plan.clahe:
+        lightness = cv2.cvtColor(image, cv2.COLOR_BGR2LAB)
+        equalised = cv2.createCLAHE(plan.clahe, (CLAHE_TILES, CLAHE_TILES))
+        lightness[..., 0] = equalised.apply(np.ascontiguousarray(lightness[..., 0]))
+        bgr = cv2.cvtColor(lightness, cv2.COLOR_LAB2BGR)
+        cv2.cvtColor(bgr, cv2.COLOR_BGR2BGRA, dst=image)
 
 
 def _draw_tile(

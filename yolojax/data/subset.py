@@ -1,11 +1,70 @@
 """Which images of a split are used, when not all are: `fraction`."""
 
+import dataclasses
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 
 SPLITS = ("train", "val", "test")
 MODES = ("stratified", "head")
+SHOWN_CLASSES = 10  # of those that a subset loses
+
+log = logging.getLogger("yolojax")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassCounts:
+    """How many images there are, and how many of them and of their objects per class.
+
+    The counts per class are None where the labels were not read.
+    """
+
+    total: int  # images
+    images: tuple[int, ...] | None  # per class, images that show it
+    objects: tuple[int, ...] | None  # per class
+
+
+def count_classes(classes: Sequence[np.ndarray], num_classes: int) -> ClassCounts:
+    """Returns the counts of images with objects of these classes, [n] each."""
+    ids = np.concatenate([np.zeros(0), *classes]).astype(np.int64)
+    shown = _pairs(classes)[1]
+    objects, images = (np.bincount(v, minlength=num_classes) for v in (ids, shown))
+    return ClassCounts(len(classes), tuple(images.tolist()), tuple(objects.tolist()))
+
+
+def warn_lost(
+    where: str,
+    names: Sequence[str],
+    full: ClassCounts,
+    classes: Sequence[np.ndarray],
+) -> None:
+    """Warns of classes that no image of a subset shows, though others do or may.
+
+    Args:
+        where: what the images belong to, for the message.
+        names: class names by id.
+        full: counts of all images.
+        classes: per image of the subset the classes of its objects, [n] each.
+    """
+    left = count_classes(classes, len(names)).objects
+    assert left is not None
+    there = full.objects or [1] * len(names)  # not read: any class may be there
+    lost = [n for n, a, b in zip(names, there, left, strict=True) if a and not b]
+    if not lost:
+        return
+    log.warning(
+        "%s: fraction keeps %d of %d images, and none of them shows %s%s (%d of %d"
+        " classes). Raise fraction%s.",
+        where,
+        len(classes),
+        full.total,
+        ", ".join(lost[:SHOWN_CLASSES]),
+        ", ..." if len(lost) > SHOWN_CLASSES else "",
+        len(lost),
+        len(names),
+        " or set fraction_mode='stratified'" if full.objects is None else "",
+    )
 
 
 def head(paths: list[str], fraction: float) -> list[str]:
@@ -14,7 +73,7 @@ def head(paths: list[str], fraction: float) -> list[str]:
 
 
 def stratified(classes: Sequence[np.ndarray], fraction: float, seed: int) -> np.ndarray:
-    """Returns which images to use, ascending: seeded, nested, every class kept.
+    """Returns which images to use, ascending: seeded, nested, fair to every class.
 
     Args:
         classes: per image the classes of its objects, [n] each.
@@ -22,6 +81,8 @@ def stratified(classes: Sequence[np.ndarray], fraction: float, seed: int) -> np.
         seed: 0 .. 2**32 - 1.
     """
     count = fraction_count(len(classes), fraction)
+    if count == len(classes):
+        return np.arange(count)
     return np.sort(ranking(classes, seed)[:count])
 
 
@@ -39,66 +100,97 @@ def ranking(classes: Sequence[np.ndarray], seed: int) -> np.ndarray:
     count = len(classes)
     # Two numbers: keys of samples have three, of epochs four.
     shuffled = np.random.default_rng([seed, 5]).permutation(count)
-    held = [np.unique(c) for c in classes]
-    images = np.repeat(np.arange(count), [len(c) for c in held])
-    labels, ids = np.unique(np.concatenate(held), return_inverse=True)
-    totals = np.bincount(ids, minlength=len(labels))
-    rarity = np.argsort(np.argsort(totals, kind="stable"), kind="stable")
-    stratum = np.full(count, len(labels))  # of images without objects
-    np.minimum.at(stratum, images, rarity[ids])
-    place = np.empty(count)  # of each image within its stratum, 0..1
-    order = shuffled[np.argsort(stratum[shuffled], kind="stable")]
-    sizes = np.bincount(stratum, minlength=len(labels) + 1)
-    starts = np.cumsum(sizes) - sizes
-    within = np.arange(count) - starts[stratum[order]]
-    place[order] = (within + 0.5) / sizes[stratum[order]]
-    spread = shuffled[np.argsort(place[shuffled], kind="stable")]
-    first = _cover(spread, images, rarity[ids], len(labels))
-    rest = spread[~np.isin(spread, first)]
-    return np.concatenate([first, rest])
+    images, ids = _pairs(classes)
+    totals = np.bincount(ids)
+    ranks = np.argsort(np.argsort(totals, kind="stable"), kind="stable")[ids]
+    cover = _cover(shuffled, images, ranks)
+    # The cover takes the first places of its strata, so that it is no surplus.
+    order = _moved_up(cover, shuffled)
+    stratum = np.full(count, len(totals))  # of images without objects
+    np.minimum.at(stratum, images, ranks)
+    place = _places(order, stratum)
+    return _moved_up(cover, order[np.argsort(place[order], kind="stable")])
 
 
-def _cover(
-    order: np.ndarray, images: np.ndarray, ranks: np.ndarray, classes: int
-) -> np.ndarray:
+def _pairs(classes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns every pair of an image and a class it shows once, [P] and [P], sorted."""
+    images = np.repeat(np.arange(len(classes)), [len(c) for c in classes])
+    ids = np.concatenate([np.zeros(0), *classes]).astype(np.int64)
+    width = ids.max(initial=0) + 1
+    keys = np.unique(images * width + ids)
+    return keys // width, keys % width
+
+
+def _cover(order: np.ndarray, images: np.ndarray, ranks: np.ndarray) -> np.ndarray:
     """Returns few images, at most one per class, that show every class.
+
+    Rarest class first, each time the image that shows most of the classes still to be
+    shown.
 
     Args:
         order: [N] images, preferred ones first.
-        images: [P] image of each pair of image and class.
+        images: [P] image of each pair of image and class, ascending.
         ranks: [P] class of each pair, numbered from the rarest on.
-        classes: number of classes.
     """
-    position = np.empty(len(order), np.int64)
-    position[order] = np.arange(len(order))
+    position = np.argsort(order)
     pairs = np.lexsort((position[images], ranks))
-    members = np.split(images[pairs], np.cumsum(np.bincount(ranks, minlength=classes)))
-    missing = np.ones(classes, bool)
-    ends = np.cumsum(np.bincount(images, minlength=len(order)))
+    members = np.split(images[pairs], np.cumsum(np.bincount(ranks)))[:-1]
+    gain = np.bincount(images, minlength=len(order))  # classes not yet shown, by image
+    starts = np.concatenate([[0], np.cumsum(gain)])
+    shown = np.zeros(len(members), bool)
     chosen = []
-    for rank in range(classes):
-        if not missing[rank]:
+    for rank, held in enumerate(members):
+        if shown[rank] or not len(held):
             continue
-        candidates = members[rank][:64]  # enough to find one that shows more classes
-        gains = [
-            int(missing[ranks[(ends[i - 1] if i else 0) : ends[i]]].sum())
-            for i in candidates.tolist()
-        ]
-        image = int(candidates[int(np.argmax(gains))])
-        missing[ranks[(ends[image - 1] if image else 0) : ends[image]]] = False
+        image = held[np.argmax(gain[held])]
+        for other in ranks[starts[image] : starts[image + 1]]:
+            if not shown[other]:
+                shown[other] = True
+                gain[members[other]] -= 1
         chosen.append(image)
     return np.array(chosen, np.int64)
+
+
+def _moved_up(first: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Returns the order with some images moved to its beginning."""
+    return np.concatenate([first, order[~np.isin(order, first)]])
+
+
+def _places(order: np.ndarray, stratum: np.ndarray) -> np.ndarray:
+    """Returns where each image stands among those of its stratum, 0..1.
+
+    Args:
+        order: [N] images, preferred ones first.
+        stratum: [N] of each image.
+    """
+    grouped = order[np.argsort(stratum[order], kind="stable")]
+    sizes = np.bincount(stratum)
+    starts = np.cumsum(sizes) - sizes
+    group = stratum[grouped]
+    place = np.empty(len(order))
+    place[grouped] = (np.arange(len(order)) - starts[group] + 0.5) / sizes[group]
+    return place
 
 
 def split_fraction(fraction: float | Sequence[float], split: str) -> float:
     """Returns the share or number of images to use of a split.
 
     One number concerns the training split only; a list sets train, val, test in turn.
+
+    Raises:
+        ValueError: the split is not to be used at all.
     """
     if isinstance(fraction, int | float):
         return fraction if split == "train" else 1.0
     position = SPLITS.index(split)
-    return fraction[position] if position < len(fraction) else 1.0
+    share = fraction[position] if position < len(fraction) else 1.0
+    if share == 0:
+        raise ValueError(
+            f"fraction = {tuple(fraction)}: its number {position + 1}, 0, says that"
+            f" split `{split}` is not used. Leave it out to use the whole split, or"
+            " give a share or number."
+        )
+    return share
 
 
 def fraction_count(count: int, fraction: float) -> int:

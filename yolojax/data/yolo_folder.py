@@ -49,12 +49,13 @@ def open_yolo_folder(
     if not isinstance(data, DataDescription):
         data = read_data_yaml(data)
     labelled.check_wanted(data, split, wanted)
-    paths = find_images(data, split)
+    paths = found = find_images(data, split)
     if wanted.fraction_mode == "head":
         paths = subset.head(paths, subset.split_fraction(wanted.fraction, split))
     rules = LabelRules(len(data.names), wanted.single_cls, data.kpt_shape, wanted.pose)
     verdicts = _scan(paths, rules, cache_dir, threads)
-    return labelled.assemble(data, split, wanted, paths, verdicts, label_path)
+    skipped = len(found) - len(paths)
+    return labelled.assemble(data, split, wanted, paths, verdicts, label_path, skipped)
 
 
 def verify(image_path: str, rules: LabelRules) -> Verdict:

@@ -171,8 +171,9 @@ def ground_truth(
     labels: Sequence[np.ndarray],
     names: Sequence[str],
     ids: Sequence[int],
+    crowds: Sequence[np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """Returns the annotations of a data set in COCO's form; no crowds.
+    """Returns the annotations of a data set in COCO's form.
 
     Args:
         paths: the images.
@@ -180,13 +181,17 @@ def ground_truth(
         labels: per image [n, 5]: class, cx, cy, w, h (0..1).
         names: class names by class id.
         ids: category id of each class.
+        crowds: per image [c, 5] as in labels: groups. What is detected on them counts
+            neither as right nor as wrong.
 
     Raises:
         ValueError: two images have the same id.
     """
     images: dict[int | str, dict[str, Any]] = {}
     annotations: list[dict[str, Any]] = []
-    for path, hw, rows in zip(paths, np.asarray(shapes), labels, strict=True):
+    none = [np.zeros((0, 5))] * len(labels)
+    given = zip(paths, shapes.tolist(), labels, crowds or none, strict=True)
+    for path, (height, width), rows, crowd in given:
         name = image_id(path)
         if name in images:
             raise ValueError(
@@ -194,14 +199,14 @@ def ground_truth(
                 f" {images[name]['file_name']}; COCO files know images by their file"
                 " name without folder and ending. Rename one of the two."
             )
-        height, width = hw.tolist()
         images[name] = {
             "id": name,
             "file_name": Path(path).name,
             "height": height,
             "width": width,
         }
-        for class_id, cx, cy, w, h in np.asarray(rows, np.float64).tolist():
+        boxes = np.concatenate([rows, crowd], dtype=np.float64).tolist()
+        for i, (class_id, cx, cy, w, h) in enumerate(boxes):
             x, y = (cx - w / 2) * width, (cy - h / 2) * height
             annotations.append(
                 {
@@ -210,7 +215,7 @@ def ground_truth(
                     "category_id": ids[int(class_id)],
                     "bbox": [x, y, w * width, h * height],
                     "area": w * width * h * height,
-                    "iscrowd": 0,
+                    "iscrowd": int(i >= len(rows)),
                 }
             )
     categories = [

@@ -60,10 +60,7 @@ def render_sample(
     cut = None
     if "cutmix" in plan:
         cut = _inside(plan["cutmix"]["area"], place.x.shape[0])
-        pasted = _locate(plan["cutmix"])
-        place = _Place(
-            *(jnp.where(cut, a, b) for a, b in zip(pasted, place, strict=True))
-        )
+        place = _chosen(cut, _locate(plan["cutmix"]), place)
     image = _interpolate(sources, place)
     if "mixup" in plan:
         ratio = plan["mixup"]["ratio"]
@@ -77,8 +74,19 @@ def render_sample(
         image = (blue, green, red)
     if "tables" in plan:
         image = _recolour(image, plan["tables"])
-    bgr = jnp.stack(image, axis=-1).astype(jnp.uint8)  # [S, S, 3]
-    return jnp.where(plan["bgr"], bgr, bgr[:, :, ::-1])
+    return _bytes(image, bgr=plan["bgr"])
+
+
+def _bytes(image: Channels, *, bgr: Bool[Array, ""]) -> UInt8[Array, "s s 3"]:
+    """Returns the image in bytes, as RGB unless `bgr`.
+
+    Joined within one number per pixel: written at once, and computed once for all three
+    channels, which a concatenation does not promise.
+    """
+    blue, green, red = (channel.astype(jnp.uint32) for channel in image)
+    first, last = jnp.where(bgr, blue, red), jnp.where(bgr, red, blue)
+    packed = first | green << 8 | last << 16
+    return jax.lax.bitcast_convert_type(packed, jnp.uint8)[:, :, :3]
 
 
 def _inside(area: Int[Array, "4"], size: int) -> Bool[Array, "s s"]:
@@ -91,23 +99,28 @@ def _inside(area: Int[Array, "4"], size: int) -> Bool[Array, "s s"]:
 def _locate(layer: dict[str, Array]) -> _Place:
     """Returns what each pixel of a canvas shows."""
     tiles, _, size = layer["spans"].shape
-    across, down = jnp.arange(size)[None], jnp.arange(size)[:, None]
+    across = jnp.arange(size)[None]
+
+    def full(value: Array) -> Array:
+        return jnp.broadcast_to(value, (size, size))
+
     place = None
     for tile in range(tiles):
         start, stop = layer["spans"][tile].astype(jnp.int32)[:, :, None]  # [S, 1] each
         covered = (across >= start) & (across < stop)  # [S, S]
         x, y = _positions(layer["inverse"][tile], size)
         height, width = layer["size"][tile]
-        here = (layer["source"][tile], x, y, height, width, layer["single"], True)
-        if place is None:
-            place = _Place(*(jnp.broadcast_to(v, (size, size)) for v in here[:-1]), covered)
-        else:  # no pixel belongs to two tiles
-            chosen = (
-                jnp.where(covered, a, b) for a, b in zip(here, place, strict=True)
-            )
-            place = _Place(*chosen)
+        source, single = layer["source"][tile], layer["single"]
+        sides = full(height), full(width)
+        here = _Place(full(source), x, y, *sides, full(single), covered)
+        # No pixel belongs to two tiles.
+        place = here if place is None else _chosen(covered, here, place)
     assert place is not None
     return place
+
+
+def _chosen(where: Bool[Array, "s s"], first: _Place, second: _Place) -> _Place:
+    return jax.tree.map(lambda a, b: jnp.where(where, a, b), first, second)
 
 
 def _positions(
@@ -176,7 +189,7 @@ def hsv_of(
     """Returns hue (0..179), saturation and value of 8-bit colours, as OpenCV does."""
     value = jnp.maximum(jnp.maximum(blue, green), red)
     spread = value - jnp.minimum(jnp.minimum(blue, green), red)
-    saturation = _divided(spread, 255, value)
+    saturation = _divided(spread, 255.0, value)
     sixths = jnp.where(
         value == red,
         green - blue,

@@ -79,6 +79,7 @@ def plan_run(
     warmup_bias_lr: float,
     optimizer: str,
     num_classes: int,
+    timed: bool = False,
 ) -> RunPlan:
     """Returns the plan of a run.
 
@@ -97,6 +98,7 @@ def plan_run(
         warmup_bias_lr: learning rate of the biases at iteration 0.
         optimizer: "auto", an optimiser in any letter case, or "package.module:attr".
         num_classes: classes of the data set, used by "auto" alone.
+        timed: the length may change; accumulation is not cut to it.
 
     Raises:
         ValueError: a count below 1.
@@ -141,10 +143,36 @@ def plan_run(
         warmup_momentum=momentum if name in _ADAM_FAMILY else warmup_momentum,
         warmup_bias_lr=warmup_bias_lr,
         accumulate_nominal=nominal,
-        accumulate=min(nominal, batches * epochs),
+        accumulate=nominal if timed else min(nominal, batches * epochs),
         notes=notes,
     )
     return dataclasses.replace(plan, notes=notes + _few_steps_note(plan))
+
+
+def with_epochs(plan: RunPlan, epochs: int, warmup_epochs: float) -> RunPlan:
+    """Returns the plan of a run of another length, optimiser and rates as they are.
+
+    Args:
+        plan: of a timed run.
+        epochs: the new length.
+        warmup_epochs: as of `plan_run`.
+    """
+    if epochs == plan.epochs:
+        return plan
+    warmup = min(warmup_epochs, epochs - 1)
+    iterations = round(warmup * plan.batches_per_epoch) if warmup > 0 else 0
+    return dataclasses.replace(plan, epochs=epochs, warmup_iterations=iterations)
+
+
+def epochs_in(budget: float, done: int, seconds: float) -> int:
+    """Returns how many epochs fit into a time, at the pace so far.
+
+    Args:
+        budget: seconds for the whole run.
+        done: finished epochs, 1 or more; the result is no less.
+        seconds: that they took.
+    """
+    return max(done, math.ceil(budget * done / max(seconds, 1e-9)))
 
 
 def auto_optimizer(updates: int, num_classes: int) -> tuple[str, float, float]:

@@ -12,6 +12,7 @@ from yolojax.visualize.figures import (
 )
 from yolojax.visualize.grids import batch_grid, save_image, val_grid
 from yolojax.visualize.objects import draw_objects
+from yolojax.visualize.statistics import statistics_png
 from yolojax.visualize.style import PALETTE, color
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "labels_png",
     "results_png",
     "save_image",
+    "statistics_png",
     "val_grid",
 ]

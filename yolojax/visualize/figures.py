@@ -1,28 +1,22 @@
 """Figures of a run: training curves, label statistics, metrics."""
 
 import csv
-import io
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm, PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from yolojax.files import replace_bytes
 from yolojax.metrics import confusion
 from yolojax.metrics.average_precision import CONFIDENCES, RECALLS, PerClass
-from yolojax.visualize.style import class_name, color, families
+from yolojax.visualize.canvas import FAINT, INK, empty, fits, new_figure, save, tidy
+from yolojax.visualize.style import class_name, color
 
-_INK = "#20242b"
-_FAINT = "#e3e6ea"
 _TRAIN, _VAL, _THIRD = "#266ef6", "#f57c00", "#009e54"
 # What has to reach 0.5 in the curves, by prefix of their files.
 _SIMILARITY = {"Box": "IoU", "Mask": "mask IoU", "Pose": "keypoint similarity"}
@@ -48,13 +42,13 @@ def results_png(csv_path: str | Path, png_path: str | Path) -> None:
     count = max(1, len(losses) + bool(rates) + len(metrics))
     columns = min(4 if count <= 12 else 5, count)
     lines = math.ceil(count / columns)
-    figure = _figure(3.6 * columns, 2.9 * lines)
+    figure = new_figure(3.6 * columns, 2.9 * lines)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis in axes[count if table else 1 :]:
         axis.set_axis_off()
     if not table:
-        _empty(axes[0], "no epochs yet")
-        return _save(figure, png_path)
+        empty(axes[0], "no epochs yet")
+        return save(figure, png_path)
     epochs, panels = table["epoch"], iter(axes)
     for name in losses:
         curves = {"train": (table[f"train/{name}"], _TRAIN)}
@@ -72,7 +66,7 @@ def results_png(csv_path: str | Path, png_path: str | Path) -> None:
         label = name.removeprefix("metrics/").removesuffix("(B)").replace("_", " ")
         _series(axis, label, epochs, {"": (table[name], _TRAIN)}, smooth=True)
         _mark_best(axis, epochs, table[name])
-    _save(figure, png_path)
+    save(figure, png_path)
 
 
 def labels_png(
@@ -92,11 +86,11 @@ def labels_png(
     """
     labels = np.asarray(labels).reshape(-1).astype(int)
     if boxes is None:
-        figure = _figure(13, 5)
+        figure = new_figure(13, 5)
         _class_bars(figure.subplots(), labels, names, "images")
-        return _save(figure, path)
+        return save(figure, path)
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
-    figure = _figure(13, 9)
+    figure = new_figure(13, 9)
     layout = figure.add_gridspec(2, 3, height_ratios=(1, 1.1))
     _class_bars(figure.add_subplot(layout[0, :]), labels, names, "labels")
     shapes, places, sizes = (figure.add_subplot(layout[1, i]) for i in range(3))
@@ -109,7 +103,7 @@ def labels_png(
         axis.set(xlabel=f"{unit[0]} / image width", ylabel=f"{unit[1]} / image height")
         counts, *_ = np.histogram2d(x, y, bins=50, range=((0, 1), (0, 1)))
         if not counts.any():
-            _empty(axis, "no labels")
+            empty(axis, "no labels")
             continue
         top = counts.max()
         picture = axis.imshow(
@@ -131,7 +125,7 @@ def labels_png(
     if len(boxes):
         marks = np.linspace(0, 1, 6)
         places.set_yticks(marks, [f"{v:.1f}" for v in marks[::-1]])
-    _save(figure, path)
+    save(figure, path)
 
 
 def curves_png(
@@ -175,7 +169,7 @@ def curves_png(
         title = f"{ylabel} over {xlabel}, {_SIMILARITY.get(prefix, prefix)} 0.5"
         figure, axis = _curve_axes(title, xlabel, ylabel)
         _draw_curves(figure, axis, x, curves, found.classes, entries, mean)
-        _save(figure, files[-1])
+        save(figure, files[-1])
     return files
 
 
@@ -196,7 +190,7 @@ def confusion_png(
     ticks = [class_name(names, i) for i in range(len(names))]
     ticks += ["background"] * (n - len(names))
     side = min(max(5.5, 0.42 * n + 3), 18)
-    figure = _figure(side + 1, side)
+    figure = new_figure(side + 1, side)
     axis = figure.subplots()
     # Counts of a common class would leave all others white on a linear scale.
     top = 1.0 if normalize else max(1.0, values.max())
@@ -204,7 +198,7 @@ def confusion_png(
     picture = axis.imshow(values, cmap="Blues", norm=norm, interpolation="none")
     figure.colorbar(picture, ax=axis, shrink=0.8, pad=0.02)
     small = 10 if n <= 12 else 8.5 if n <= 40 else 7
-    axis.set_xticks(range(n), ticks, rotation=0 if _fits(ticks, side) else 90)
+    axis.set_xticks(range(n), ticks, rotation=0 if fits(ticks, side) else 90)
     axis.set_yticks(range(n), ticks)
     axis.tick_params(labelsize=small, length=0)
     axis.set(xlabel="true", ylabel="predicted")
@@ -212,8 +206,8 @@ def confusion_png(
     axis.set_title(f"confusion matrix, {kind}")
     # Plain lines: a grid of minor ticks takes seconds with 80 classes.
     edges = np.arange(1, n) - 0.5
-    axis.hlines(edges, -0.5, n - 0.5, color=_FAINT, linewidth=0.6)
-    axis.vlines(edges, -0.5, n - 0.5, color=_FAINT, linewidth=0.6)
+    axis.hlines(edges, -0.5, n - 0.5, color=FAINT, linewidth=0.6)
+    axis.vlines(edges, -0.5, n - 0.5, color=FAINT, linewidth=0.6)
     axis.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5))
     if n <= 31:
         for y, x in zip(*np.nonzero(matrix), strict=True):
@@ -225,40 +219,9 @@ def confusion_png(
                 ha="center",
                 va="center",
                 fontsize=11 if n <= 8 else 9 if n <= 16 else 6.5,
-                color="white" if norm(value) > 0.55 else _INK,
+                color="white" if norm(value) > 0.55 else INK,
             )
-    _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        text.set_fontfamily(families())
-        text.set_parse_math(False)  # a class may be called "$5"; no ticks need it
-    data = io.BytesIO()
-    with warnings.catch_warnings():
-        # No installed font has the character: a hollow box is drawn, which is fine.
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
-        # Tight: the layout engine misjudges titles above axes of a fixed aspect.
-        figure.savefig(data, format="png", bbox_inches="tight", pad_inches=0.1)
-    replace_bytes(path, data.getvalue())
-
-
-def _empty(axis: Axes, text: str) -> None:
-    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes)
-    axis.set(xticks=[], yticks=[])
-
-
-def _tidy(axis: Axes) -> None:
-    axis.grid(color=_FAINT, linewidth=0.8)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
 
 
 def _series(
@@ -271,8 +234,8 @@ def _series(
     """Values over epochs; smoothed ones bold, as they were measured faint."""
     axis.set_title(title, fontsize=11)
     if not any(np.isfinite(values).any() for values, _ in curves.values()):
-        return _empty(axis, "no values")
-    _tidy(axis)
+        return empty(axis, "no values")
+    tidy(axis)
     for i, (label, (values, shade)) in enumerate(curves.items()):
         there = np.isfinite(values)
         x, y = epochs[there], values[there]
@@ -328,7 +291,7 @@ def _mark_best(axis: Axes, epochs: np.ndarray, values: np.ndarray) -> None:
         textcoords="offset points",
         ha="right" if place > 0.85 else "left" if place < 0.15 else "center",
         fontsize=9,
-        color=_INK,
+        color=INK,
     )
 
 
@@ -338,11 +301,11 @@ def _class_bars(
     count = max(len(names), int(labels.max(initial=-1)) + 1)
     axis.set_title(f"{len(labels)} {what}")
     if not count:
-        return _empty(axis, "no classes")
+        return empty(axis, "no classes")
     totals = np.bincount(labels, minlength=count)
     shades = [tuple(v / 255 for v in color(i)) for i in range(count)]
     bars = axis.bar(range(count), totals, color=shades, width=min(0.8, count / 8))
-    _tidy(axis)
+    tidy(axis)
     axis.grid(axis="x", visible=False)
     axis.set_ylabel(what)
     axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -350,7 +313,7 @@ def _class_bars(
     axis.set_xlim(-0.7, count - 0.3)
     ticks = [class_name(names, i, 16) for i in range(count)]
     size = 10 if count <= 20 else 8 if count <= 80 else 5.5
-    flat = _fits(ticks, 12)
+    flat = fits(ticks, 12)
     axis.set_xticks(range(count), ticks, rotation=0 if flat else 90, fontsize=size)
     upright = count <= 20
     axis.bar_label(
@@ -366,7 +329,7 @@ def _overlaid(axis: Axes, labels: np.ndarray, boxes: np.ndarray) -> None:
     axis.set_title(f"shapes of {len(boxes)} boxes, centred")
     axis.set(xlabel="image width", ylabel="image height")
     if not len(boxes):
-        return _empty(axis, "no labels")
+        return empty(axis, "no labels")
     order = np.argsort(-boxes[:, 2:].prod(1), kind="stable")
     half = boxes[order, None, 2:] / 2  # [n, 1, 2]
     signs = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
@@ -381,9 +344,9 @@ def _overlaid(axis: Axes, labels: np.ndarray, boxes: np.ndarray) -> None:
 
 
 def _curve_axes(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    figure = _figure(9, 6)
+    figure = new_figure(9, 6)
     axis = figure.subplots()
-    _tidy(axis)
+    tidy(axis)
     axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=xlabel, ylabel=ylabel)
     axis.set_title(title)
     return figure, axis
@@ -400,16 +363,11 @@ def _draw_curves(
 ) -> None:
     """One line per class, in the colour of the class, and their mean."""
     if not len(curves):
-        return _empty(axis, "no targets")
+        return empty(axis, "no targets")
     named = len(curves) <= _LEGEND_CLASSES
     for curve, class_id, entry in zip(curves, classes, entries, strict=True):
         shade = tuple(v / 255 for v in color(class_id)) if named else "#b8bec8"
         label = entry if named else None
         axis.plot(x, curve, color=shade, linewidth=1.2 if named else 0.7, label=label)
-    axis.plot(x, curves.mean(0), color=_INK, linewidth=2.8, label=mean)
+    axis.plot(x, curves.mean(0), color=INK, linewidth=2.8, label=mean)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
-
-
-def _fits(ticks: list[str], inches: float) -> bool:
-    """Whether tick labels fit side by side below an axis of that width."""
-    return len(ticks) * (max(map(len, ticks), default=0) + 2) * 0.085 < inches

@@ -1,0 +1,474 @@
+"""The data set doctor: each fault is found where it is, and a clean set has none."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from yolojax import check
+from yolojax import config as config_lib
+from yolojax.data import doctor, object_checks
+from yolojax.data.labelled import Wanted
+from yolojax.data.object_checks import SAME, Flat
+from yolojax.data.scan import Problem
+from yolojax.data.yolo_folder import open_yolo_folder
+from yolojax.writers.data_tables import findings_report
+
+ROOT = Path(__file__).parents[1]
+BOXES = "0 0.3 0.3 0.2 0.2\n1 0.7 0.7 0.2 0.3\n"
+# Two keypoints, the second one hidden.
+POSES = "0 0.3 0.3 0.2 0.2 0.3 0.3 2 0 0 0\n1 0.7 0.7 0.2 0.3 0.7 0.8 2 0.7 0.7 1\n"
+POLYGONS = "0 0.2 0.2 0.4 0.2 0.4 0.4 0.2 0.4\n1 0.6 0.6 0.8 0.6 0.7 0.9\n"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("YOLOJAX_CACHE", str(tmp_path / "cache"))
+
+
+def picture(path, seed, side=64):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (side, side, 3), np.uint8)
+    assert cv2.imwrite(str(path), pixels)
+
+
+def write(root, labels=BOXES, extra=""):
+    """Writes a data set of 4 and 2 pictures without a fault."""
+    for split, count in (("train", 4), ("val", 2)):
+        for i in range(count):
+            picture(root / f"images/{split}/{i}.png", 100 * (split == "val") + i)
+            file = root / f"labels/{split}/{i}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(labels)
+    text = "train: images/train\nval: images/val\nnames: [cat, dog]\n" + extra
+    (root / "data.yaml").write_text(text)
+    return root
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write(tmp_path / "data")
+
+
+def found(root, task="detect", **changes):
+    """Returns the findings by code, and the exit status."""
+    config = config_lib.default(task)
+    config.data = str(root if task == "classify" else root / "data.yaml")
+    for key, value in {"imgsz": 64, "plots": False, "device": "cpu", **changes}.items():
+        config[key] = value
+    workdir = root.parent / "out"
+    status = check.run(config_lib.check(config), workdir)
+    newest = max(workdir.iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
+    findings = json.loads((newest / "check.json").read_text())["findings"]
+    assert status == int(any(f["severity"] == "error" for f in findings))
+    for finding in findings:
+        assert finding["advice"] and finding["text"] and finding["count"] > 0
+        assert len(finding["places"]) <= finding["count"]
+    return {(f["code"], f["split"]): f for f in findings}
+
+
+def only(findings, code, split, severity, count=1):
+    """Returns the places of the single finding there is."""
+    assert findings.keys() == {(code, split)}
+    finding = findings[code, split]
+    assert (finding["severity"], finding["count"]) == (severity, count)
+    return finding["places"]
+
+
+def test_a_clean_set_has_no_findings(data):
+    before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
+    assert found(data) == {}
+    assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "extra"),
+    [
+        ("pose", POSES, "kpt_shape: [2, 3]\nflip_idx: [1, 0]\n"),
+        ("segment", POLYGONS, ""),
+        ("obb", POLYGONS, ""),
+    ],
+    ids=["pose", "segment", "obb"],
+)
+def test_a_clean_set_of_another_task_has_none(tmp_path, task, labels, extra):
+    assert found(write(tmp_path / "data", labels, extra), task) == {}
+
+
+def test_problems_within_a_file_of_many_labels(data):
+    wanted = Wanted("detect", False, None, 1.0, "stratified", 0)
+    source = open_yolo_folder(
+        data / "data.yaml", "train", wanted, cache_dir=None, threads=1
+    )
+    problems = (
+        Problem("all.json", None, "annotation 7: is no box (bad_box)", True),
+        Problem("all.json", None, "annotation 8: is no box (bad_box)", True),
+        Problem("all.json", None, "a.jpg: counted once (row_twice): 2", False),
+        Problem("b.jpg", None, "cannot be read: no right (no_access)", True),
+    )
+    source = dataclasses.replace(source, problems=problems)
+    findings = doctor.examine({"train": source}, 64, "detect", None)
+    annotations = tuple(f"all.json (annotation {number})" for number in (7, 8))
+    assert [(f.code, f.severity, f.text, f.places) for f in findings] == [
+        ("bad_box", "error", "is no box", annotations),
+        ("no_access", "error", "cannot be read: no right", ("b.jpg",)),
+        ("row_twice", "warning", "counted once", ("all.json (a.jpg)",)),
+    ]
+
+
+def row(data, text, split="train"):
+    """Adds a row to a label file and returns where it stands."""
+    file = data / f"labels/{split}/1.txt"
+    file.write_text(BOXES + text + "\n")
+    return [f"{file}:3"]
+
+
+def test_broken_images_and_labels(data):
+    (data / "images/train/0.png").write_bytes(b"no picture")
+    places = only(found(data), "unreadable_image", "train", "error")
+    assert places == [str(data / "images/train/0.png")]
+    picture(data / "images/train/0.png", 0)
+    places = row(data, "0 0.5 oh 0.1 0.1")
+    assert only(found(data), "not_a_number", "train", "error") == places
+    places = row(data, "2 0.5 0.5 0.1 0.1")
+    assert only(found(data), "class_out_of_range", "train", "error") == places
+    places = row(data, "1 0.5 0.5 1.5 0.1")
+    assert only(found(data), "coordinate_above_1.01", "train", "error") == places
+
+
+def test_rows_that_stand_twice(data):
+    row(data, "0 0.3 0.3 0.2 0.2")
+    places = only(found(data), "duplicates_removed", "train", "note")
+    assert places == [str(data / "labels/train/1.txt")]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "severity"),
+    [
+        ("0 0.5 0.5 0 0.1", "zero_size", "error"),
+        ("0 0.9 0.5 0.3 0.3", "outside", "warning"),
+        ("0 0.5 0.3 0.02 0.5", "thin", "warning"),  # 1.3 px
+        ("0 0.5 0.3 0.05 0.25", "tiny", "note"),  # 3.2 x 16 px
+        ("0 0.5 0.5 0.97 0.98", "huge", "note"),
+        ("1 0.3 0.3 0.2 0.2005", "two_classes", "warning"),
+        ("0 0.3 0.3 0.2 0.2005", "double", "warning"),
+    ],
+)
+def test_faults_of_boxes(data, text, code, severity):
+    places = row(data, text)
+    assert only(found(data), code, "train", severity) == places
+
+
+def test_ordinary_boxes_have_no_fault(data):
+    # At the border, beyond it by rounding, overlapping by 0.9, thin only when shrunk.
+    row(data, "0 0.9 0.5 0.2 0.3\n1 0.9 0.5 0.211 0.3\n0 0.3 0.3 0.18 0.2")
+    assert found(data) == {}
+    row(data, "0 0.5 0.5 0.04 0.9")
+    assert found(data) == {}
+    assert {code for code, _ in found(data, imgsz=32)} == {"thin", "tiny"}
+
+
+def test_the_classes_of_a_pair_are_named(data):
+    row(data, "1 0.3 0.3 0.2 0.2")
+    assert "cat and dog" in found(data)["two_classes", "train"]["text"]
+
+
+def test_copies_within_a_split(data):
+    original = data / "images/train/0.png"
+    (data / "images/train/3.png").write_bytes(original.read_bytes())
+    places = only(found(data), "duplicates", "train", "warning")
+    assert places == [f"{data / 'images/train/3.png'} = {original}"]
+    # The order of rows does not matter, what they say does.
+    (data / "labels/train/3.txt").write_text("".join(BOXES.splitlines(True)[::-1]))
+    only(found(data), "duplicates", "train", "warning")
+    (data / "labels/train/3.txt").write_text(BOXES.replace("0.7", "0.6"))
+    only(found(data), "duplicates_disagree", "train", "error")
+
+
+def test_leaks_between_splits(data):
+    original, copy = data / "images/train/0.png", data / "images/val/1.png"
+    copy.write_bytes(original.read_bytes())
+    findings = found(data)
+    assert only(findings, "leak", "train, val", "error") == [f"{copy} = {original}"]
+    text = (data / "data.yaml").read_text()
+    (data / "data.yaml").write_text(text.replace("images/val", "images/train"))
+    places = only(found(data), "leak", "train, val", "error", count=4)
+    assert places[0] == str(original)
+
+
+def test_images_without_objects(data):
+    (data / "labels/train/0.txt").unlink()
+    (data / "labels/train/1.txt").write_text("")
+    findings = found(data)
+    places = only(findings, "backgrounds", "train", "note", count=2)
+    assert places == [str(data / f"images/train/{i}.png") for i in (0, 1)]
+    text = findings["backgrounds", "train"]["text"]
+    assert "50.0 % of the split" in text and "1 of them without a label file" in text
+    (data / "labels/train/2.txt").unlink()
+    only(found(data), "backgrounds", "train", "warning", count=3)
+
+
+def test_labels_without_an_image(data):
+    file = data / "labels/train/9.txt"
+    file.write_text(BOXES)
+    lost = data / "labels/train/gone/1.txt"
+    lost.parent.mkdir()
+    lost.write_text(BOXES)
+    (data / "labels/train/classes.txt").write_text("cat\ndog\n")
+    places = only(found(data), "orphans", "train", "warning", count=2)
+    assert places == [str(file), str(lost)]
+
+
+def test_labels_beside_images_below_folders_are_no_orphans(tmp_path):
+    root = tmp_path / "data"
+    for split in ("train", "val"):
+        for i in range(2):
+            picture(root / split / f"a/images/{i}.png", 10 * (split == "val") + i)
+            file = root / split / f"a/labels/{i}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(BOXES)
+            picture(root / split / f"b/{i}.png", 20 + 10 * (split == "val") + i)
+            (root / split / f"b/{i}.txt").write_text(BOXES)
+    (root / "data.yaml").write_text("train: train\nval: val\nnames: [cat, dog]\n")
+    assert found(root) == {}
+
+
+def test_gaps_in_classes(data):
+    text = (data / "data.yaml").read_text()
+    (data / "data.yaml").write_text(text.replace("dog", "dog, emu, fox, gnu"))
+    row(data, "2 0.5 0.2 0.1 0.2")
+    row(data, "3 0.5 0.2 0.1 0.2", "val")
+    findings = found(data)
+    want = {
+        ("classes_unused", "all"): ("warning", ["gnu"]),
+        ("classes_untrained", "val"): ("warning", ["fox"]),
+        ("classes_unmeasured", "val"): ("note", ["emu"]),
+    }
+    assert {k: (f["severity"], f["places"]) for k, f in findings.items()} == want
+
+
+def test_classes_of_one_name(data):
+    text = (data / "data.yaml").read_text()
+    (data / "data.yaml").write_text(text.replace("dog", "cat"))
+    assert only(found(data), "same_names", "all", "warning") == ["cat"]
+
+
+@pytest.mark.parametrize(("more", "severity"), [(36, "note"), (396, "warning")])
+def test_uneven_classes(data, more, severity):
+    sizes = np.linspace(0.15, 0.9, more)
+    row(data, "\n".join(f"0 0.5 0.5 {size:.4f} 0.2" for size in sizes))
+    findings = found(data)
+    places = findings["imbalance", "train"]["places"]
+    assert findings["imbalance", "train"]["severity"] == severity
+    assert places == ["dog: 4"]
+
+
+def test_keypoints(tmp_path):
+    data = write(tmp_path / "data", POSES, "kpt_shape: [2, 3]\n")
+    only(found(data, "pose"), "flip_idx_missing", "all", "warning")
+    text = (data / "data.yaml").read_text()
+    (data / "data.yaml").write_text(text + "flip_idx: [1, 0]\n")
+    file = data / "labels/train/1.txt"
+    file.write_text(POSES.replace("0.3 0.3 2", "0.3 0.6 2"))
+    places = only(found(data, "pose"), "keypoints_outside", "train", "warning")
+    assert places == [f"{file}:1"]
+    file.write_text(POSES.replace("0.7 0.7 1", "0.7 0.1 1"))  # of a hidden part
+    assert found(data, "pose") == {}
+    file.write_text(POSES.replace("0.3 0.3 2", "0 0 0"))
+    places = only(found(data, "pose"), "no_keypoints", "train", "note")
+    assert places == [f"{file}:1"]
+
+
+def test_keypoints_that_do_not_mirror_in_pairs(tmp_path):
+    labels = (
+        "0 0.3 0.3 0.2 0.2 0.3 0.3 0.31 0.3 0.3 0.31\n1 0.7 0.7 0.2 0.3" + " 0.7" * 6
+    )
+    extra = "kpt_shape: [3, 2]\nflip_idx: [1, 2, 0]\n"
+    data = write(tmp_path / "data", labels, extra)
+    only(found(data, "pose"), "flip_idx_odd", "all", "error")
+
+
+def test_polygons(tmp_path):
+    data = write(tmp_path / "data", POLYGONS)
+    file = data / "labels/train/1.txt"
+    file.write_text(POLYGONS + "0 0.1 0.6 0.4 0.9 0.4 0.6 0.1 0.9\n")
+    places = only(found(data, "segment"), "crossing", "train", "note")
+    assert places == [f"{file}:3"]
+    file.write_text(POLYGONS + "0 0.1 0.6 0.4 0.9 0.1 0.6\n")
+    findings = found(data, "segment")
+    assert findings["flat_polygons", "train"]["severity"] == "warning"
+
+
+def test_rotated_boxes_in_one_upright_box_are_two(tmp_path):
+    data = write(tmp_path / "data", POLYGONS)
+    one = "0 0.1 0.2 0.2 0.1 0.5 0.4 0.4 0.5\n"
+    other = "1 0.4 0.1 0.5 0.2 0.2 0.5 0.1 0.4\n"  # mirrored: they cross
+    for i in range(4):
+        (data / f"labels/train/{i}.txt").write_text(one + other)
+    assert found(data, "obb") == {}
+    (data / "labels/train/1.txt").write_text(one + "1" + one[1:])
+    places = only(found(data, "obb"), "two_classes", "train", "warning")
+    assert len(places) == 1
+
+
+def test_a_split_that_cannot_be_used(data):
+    for file in (data / "labels/train").iterdir():
+        file.write_text("")
+    finding = found(data)["unusable_split", "train"]
+    assert finding["severity"] == "error" and "has no label at all" in finding["text"]
+
+
+def test_a_description_without_splits_is_refused_as_ever(data):
+    (data / "data.yaml").write_text("names: [cat, dog]\n")
+    with pytest.raises(ValueError, match="key `train` is missing"):
+        found(data)
+
+
+def test_a_subset_and_a_class_filter_hide_nothing(data):
+    row(data, "0 0.5 0.5 0 0.1")
+    findings = found(data, fraction=1e-9, classes=(1,))
+    only(findings, "zero_size", "train", "error")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Class folders of 2 + 2 and 1 + 1 pictures without a fault."""
+    root = tmp_path / "data"
+    for k, name in enumerate(("cat", "dog")):
+        for i in range(2):
+            picture(root / "train" / name / f"{i}.png", 10 * k + i)
+        picture(root / "val" / name / "0.png", 10 * k + 5)
+    return root
+
+
+def test_class_folders(folders):
+    assert found(folders, "classify") == {}
+    original = folders / "train/cat/0.png"
+    copy = folders / "train/cat/7.png"
+    copy.write_bytes(original.read_bytes())
+    places = only(found(folders, "classify"), "duplicates", "train", "warning")
+    assert places == [f"{copy} = {original}"]
+    copy.rename(folders / "train/dog/7.png")
+    only(found(folders, "classify"), "duplicates_disagree", "train", "error")
+    (folders / "train/dog/7.png").rename(folders / "val/cat/7.png")
+    only(found(folders, "classify"), "leak", "train, val", "error")
+    (folders / "val/cat/7.png").write_bytes(b"no picture")
+    only(found(folders, "classify"), "unreadable_image", "val", "error")
+
+
+def test_class_folders_without_images(folders):
+    (folders / "train/emu").mkdir()
+    findings = found(folders, "classify")
+    assert findings["classes_unused", "all"]["places"] == ["emu"]
+    assert findings["empty_class", "train"]["severity"] == "warning"
+
+
+def test_class_folders_of_three_splits(folders):
+    # Without a folder val stands in for test, which must not be taken for a leak.
+    assert found(folders, "classify") == {}
+    for name in ("cat", "dog"):
+        original = folders / "val" / name / "0.png"
+        copy = folders / "test" / name / "1.png"
+        copy.parent.mkdir(parents=True)
+        copy.write_bytes(original.read_bytes())
+    only(found(folders, "classify"), "leak", "val, test", "error", count=2)
+
+
+def test_the_report_is_readable(data, capsys):
+    text = (data / "data.yaml").read_text()
+    many = ", ".join(f"class number {i}" for i in range(78))
+    (data / "data.yaml").write_text(text.replace("dog", f"dog, {many}"))
+    for i in range(4):
+        (data / f"labels/train/{i}.txt").write_text(BOXES + "0 0.5 0.5 0 0.1\n")
+    found(data)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100 and len(lines) < 50
+    start = lines.index(next(line for line in lines if line.startswith("error")))
+    assert lines[start].split() == "error train 4 boxes without width or height".split()
+    assert [line.strip() for line in lines[start + 1 : start + 6]] == [
+        "labels/train/0.txt:3",
+        "labels/train/1.txt:3",
+        "labels/train/2.txt:3",
+        "... and 1 more",
+        "-> Delete or correct the rows.",
+    ]
+    assert lines[-1] == "1 error, 1 warning, 0 notes"
+
+
+def test_a_report_without_findings():
+    assert findings_report([], "") == "nothing found that is wrong"
+
+
+def test_what_is_written(data):
+    (data / "images/train/0.png").write_bytes(b"no picture")
+    found(data, plots=True, name="mine")
+    folder = data.parent / "out/mine"
+    names = ["check.json", "data_problems.txt"]
+    names += ["data_statistics.png", "data_statistics_val.png"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    record = json.loads((folder / "check.json").read_text())
+    assert record["statistics"]["train"]["images"] == 3
+    assert record["data"] == str(data / "data.yaml")
+
+
+def test_the_exit_status_tells_of_errors(data):
+    row(data, "0 0.5 0.5 0 0.1")
+    faulty = subprocess.run(
+        [
+            *(sys.executable, "-m", "yolojax.main", "--mode=check"),
+            f"--config={ROOT}/configs/yolo11n.py:{data}/data.yaml",
+            *(f"--workdir={data.parent}/out", "--config.plots=false"),
+        ],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (faulty.returncode, faulty.stderr) == (1, "")
+    assert "labels/train/1.txt:3" in faulty.stdout
+
+
+CORNER = st.sampled_from([0.0, 1.0, 50.0, 100.0, 100.5, 101.0])
+SIDE = st.sampled_from([0.0, 1.0, 99.0, 100.0, 100.7, 101.0, 150.0])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(st.integers(0, 2), CORNER, CORNER, SIDE, SIDE), max_size=25))
+def test_pairs_are_those_that_a_plain_loop_finds(objects):
+    table = np.array(sorted(objects), float).reshape(-1, 5)
+    boxes = np.concatenate([table[:, 1:3], table[:, 1:3] + table[:, 3:]], axis=1)
+    images = table[:, 0].astype(int)
+    same = 0 * images
+    flat = Flat(images, same, same, boxes, np.full((len(boxes), 2), 300.0))
+    want = []
+    for i in range(len(boxes)):
+        for j in range(i + 1, len(boxes)):
+            low, high = np.split(np.stack([boxes[i], boxes[j]]), 2, axis=1)
+            shared = np.clip(high.min(0) - low.max(0), 0, None).prod()
+            union = (high - low).prod(1).sum() - shared
+            if images[i] == images[j] and union > 0 and shared / union > SAME:
+                want.append((i, j))
+    got = object_checks.same_places(flat)
+    assert list(zip(*map(list, got), strict=True)) == want
+
+
+@pytest.mark.parametrize(
+    ("points", "crosses"),
+    [
+        ([(0, 0), (1, 1), (1, 0), (0, 1)], True),
+        ([(0, 0), (1, 0), (1, 1), (0, 1)], False),
+        ([(0, 0), (1, 0), (0, 1)], False),
+        ([(0, 0), (1, 0), (0.5, 0), (0.5, 1)], False),  # goes back over itself
+        ([(0, 0), (2, 0), (2, 2), (1, 0), (0, 2)], False),  # touches
+        ([(0, 0), (2, 0), (2, 2), (1, -0.1), (0, 2)], True),
+    ],
+)
+def test_polygons_that_cross_themselves(points, crosses):
+    assert object_checks.crosses_itself(np.array(points, np.float32)) == crosses

@@ -1,0 +1,290 @@
+"""Data sets in COCO's form: the same as label files, names, crowds, what is kept."""
+
+import copy
+import dataclasses
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from coco_folder import (
+    ALL,
+    IDS,
+    box,
+    change,
+    first_batches,
+    opened,
+    same_batches,
+    same_source,
+    write,
+    write_example,
+    write_yolo,
+)
+
+from yolojax import evaluate
+from yolojax.data import coco_files, coco_json, coco_objects, pipeline, records
+from yolojax.data.objects import BOXES, LabelFormat
+from yolojax.data.yolo_folder import open_yolo_folder
+from yolojax.metrics import coco
+from yolojax.types import Detections
+
+GOLDEN = Path(__file__).parent / "golden"
+CONVERTED = json.loads((GOLDEN / "coco_conversion.json").read_text())
+
+
+@pytest.fixture
+def converted(tmp_path):
+    """Returns a folder as COCO's with the golden annotations."""
+    content = copy.deepcopy(CONVERTED["input_json"])
+    for category in content["categories"]:
+        category["keypoints"] = ["nose", "left_eye", "right_eye"]
+    root = tmp_path / "coco"
+    root.mkdir()
+    write(root, content)
+    for split in ("train", "val"):
+        path = root / "annotations" / f"person_keypoints_{split}2017.json"
+        path.write_text(json.dumps(content))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("task", "texts", "labels"),
+    [
+        ("detect", "boxes", BOXES),
+        ("segment", "segments", LabelFormat("masks", 4, True, None)),
+        ("obb", "segments", LabelFormat("rotated", 1, False, None)),
+        ("pose", "keypoints", LabelFormat("keypoints", 1, False, (0, 2, 1))),
+    ],
+)
+def test_the_same_as_the_files_of_the_reference(
+    converted, tmp_path, task, texts, labels
+):
+    # Class ids of the reference are those of COCO's 80 classes.
+    used = {"0": "0", "11": "1", "79": "2"}
+    written = {
+        name: "".join(
+            f"{used[line.split()[0]]} {line.split(' ', 1)[1]}\n"
+            for line in text.splitlines()
+        )
+        for name, text in CONVERTED[texts].items()
+    }
+    head = "names: ['1', '13', '90']\nkpt_shape: [3, 3]\nflip_idx: [0, 2, 1]"
+    path = write_yolo(tmp_path / "yolo", converted, written, head)
+    wanted = dataclasses.replace(ALL, task=task)
+    yolo = open_yolo_folder(path, "train", wanted, cache_dir=None, threads=1)
+    ours = opened(converted, task=task)
+    same_source(ours, yolo)
+    assert ours.names == yolo.names
+    if task == "pose":
+        assert ours.kpt_shape == (3, 3) and ours.flip_idx == (0, 2, 1)
+    same_batches(first_batches(ours, labels), first_batches(yolo, labels))
+
+
+def test_boxes_follow_outlines_only_where_all_objects_have_one(converted, tmp_path):
+    assert opened(converted).polygons is None  # one has none
+    path = converted / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = [a for a in content["annotations"] if a["id"] != 15]
+    path.write_text(json.dumps(content))
+    detect, segment = opened(converted), opened(converted, task="segment")
+    same_source(detect, segment)
+    assert [len(p) for p in detect.polygons] == [4, 3, 4]
+    for annotation in content["annotations"]:
+        del annotation["segmentation"]
+    path.write_text(json.dumps(content))
+    assert opened(converted).polygons is None
+    with pytest.raises(ValueError, match="no annotation.*`segmentation`.*'segment'"):
+        opened(converted, task="segment")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_example(tmp_path)
+
+
+def test_a_folder_is_opened_without_a_description(folder):
+    for split in ("train", "val"):
+        found = opened(folder, split)
+        assert found.names == ("cat", "dog", "owl")
+        assert [Path(p).name for p in found.paths] == [f"{i}.png" for i in (1, 2, 3, 4)]
+        assert [rows[:, 0].tolist() for rows in found.labels] == [[1], [2], [0], []]
+        np.testing.assert_allclose(found.labels[0], [[1, 0.2, 0.35, 1 / 3, 0.3]], 1e-5)
+        assert not found.problems and f"{split}2017" in found.paths[0]
+    with pytest.raises(ValueError, match="no key `test`; its splits are train, val"):
+        opened(folder, "test")
+    with pytest.raises(FileNotFoundError, match="person_keypoints_train"):
+        opened(folder, task="pose")
+    again = folder / "annotations" / "instances_train2014.json"
+    again.write_text("{}")
+    with pytest.raises(ValueError, match="instances_train2014.json and instances_tr"):
+        opened(folder)
+
+
+def test_names_of_a_description_must_agree(folder):
+    head = (
+        "train: annotations/instances_train2017.json\n"
+        "val: annotations/instances_val2017.json\n"
+    )
+    path = folder / "data.yaml"
+    for extra in ("names: [cat, dog, owl]", "nc: 3", ""):
+        path.write_text(head + extra)
+        assert opened(path).names == ("cat", "dog", "owl")
+    for extra, words in [
+        ("names: [cat, owl, dog]", r"names\[1\] = 'owl', but .* 'dog'"),
+        ("names: [cat, dog]", "has 2 classes, but .* 3 categories"),
+        ("nc: 4", "has 4 classes"),
+        ("names: []", r"names = \[\]"),
+    ]:
+        path.write_text(head + extra)
+        with pytest.raises(ValueError, match=words):
+            opened(path)
+    path.write_text(head.replace("annotations/instances_val2017.json", "val2017"))
+    with pytest.raises(ValueError, match="both a JSON file, .* and something else"):
+        opened(path)
+
+
+def test_the_training_split_numbers_the_classes(folder):
+    def lack(content):
+        content["categories"] = [c for c in content["categories"] if c["id"] != 7]
+        content["annotations"] = [
+            a for a in content["annotations"] if a["category_id"] != 7
+        ]
+
+    change(folder, lack, "val")
+    found = opened(folder, "val")
+    assert found.names == ("cat", "dog", "owl")
+    assert [rows[:, 0].tolist() for rows in found.labels] == [[], [2], [0], []]
+    change(folder, lambda content: content["categories"][0].update(name="emu"), "val")
+    with pytest.raises(ValueError, match="category 40 is 'emu' in split `val`"):
+        opened(folder, "val")
+
+
+def test_keypoints_without_names(folder):
+    def add(content):
+        for annotation in content["annotations"]:
+            annotation["keypoints"] = [*[5, 6, 2] * 16, 1, 2, 0]
+
+    for split in ("train", "val"):
+        path = change(folder, add, split)
+        os.rename(path, str(path).replace("instances", "person_keypoints"))
+    found = opened(folder, task="pose")
+    assert found.kpt_shape == (17, 3) and found.flip_idx == coco_objects.PERSON_FLIP
+    assert [len(points) for points in found.keypoints] == [1, 1, 1, 0]
+    np.testing.assert_allclose(found.keypoints[0][0, 0], [5 / 60, 6 / 40, 2], 1e-5)
+    (folder / "data.yaml").write_text(
+        "train: annotations/person_keypoints_train2017.json\n"
+        "val: annotations/person_keypoints_val2017.json\nkpt_shape: [5, 3]\n"
+    )
+    with pytest.raises(ValueError, match=r"kpt_shape = \[5, 3\], but .* \[17, 3\]"):
+        opened(folder, task="pose")
+
+
+def test_crowds_are_kept_for_evaluation_only(folder):
+    def crowd(content):
+        content["annotations"] += [
+            box(10, 1, x=0, y=0, w=60, h=40, category=2, iscrowd=1),
+            box(11, 1, x=0, y=0, w=30, h=40, category=7, iscrowd=1),
+            box(12, 2, w=0, category=7, iscrowd=1),
+            box(13, 2, bbox=[1], category=7, iscrowd=1),
+        ]
+
+    path = change(folder, crowd)
+    found = opened(folder)
+    assert [len(rows) for rows in found.labels] == [1, 1, 1, 0]
+    assert [len(rows) for rows in found.crowds] == [2, 0, 0, 0]
+    np.testing.assert_allclose(
+        found.crowds[0], [[0, 0.5, 0.5, 1, 1], [1, 0.25, 0.5, 0.5, 1]]
+    )
+    (problem,) = found.problems
+    assert problem.file == str(path) and "annotation 13: " in problem.reason
+    assert opened(folder, classes=[1]).crowds[0].tolist() == [[1, 0.25, 0.5, 0.5, 1]]
+    one = opened(folder, single_cls=True)
+    assert one.crowds[0][:, 0].tolist() == [0, 0] and one.crowds[0].dtype == np.float32
+    truth = coco.ground_truth(
+        found.paths, found.original_hw, found.labels, found.names, IDS, found.crowds
+    )
+    flagged = [a for a in truth["annotations"] if a["iscrowd"]]
+    assert [a["bbox"] for a in flagged] == [[0, 0, 60, 40], [0, 0, 30, 40]]
+    assert [a["category_id"] for a in flagged] == [2, 7]
+    assert len(truth["annotations"]) == 5
+
+
+def test_detections_on_a_crowd_are_no_false_positives(folder, tmp_path, capsys):
+    crowd = box(10, 1, x=30, y=20, w=30, h=20, category=7, iscrowd=1)
+    change(folder, lambda content: content["annotations"].append(crowd), "val")
+    source = opened(folder, "val")
+    images = records.Records(source, imgsz=64, cache=False, threads=1)
+    (host,) = pipeline.EvalBatches(
+        images, imgsz=64, batch=4, stride=32, pad=0.5, rect=True, object_buckets=(4,)
+    )
+    row = int(np.flatnonzero(host["image_id"] == source.paths.index(
+        str(folder / "val2017/1.png")
+    ))[0])  # fmt: skip
+    gain_h, gain_w, left, top = host["letterbox"][row]
+    # Right ones, and with a better score one in a corner of the crowd.
+    boxes, valid = host["boxes"].copy(), host["valid"].copy()
+    boxes[row, 1] = [35, 22, 45, 30] * np.array([gain_w, gain_h] * 2)
+    boxes[row, 1] += [left, top, left, top]
+    valid[row, 1] = True
+    classes = host["classes"].copy()
+    classes[row, 1] = 1
+    scores = np.full(valid.shape, 0.5, np.float32)
+    scores[row, 1] = 0.9
+    found = Detections(boxes=boxes, scores=scores, classes=classes, valid=valid)
+
+    def numbers(source):
+        files = evaluate.CocoFiles(source)
+        files.add(host, found)
+        return files.finish(300, tmp_path)
+
+    assert numbers(source)["coco/AP"] == 1.0
+    truth = json.loads((tmp_path / "annotations.json").read_text())
+    assert [a["iscrowd"] for a in truth["annotations"]].count(1) == 1
+    # Without the crowd it comes before the right one: half the precision.
+    alone = numbers(dataclasses.replace(source, crowds=None))
+    assert alone["coco/AP"] == pytest.approx((1 + 0.5 + 1) / 3)
+
+
+def test_the_files_are_read_once(folder, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    change(folder, lambda c: c["annotations"].append(box(9, 1, w=55, iscrowd=1)))
+    change(folder, lambda c: c["annotations"].append(box(10, 99)))
+    first = opened(folder, cache_dir=cache)
+    calls = []
+    for module, name in ((coco_json, "verify"), (coco_files, "_load")):
+        real = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *a, real=real: calls.append(a) or real(*a)
+        )
+    second = opened(folder, cache_dir=cache)
+    assert not calls
+    same_source(first, second)
+    assert first.problems == second.problems and len(first.problems) == 1
+    assert first.names == second.names
+    for one, other in zip(first.crowds, second.crowds, strict=True):
+        np.testing.assert_array_equal(one, other)
+    path = change(folder, lambda c: c["annotations"][0].update(category_id=40))
+    later = path.stat().st_mtime_ns + 10**9
+    os.utime(path, ns=(later, later))
+    assert opened(folder, cache_dir=cache).labels[0][0, 0] == 2
+    assert len(calls) == 5
+    for kept in cache.iterdir():
+        kept.write_bytes(b"{")
+    same_source(opened(folder, cache_dir=cache), opened(folder))
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(folder, tmp_path, caplog):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert len(opened(folder, cache_dir=blocked / "cache")) == 4
+    assert "summary of the data set is not kept" in caplog.text
+
+
+def test_fractions_and_pickling(folder):
+    assert len(opened(folder, fraction=0.5)) == 2
+    assert len(opened(folder, fraction=0.75, fraction_mode="stratified")) == 3
+    source = opened(folder)
+    again = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(again.load(1, 32), source.load(1, 32))

@@ -1,0 +1,73 @@
+"""Programs are compiled once each, in the background or when they are needed."""
+
+import threading
+
+import pytest
+
+from yolojax.programs import Programs
+
+
+class Maker:
+    """Counts what it makes, and waits until it may."""
+
+    def __init__(self):
+        self.made, self.threads = [], set()
+        self.go = threading.Event()
+
+    def __call__(self, key):
+        def make():
+            self.threads.add(threading.current_thread().name)
+            assert self.go.wait(10)
+            self.made.append(key)
+            return key
+
+        return make
+
+
+def test_each_program_is_made_once_in_the_order_given():
+    maker = Maker()
+    maker.go.set()
+    with Programs() as programs:
+        for key in (3, 1, 3, 2):
+            programs.prepare(key, maker(key), "a program")
+        programs.wait()
+        assert maker.made == [3, 1, 2] and len(programs) == 3
+        assert [programs.get(key, maker(key)) for key in (1, 2, 3)] == [1, 2, 3]
+    told = programs.news()
+    assert told == ["compiled a program beside the run, in 0 s"] * 3
+    assert not programs.news()
+    assert maker.made == [3, 1, 2]
+    assert threading.current_thread().name not in maker.threads
+
+
+def test_what_is_needed_first_does_not_wait_in_the_queue():
+    slow, quick = Maker(), Maker()
+    quick.go.set()
+    with Programs() as programs:
+        programs.prepare("slow", slow("slow"), "a program")
+        programs.prepare("next", quick("next"), "a program")
+        assert programs.get("next", quick("next")) == "next"  # while "slow" is made
+        assert not slow.made and quick.made == ["next"]
+        slow.go.set()
+        assert programs.get("slow", slow("slow")) == "slow"
+        programs.wait()
+    assert slow.made == ["slow"] and quick.made == ["next"]
+
+
+def test_what_was_never_queued_is_made_by_the_caller():
+    maker = Maker()
+    maker.go.set()
+    with Programs() as programs:
+        assert programs.get("a", maker("a")) == programs.get("a", maker("a")) == "a"
+    assert maker.made == ["a"]
+    assert maker.threads == {threading.current_thread().name}
+
+
+def test_a_failure_reaches_the_caller():
+    def fails():
+        raise ValueError("no such program")
+
+    with Programs() as programs:
+        programs.prepare("a", fails, "a program")
+        with pytest.raises(ValueError, match="no such program"):
+            programs.get("a", fails)

@@ -1,0 +1,339 @@
+"""The batch size that fits into memory: `batch=-1` and `batch=0.7`.
+
+Nothing is tried out on the device. The run's own training step is compiled for two
+batch sizes, the compiler's account of its memory gives a line (so much for any batch,
+so much for each image), and the largest batch below the wanted share is compiled once
+more to see that it is right. That last program is the one that the run then uses.
+"""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from yolojax import device_records, loading, step_memory
+from yolojax.data import geometry, host_memory, input_size
+from yolojax.data.class_folder import ClassFolder
+
+log = logging.getLogger("yolojax")
+
+AUTOMATIC = -1
+SHARE = 0.6  # of the free memory, where the config gives no share
+PROBES = (2, 8)  # images per device that the line is drawn through
+MOST = 1024  # images per step, over all devices
+MOST_ON_CPU = 16  # a larger batch makes a step on a CPU longer, not more efficient
+MOST_ON_CPU_ASKED = 64  # where the config gives a share
+FALLBACK = 16  # where the memory is not known
+CHECKS = 4  # compiled sizes at most after the line is drawn
+WORTH_A_CHECK = 1.1  # times the best size so far, if the line allows that much
+HALVINGS = 3  # of an automatic batch that ran out of memory all the same
+
+_FALLBACK_TEXT = (
+    "batch = %g: JAX does not tell %s, so batch = %d is used. Give a number to choose"
+    " another."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A compiled batch size."""
+
+    batch: int  # over all devices
+    needed: float  # bytes per device; infinite if the compiler itself refused
+    share: float  # of the free memory of a device
+
+
+class Line(NamedTuple):
+    """Bytes per device as a function of the images on it."""
+
+    fixed: float  # for any batch
+    per_image: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A batch size and the figures that it was chosen by."""
+
+    batch: int  # over all devices
+    table: tuple[Row, ...]  # in the order in which they were compiled
+    line: Line | None  # through two of them; None if the first one told enough
+
+
+class MemoryUnknown(Exception):
+    """It cannot be told how much memory there is, or how much a program takes."""
+
+
+def is_automatic(config: Any) -> bool:
+    """Whether the batch size is to be chosen: -1, or a share of the memory."""
+    return config.batch == AUTOMATIC or 0 < config.batch < 1
+
+
+def resolved(config: Any, batch: int) -> Any:
+    """Returns the config with a batch size of so many images."""
+    return step_memory.changed(config, batch=batch)
+
+
+def resolve(
+    config: Any,
+    sources: Sequence[loading.Source],
+    mesh: Mesh,
+    class_width: int | None = None,
+) -> Any:
+    """Returns the config with the batch size that fits, and logs how it was found.
+
+    Args:
+        config: the run's settings, whose batch is automatic.
+        sources: training images, and whatever else the run keeps in memory.
+        mesh: the devices.
+        class_width: of the head's class branch, None for the usual one.
+    """
+    share = SHARE if config.batch == AUTOMATIC else float(config.batch)
+    source = sources[0]
+    free = free_bytes(config, sources, mesh)
+    if free is None:
+        batch = _clamped(FALLBACK, len(source), mesh.size)
+        kind = mesh.devices.flat[0].device_kind
+        log.warning(_FALLBACK_TEXT, config.batch, f"how much is free on {kind}", batch)
+        return resolved(config, batch)
+    choice = choose(config, source, mesh, free, share, class_width)
+    return resolved(config, choice.batch)
+
+
+def free_bytes(
+    config: Any, sources: Sequence[loading.Source], mesh: Mesh
+) -> int | None:
+    """Returns the memory that is left for training on the fullest device.
+
+    Devices of a CPU share the memory of the host. What cached images will take, which
+    are read later, counts as taken.
+
+    Returns:
+        Bytes; None if they are not known.
+    """
+    devices = mesh.devices.flat
+    on_device = config.cache == "device"  # those of validation in the host's memory
+    if devices[0].platform == "cpu":
+        kept = {"ram": sources, "device": sources[1:]}.get(config.cache, ())
+        taken = sum(3 * int(_pixels(config, source).sum()) for source in kept)
+        free = (host_memory.available() - taken) // mesh.size
+    else:
+        stats = [device.memory_stats() or {} for device in devices]
+        if any("bytes_limit" not in s or "bytes_in_use" not in s for s in stats):
+            return None
+        free = min(s["bytes_limit"] - s["bytes_in_use"] for s in stats)
+    if on_device:
+        free -= _stored_bytes(config, sources[0], mesh, free)
+    return max(free, 0)
+
+
+def choose(
+    config: Any,
+    source: loading.Source,
+    mesh: Mesh,
+    free: int,
+    share: float,
+    class_width: int | None = None,
+) -> Choice:
+    """Returns the largest batch whose step takes at most `share` of the free memory.
+
+    It is a multiple of the number of devices, at least one image for each, and not
+    above the number of training images or the limits at the top of this file.
+
+    Args:
+        config: the run's settings; its batch is read only for the limit on a CPU.
+        source: training images.
+        mesh: the devices.
+        free: free memory of each device, bytes.
+        share: of it that a step may take, 0..1.
+        class_width: of the head's class branch, None for the usual one.
+    """
+    highest = MOST
+    if mesh.devices.flat[0].platform == "cpu":
+        highest = MOST_ON_CPU if config.batch == AUTOMATIC else MOST_ON_CPU_ASKED
+    top = _clamped(highest, len(source), mesh.size)
+    sizes = input_size.sizes(config.imgsz, config.multi_scale, config.multi_scale_sizes)
+    log.info(
+        "batch = %g: looking for the largest batch up to %d whose training step at %d"
+        " px takes at most %.0f %% of the %s that are free%s",
+        *(config.batch, top, sizes[-1], 100 * share, _mib(free)),
+        _per_device(mesh.size),
+    )
+    rows = step_memory.batch_rows(config, source)
+
+    def measure(batch: int) -> Row:
+        log.info("  compiling the training step for batch %d ...", batch)
+        lowered = step_memory.lowered_step(
+            resolved(config, batch), source, mesh, rows, class_width
+        )
+        try:
+            need = step_memory.need_of(lowered.compile(), mesh)
+        except jax.errors.JaxRuntimeError as error:
+            if not is_exhausted(error):
+                raise
+            return Row(batch, math.inf, math.inf)  # the compiler saw that it cannot fit
+        if need is None:
+            raise MemoryUnknown("how much memory a program needs")
+        return Row(batch, need.total, need.total / free if free else math.inf)
+
+    try:
+        choice = _search(measure, top, mesh.size, share * free)
+    except MemoryUnknown as error:
+        batch = _clamped(FALLBACK, len(source), mesh.size)
+        log.warning(_FALLBACK_TEXT, config.batch, error, batch)
+        return Choice(batch, (), None)
+    _report(choice, share, free, mesh.size)
+    return choice
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether an error says that memory ran out."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def halved(
+    config: Any,
+    error: BaseException,
+    *,
+    asked: float,
+    epoch: int,
+    halvings: int,
+    devices: int,
+) -> Any | None:
+    """Returns the config with half the batch size, None if the run must give up.
+
+    Only an automatic batch is halved, in the first epoch (later ones take no more
+    memory than it did) and a few times at most.
+
+    Args:
+        config: the settings that ran out of memory, with a number as batch.
+        error: what was raised.
+        asked: the batch that the user gave: -1, a share or a number.
+        epoch: finished epochs.
+        halvings: how often the batch has been halved already.
+        devices: number of devices, which share a batch evenly.
+    """
+    batch = config.batch // 2 // devices * devices
+    given = asked != AUTOMATIC and not 0 < asked < 1
+    if given or epoch or halvings >= HALVINGS or not batch or not is_exhausted(error):
+        return None
+    return resolved(config, batch)
+
+
+def _clamped(batch: int, images: int, devices: int) -> int:
+    """Returns a batch of at most all images that the devices share evenly."""
+    return max(min(batch, images) // devices, 1) * devices
+
+
+def _pixels(config: Any, source: loading.Source) -> np.ndarray:
+    """Returns the number of pixels [N] that each image has in a cache."""
+    sizes = source.original_hw
+    if not isinstance(source, ClassFolder):  # those are kept as they are
+        fitted = [geometry.resized_hw(hw, config.imgsz) for hw in sizes.tolist()]
+        sizes = np.array(fitted)
+    return sizes.prod(axis=1, dtype=np.int64)
+
+
+def _stored_bytes(config: Any, source: loading.Source, mesh: Mesh, free: int) -> int:
+    """Returns what the images take on each device with cache='device'."""
+    pixels = _pixels(config, source)
+    needed = len(pixels) * int(pixels.max()) * device_records.PIXEL_BYTES
+    shared = needed > free * (1 - device_records.KEPT_FREE)
+    return needed // mesh.size if shared else needed
+
+
+def _search(
+    measure: Callable[[int], Row], top: int, devices: int, limit: float
+) -> Choice:
+    """Returns the largest batch up to `top` that needs at most `limit` bytes.
+
+    Args:
+        measure: compiles a batch size.
+        top: largest batch allowed.
+        devices: batches are multiples of it.
+        limit: bytes per device.
+    """
+    few, several = (images * devices for images in PROBES)
+    # Close to the probes the largest batch itself is the better question: it may fit.
+    start = top if top <= 2 * several else several
+    table = {start: measure(start)}
+    if start == devices or (start == top and table[start].needed <= limit):
+        return Choice(start, tuple(table.values()), None)
+    few = min(few, start - devices)
+    table[few] = measure(few)
+    for _ in range(CHECKS):
+        best, upper = _between(table.values(), top, limit)
+        line = _line(table.values(), devices)
+        batch = _proposal(line, upper, devices, limit)
+        if batch < best * WORTH_A_CHECK or batch in table:
+            break
+        table[batch] = measure(batch)
+    best = _between(table.values(), top, limit)[0] or devices
+    if best not in table:
+        table[best] = measure(best)
+    return Choice(best, tuple(table.values()), line)
+
+
+def _between(rows: Iterable[Row], top: int, limit: float) -> tuple[int, int]:
+    """Returns the largest batch that fits, 0 if none does, and the largest to try."""
+    best, upper = 0, top
+    for row in rows:
+        if row.needed <= limit:
+            best = max(best, row.batch)
+        else:
+            below = row.batch // 2 if math.isinf(row.needed) else row.batch - 1
+            upper = min(upper, below)
+    return best, upper
+
+
+def _proposal(line: Line | None, upper: int, devices: int, limit: float) -> int:
+    """Returns the largest batch up to `upper` that the line allows."""
+    if line is None:
+        images = upper // devices // 2
+    elif line.per_image > 0:
+        images = math.floor((limit - line.fixed) / line.per_image)
+    else:
+        images = upper // devices
+    return max(min(images, upper // devices), 1) * devices
+
+
+def _line(rows: Iterable[Row], devices: int) -> Line | None:
+    """Returns the line through the two largest batches that can be compiled."""
+    known = sorted((r.batch, r.needed) for r in rows if math.isfinite(r.needed))
+    if len(known) < 2:
+        return None
+    (few, small), (many, large) = known[-2:]
+    per_image = (large - small) / (many - few) * devices
+    return Line(small - per_image * few / devices, per_image)
+
+
+def _report(choice: Choice, share: float, free: int, devices: int) -> None:
+    """Logs the table, the line through it and what was decided."""
+    per_device = _per_device(devices)
+    log.info("  %8s%18s%18s", "batch", f"needed{per_device}", "share of free")
+    for row in sorted(choice.table, key=lambda row: row.batch):
+        log.info("  %8d%18s%16.1f %%", row.batch, _mib(row.needed), 100 * row.share)
+    if choice.line is not None:
+        fixed, slope = _mib(choice.line.fixed), choice.line.per_image / 2**20
+        log.info("  needed = %s + %.1f MiB per image%s", fixed, slope, per_device)
+    row = next(row for row in choice.table if row.batch == choice.batch)
+    if row.needed <= share * free:
+        log.info("batch = %d, %.1f %% of the free memory", row.batch, 100 * row.share)
+        return
+    log.warning(
+        "batch = %d is the smallest there is, but its training step needs %s of the %s"
+        " that are free%s. Lower config.imgsz, or set --config.remat=true.",
+        *(row.batch, _mib(row.needed), _mib(free), per_device),
+    )
+
+
+def _per_device(devices: int) -> str:
+    return " per device" if devices > 1 else ""
+
+
+def _mib(size: float) -> str:
+    return f"{size / 2**20:.0f} MiB"

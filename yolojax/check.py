@@ -1,0 +1,101 @@
+"""A data set doctor: what is wrong with the data, without training: `--mode check`."""
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from ml_collections import config_dict
+
+from yolojax import build, files, loading, run_folder, visualize
+from yolojax.data import class_folder, doctor, layout_of, statistics
+from yolojax.data.description import SPLITS, DataDescription, read_data_yaml
+from yolojax.writers.data_tables import findings_report, statistics_table
+
+log = logging.getLogger("yolojax")
+
+
+def run(config: Any, workdir: Path | None) -> int:
+    """Prints and writes what is wrong with a data set: `--mode check`.
+
+    Returns:
+        0, or 1 if there are errors: the exit status.
+    """
+    build.refuse_weights(config)
+    parent = workdir or run_folder.usual(config.task)
+    sources, findings, data = open_all(config)
+    stats = {
+        s: statistics.collect(source, config.imgsz) for s, source in sources.items()
+    }
+    findings = doctor.in_order(
+        [*findings, *doctor.examine(sources, config.imgsz, config.task, data)]
+    )
+    for split, found in stats.items():
+        print(statistics_table(found, split, classes=split == "train"), end="\n\n")
+    print(findings_report(findings, str(_root(config, data))), flush=True)
+    folder = run_folder.new(parent, config.name or "check")
+    run_folder.report_problems(list(sources.values()), folder)
+    record = {
+        **{key: getattr(config, key) for key in ("data", "task", "imgsz")},
+        "findings": [dataclasses.asdict(finding) for finding in findings],
+        "statistics": {s: dataclasses.asdict(found) for s, found in stats.items()},
+    }
+    files.replace_text(folder / "check.json", json.dumps(record, indent=1) + "\n")
+    for split, found in stats.items() if config.plots else ():
+        name = "data_statistics" + (f"_{split}" if split != "train" else "")
+        visualize.statistics_png(found, folder / f"{name}.png")
+    log.info("written to %s", folder)
+    return int(any(finding.severity == "error" for finding in findings))
+
+
+def _root(config: Any, data: DataDescription | None) -> Path:
+    """Returns the folder that the report's paths start from."""
+    if data is not None:
+        return data.root
+    path = Path(config.data)
+    return path if path.is_dir() else path.parent
+
+
+def open_all(
+    config: Any,
+) -> tuple[dict[str, loading.Source], list[doctor.Finding], DataDescription | None]:
+    """Returns the whole of every split, the splits that cannot be opened, and more.
+
+    Args:
+        config: checked settings; those that leave images or classes out do not count.
+
+    Returns:
+        The sources by split; findings; and the description of a data set whose labels
+        lie in text files, otherwise None.
+    """
+    everything = {"fraction": 1.0, "classes": None}
+    config = config_dict.FrozenConfigDict(dict(config.items()) | everything)
+    splits, data = _splits(config)
+    sources: dict[str, loading.Source] = {}
+    failed: dict[str, list[str]] = {}  # reason -> splits
+    for split, needed in splits.items():
+        try:
+            sources[split] = loading.open_split(config, split)
+        except ValueError as error:
+            if needed:
+                failed.setdefault(str(error), []).append(split)
+    findings = [
+        doctor.unusable(", ".join(which), reason) for reason, which in failed.items()
+    ]
+    return sources, findings, data
+
+
+def _splits(config: Any) -> tuple[dict[str, bool], DataDescription | None]:
+    """Returns the splits, with whether each must be there, and a description."""
+    usual = {"train": True, "val": True}
+    if config.data == "shapes":
+        return usual, None
+    if config.task == "classify" and Path(config.data).is_dir():
+        there = class_folder.own_splits(config.data)
+        return {split: True for split in SPLITS if split in there}, None
+    layout = layout_of(config.data)
+    if layout == "tfds" or Path(config.data).is_dir() and layout == "coco":
+        return usual | {"test": False}, None
+    data = read_data_yaml(config.data)
+    return dict.fromkeys(data.splits, True), data if layout == "yolo" else None

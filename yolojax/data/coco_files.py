@@ -1,0 +1,309 @@
+"""COCO's JSON files: what they say of a split, and where its images lie."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from yolojax.data import coco_objects
+from yolojax.data import images as images_lib
+from yolojax.data.coco_objects import AnnotationError
+from yolojax.data.description import DataDescription
+from yolojax.data.geometry import Hw
+from yolojax.data.scan import Problem
+from yolojax.files import replace_text
+
+VERSION = 1  # raise it when files are read differently
+SHOWN = 5  # annotations that a problem lists
+MAX_SIDE = 1 << 16  # pixels
+
+log = logging.getLogger("yolojax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What the files of a split say, short of its objects; JSON can hold it."""
+
+    paths: list[str]  # of the images, sorted
+    categories: list[tuple[int, str]]  # by ascending id
+    keypoints: list[str] | None  # names, "" where unknown; None: there are none
+    outlines: str  # which objects have a segmentation: "all", "some" or "none"
+    problems: list[tuple[str, None, str, bool]]  # arguments of Problem
+    crowds: dict[str, list[str]]  # path -> rows as in label files; category, not class
+
+
+@dataclasses.dataclass
+class Part:
+    """What one file says about one image."""
+
+    file: str
+    hw: Hw | None  # size that the boxes refer to; None: that of the picture
+    annotations: list[dict[str, Any]]  # of single objects
+    crowds: list[dict[str, Any]]
+
+
+Parts = dict[str, list[Part]]  # by path of the image
+
+
+def summary_of(
+    data: DataDescription, split: str, cache_dir: str | os.PathLike[str] | None
+) -> tuple[Summary, Parts | None]:
+    """Returns what the files of a split say, and their objects if they were read.
+
+    Args:
+        data: names the files.
+        split: "train", "val" or "test".
+        cache_dir: keeps the summary, as large files take long; None keeps nothing.
+
+    Raises:
+        FileNotFoundError: none of the images is there.
+        ValueError: a file is not what it should be.
+    """
+    if cache_dir is None:
+        return read_files(data, split)
+    file = Path(cache_dir) / f"coco-{_fingerprint(data, split)[:32]}.json"
+    kept = _kept(file)
+    if kept is not None:
+        return kept, None
+    summary, parts = read_files(data, split)
+    if not any("(missing_image)" in problem[2] for problem in summary.problems):
+        try:  # missing ones may turn up elsewhere
+            replace_text(file, json.dumps(dataclasses.asdict(summary)))
+        except OSError as error:
+            log.warning("the summary of the data set is not kept: %s", error)
+    return summary, parts
+
+
+def _fingerprint(data: DataDescription, split: str) -> str:
+    """Returns a hash of names, sizes and times of the files of a split."""
+    states = []
+    for place in data.places(split):
+        status = place.stat()
+        states.append((str(place), status.st_size, status.st_mtime_ns))
+    where = str(data.root), str(data.image_roots.get(split))
+    return hashlib.sha256(repr((VERSION, states, where)).encode()).hexdigest()
+
+
+def _kept(file: Path) -> Summary | None:
+    """Returns a summary that was kept; None if it is absent or damaged."""
+    try:
+        return Summary(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def read_files(data: DataDescription, split: str) -> tuple[Summary, Parts]:
+    """Returns what the files of a split say; see `summary_of`."""
+    parts: Parts = {}
+    problems: list[Problem] = []
+    categories: list[tuple[int, str]] | None = None
+    keypoints: list[str] | None = None
+    for place in data.places(split):
+        content = _load(place)
+        found = _categories(place, content)
+        if categories is not None and found != categories:
+            raise ValueError(
+                f"{place}: its categories are not those of the other files of"
+                f" `{split}` in {data.path}. Give all of them the same."
+            )
+        categories = found
+        keypoints = keypoints or _keypoint_names(content)
+        bases = _bases(data, split, place)
+        images, more = _images(place, content["images"], bases, parts)
+        problems += more
+        problems += _share_out(place, content.get("annotations", []), images)
+    if not parts:
+        raise ValueError(f"{data.path}: the files of split `{split}` list no image.")
+    crowds = {
+        path: _crowd_rows(path, group, problems)
+        for path, group in parts.items()
+        if any(part.crowds for part in group)
+    }
+    summary = Summary(
+        sorted(parts),
+        categories or [],
+        keypoints,
+        _outlines(parts),
+        [(p.file, None, p.reason, p.dropped) for p in problems],
+        crowds,
+    )
+    return summary, parts
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a JSON file: {error}") from error
+    for key in ("images", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise ValueError(
+                f"{path}: has no list `{key}`, but COCO's files are an object with the"
+                " lists `images`, `annotations` and `categories`."
+            )
+    if not isinstance(content.get("annotations", []), list):
+        raise ValueError(f"{path}: `annotations` must be a list.")
+    return content
+
+
+def _categories(path: Path, content: dict[str, Any]) -> list[tuple[int, str]]:
+    names: dict[int, str] = {}
+    for i, entry in enumerate(content["categories"]):
+        number = entry.get("id") if isinstance(entry, dict) else None
+        if type(number) is not int or not isinstance(entry.get("name"), str):
+            raise ValueError(
+                f"{path}: categories[{i}] = {entry!r} needs `id`, a whole number, and"
+                " `name`, text."
+            )
+        if number in names:
+            raise ValueError(
+                f"{path}: category {number} is both {names[number]!r} and"
+                f" {entry['name']!r}. Give each its own `id`."
+            )
+        names[number] = entry["name"]
+    if not names:
+        raise ValueError(f"{path}: `categories` is empty.")
+    return sorted(names.items())
+
+
+def _keypoint_names(content: dict[str, Any]) -> list[str] | None:
+    """Returns the names of the keypoints, empty ones if only their number is known."""
+    for category in content["categories"]:
+        names = category.get("keypoints")
+        if isinstance(names, list) and names:
+            return [str(name) for name in names]
+    for annotation in content.get("annotations", []):
+        values = annotation.get("keypoints") if isinstance(annotation, dict) else None
+        if isinstance(values, list) and len(values) >= 3:
+            return [""] * (len(values) // 3)
+    return None
+
+
+def _bases(data: DataDescription, split: str, place: Path) -> list[Path]:
+    """Returns the folders that file names may start from."""
+    if split in data.image_roots:
+        return [data.image_roots[split]]
+    stem = place.stem.rpartition("_")[2]  # train2017 of instances_train2017
+    root = data.root
+    found = [place.parent, root, root / stem, root / "images", root / "images" / stem]
+    return list(dict.fromkeys(found))
+
+
+def _images(
+    place: Path, entries: list[Any], bases: Sequence[Path], parts: Parts
+) -> tuple[dict[int | str, Part], list[Problem]]:
+    """Adds the images of a file to `parts`.
+
+    Returns:
+        Images by id; what is wrong with others.
+    """
+    images: dict[int | str, Part] = {}
+    problems = []
+    file, tried = str(place), ", ".join(str(base) for base in bases)
+
+    def problem(reason: str, dropped: bool) -> None:
+        problems.append(Problem(file, None, reason, dropped))
+
+    there = 0
+    for i, entry in enumerate(entries):
+        entry = entry if isinstance(entry, dict) else {}
+        number, name = entry.get("id"), entry.get("file_name")
+        if not isinstance(number, int | str) or not isinstance(name, str):
+            problem(f"images[{i}]: needs `id` and `file_name` (bad_image)", True)
+            continue
+        if number in images:
+            problem(f"images[{i}]: id {number!r} is taken (duplicate_image_id)", True)
+            continue
+        images[number] = part = Part(file, _stated_hw(entry), [], [])
+        candidates = (os.path.normpath(os.path.join(base, name)) for base in bases)
+        path = next(filter(os.path.isfile, candidates), None)
+        if path is None:
+            what = f"image {number!r}: {name!r} is in none of {tried} (missing_image)"
+            problem(what, True)
+            continue
+        there += 1
+        if path in parts:
+            what = f"image {number!r}: {name!r} is listed again; what is said of it"
+            problem(f"{what} is put together (duplicate_image)", False)
+        parts.setdefault(path, []).append(part)
+    if images and not there:
+        raise FileNotFoundError(
+            f"{place}: none of its {len(images)} images is there, such as"
+            f" {entries[0].get('file_name')!r}; looked in {tried}. Name their folder in"
+            " a data.yaml as `image_root`."
+        )
+    return images, problems
+
+
+def _stated_hw(entry: dict[str, Any]) -> Hw | None:
+    height, width = entry.get("height"), entry.get("width")
+    if not isinstance(height, int) or not isinstance(width, int):
+        return None
+    right = 0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE
+    return (height, width) if right else None
+
+
+def _share_out(
+    place: Path, annotations: list[Any], images: dict[int | str, Part]
+) -> list[Problem]:
+    """Hands each annotation to its image; returns what is wrong with others."""
+    stray: dict[str, list[Any]] = {}
+    for i, annotation in enumerate(annotations):
+        if not isinstance(annotation, dict):
+            stray.setdefault("not_an_object", []).append(f"number {i + 1}")
+            continue
+        number = annotation.get("image_id")
+        part = images.get(number) if isinstance(number, int | str) else None
+        if part is None:
+            stray.setdefault("unknown_image", []).append(annotation.get("id"))
+        elif annotation.get("iscrowd"):
+            part.crowds.append(annotation)
+        else:
+            part.annotations.append(annotation)
+    problems = []
+    for code, numbers in stray.items():
+        listed = ", ".join(repr(number) for number in numbers[:SHOWN])
+        more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
+        what = {
+            "not_an_object": "is no object",
+            "unknown_image": "has an `image_id` that is not in `images`",
+        }[code]
+        reason = f"annotation {listed}{more}: {what}, left out ({code})"
+        problems.append(Problem(str(place), None, reason, False))
+    return problems
+
+
+def _outlines(parts: Parts) -> str:
+    """Returns which objects have a segmentation."""
+    with_one = objects = 0
+    for group in parts.values():
+        for part in group:
+            for annotation in part.annotations:
+                box = annotation.get("bbox")
+                if coco_objects.has_area(box):
+                    objects += 1
+                    with_one += bool(annotation.get("segmentation"))
+    if not with_one:
+        return "none"
+    return "all" if with_one == objects else "some"
+
+
+def _crowd_rows(path: str, group: list[Part], problems: list[Problem]) -> list[str]:
+    """Returns the rows of the crowds in an image, with categories for classes."""
+    rows = []
+    for part in group:
+        for annotation in part.crowds:
+            hw = part.hw or images_lib.read_image(path).shape[:2]
+            try:
+                box, number = coco_objects.bbox(annotation), annotation["category_id"]
+            except (AnnotationError, KeyError) as error:
+                reason = f"annotation {annotation.get('id')!r}: {error}"
+                problems.append(Problem(part.file, None, reason, False))
+                continue
+            if coco_objects.has_area(box) and type(number) is int:
+                rows.append(coco_objects.box_row(number, box, hw))
+    return rows

@@ -1,0 +1,343 @@
+"""Data sets in COCO's form: a JSON file of images, annotations and categories.
+
+An annotation becomes the row that a label file would hold, and is judged as that row
+would be. What cannot be used is left out and listed in `problems`.
+
+Reference: Lin et al. 2014, Microsoft COCO, arXiv:1405.0312.
+"""
+
+import concurrent.futures
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yolojax.data import coco_objects, labelled, scan, subset
+from yolojax.data.coco_files import Part, Parts, Summary, read_files, summary_of
+from yolojax.data.coco_objects import AnnotationError
+from yolojax.data.description import SPLITS, DataDescription, read_data_yaml
+from yolojax.data.geometry import Hw
+from yolojax.data.labelled import NEED_POLYGONS, LabelledImages, Wanted
+from yolojax.data.labels import REASONS, LabelError, ParsedLabels, parse_labels
+from yolojax.data.listing import verify_image
+from yolojax.data.scan import LabelRules, Problem, Verdict
+
+NO_ROWS = np.zeros((0, 5), np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class CocoRules(LabelRules):
+    """What is made of annotations."""
+
+    class_ids: dict[int, int]  # category -> class
+    outlines: bool  # rows are polygons
+
+
+def open_coco_json(
+    data: str | os.PathLike[str] | DataDescription,
+    split: str,
+    wanted: Wanted,
+    *,
+    cache_dir: str | os.PathLike[str] | None,
+    threads: int,
+) -> LabelledImages:
+    """Returns one split of a data set, scanned.
+
+    Args:
+        data: a data description or the path of its YAML file, whose splits are JSON
+            files; or a folder as COCO's, with annotations/instances_train*.json.
+        split: "train", "val" or "test".
+        wanted: what is used of it.
+        cache_dir: keeps what was read for the next run; None keeps nothing.
+        threads: images scanned at the same time.
+
+    Raises:
+        FileNotFoundError: a file or folder of the description does not exist.
+        ValueError: a file is no such JSON, nothing usable is left, or the annotations
+            lack what the task needs.
+    """
+    if not isinstance(data, DataDescription):
+        data = _described(Path(data).expanduser().absolute(), wanted)
+    if split not in data.splits:
+        labelled.check_wanted(data, split, wanted)  # says so
+    summary, parts = summary_of(data, split, cache_dir)
+    # One numbering for all splits, even where one of them lacks a category.
+    first = summary
+    if split != "train":
+        first, _ = summary_of(data, "train", cache_dir)
+    data = _completed(data, split, first, summary, wanted)
+    labelled.check_wanted(data, split, wanted)
+    paths, total = summary.paths, len(summary.paths)
+    if wanted.fraction_mode == "head":
+        paths = subset.head(paths, subset.split_fraction(wanted.fraction, split))
+    rules = _rules(data, split, first, summary, wanted)
+    verdicts = _verdicts(data, split, paths, rules, parts, cache_dir, threads)
+    places = ", ".join(str(place) for place in data.places(split))
+    source = labelled.assemble(
+        data,
+        split,
+        wanted,
+        paths,
+        verdicts,
+        lambda path: f"{places} ({Path(path).name})",
+        total - len(paths),
+    )
+    return dataclasses.replace(
+        source,
+        problems=(*(Problem(*p) for p in summary.problems), *source.problems),
+        crowds=[
+            labelled.wanted_crowds(_crowds(summary, rules, path), wanted)
+            for path in source.paths
+        ],
+    )
+
+
+def _verdicts(
+    data: DataDescription,
+    split: str,
+    paths: list[str],
+    rules: CocoRules,
+    parts: Parts | None,
+    cache_dir: str | os.PathLike[str] | None,
+    threads: int,
+) -> list[Verdict]:
+    """Returns what is known of every image, read from the files if need be."""
+    file = None
+    if cache_dir is not None:
+        seen = [*(str(place) for place in data.places(split)), *paths]
+        file = Path(cache_dir) / f"coco-{scan.fingerprint(seen, rules)[:32]}.npz"
+        stored = scan.read(file)
+        if stored is not None:
+            return stored
+    found = read_files(data, split)[1] if parts is None else parts
+    with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
+        verdicts = list(pool.map(lambda path: verify(path, found[path], rules), paths))
+    if file is not None:
+        scan.write(file, verdicts)
+    return verdicts
+
+
+def verify(path: str, parts: Sequence[Part], rules: CocoRules) -> Verdict:
+    """Returns whether an image and its annotations can be used, and how.
+
+    Args:
+        path: the image.
+        parts: what files say about it.
+        rules: what is made of annotations.
+    """
+    hw, reason, digest = verify_image(path)
+    if hw is None:
+        return Verdict(None, NO_ROWS, (Problem(path, None, reason, True),))
+    rows: dict[str, tuple[str, Any]] = {}  # row -> file and annotation
+    notes: list[Problem] = []
+    for part in parts:
+        if part.hw is not None and part.hw != hw:
+            note = _other_size(path, part, hw)
+            if note.dropped:
+                return Verdict(None, NO_ROWS, (note,))
+            notes.append(note)
+        empty = twice = 0
+        for annotation in part.annotations:
+            try:
+                row = _row(annotation, part.hw or hw, rules)
+            except AnnotationError as error:
+                return _refused(part.file, annotation, str(error))
+            empty += row == ""
+            if row:
+                twice += row in rows
+                rows.setdefault(row, (part.file, annotation))
+        notes += _notes(part.file, path, {"empty_boxes": empty, "twice": twice})
+    try:
+        parsed = parse_labels(
+            "\n".join(rows),
+            num_classes=rules.num_classes,
+            single_cls=rules.single_cls,
+            kpt_shape=rules.kpt_shape if rules.pose else None,
+            pose=rules.pose,
+        )
+    except LabelError as error:
+        file, annotation = list(rows.values())[error.line - 1]
+        return _refused(file, annotation, f"{REASONS[error.code]} ({error.code})")
+    notes += _notes(path, path, {"flat": parsed.flat})
+    return _verdict(hw, parsed, notes, digest)
+
+
+def _verdict(
+    hw: Hw, parsed: ParsedLabels, notes: Sequence[Problem], digest: str
+) -> Verdict:
+    return Verdict(
+        hw, parsed.rows, tuple(notes), parsed.polygons, parsed.keypoints, digest
+    )
+
+
+def _refused(file: str, annotation: Any, reason: str) -> Verdict:
+    number = annotation.get("id") if isinstance(annotation, dict) else annotation
+    text = f"annotation {number!r}: {reason}"
+    return Verdict(None, NO_ROWS, (Problem(file, None, text, True),))
+
+
+def _other_size(path: str, part: Part, hw: Hw) -> Problem:
+    """Returns what is to say about a picture that has another size than stated."""
+    assert part.hw is not None
+    (height, width), (stated_h, stated_w) = hw, part.hw
+    # The same picture at another scale: shares of its sides stay right.
+    scaled = abs(height * stated_w - width * stated_h) <= max(stated_h, stated_w)
+    reason = (
+        f"is {width}x{height} pixels, but {part.file} says {stated_w}x{stated_h}"
+        f"{', which its boxes are taken to refer to' if scaled else ''}"
+        " (image_size_differs)"
+    )
+    return Problem(path, None, reason, not scaled)
+
+
+def _notes(file: str, path: str, counts: dict[str, int]) -> list[Problem]:
+    texts = {
+        "empty_boxes": "annotations without width or height are skipped (empty_boxes)",
+        "twice": f"{REASONS['duplicates_removed']} (duplicates_removed)",
+        "flat": f"{REASONS['flat_polygons']} (flat_polygons)",
+    }
+    name = "" if file == path else f"{Path(path).name}: "
+    return [
+        Problem(file, None, f"{name}{texts[code]}: {count}", False)
+        for code, count in counts.items()
+        if count
+    ]
+
+
+def _row(annotation: dict[str, Any], hw: Hw, rules: CocoRules) -> str | None:
+    """Returns the row of an annotation; None without an object, "" without an area."""
+    number = annotation.get("category_id")
+    class_id = rules.class_ids.get(number) if isinstance(number, int) else None
+    if class_id is None:
+        raise AnnotationError("unknown_category")
+    box = coco_objects.bbox(annotation)
+    if box[2] <= 0 or box[3] <= 0:
+        return ""
+    if rules.pose:
+        assert rules.kpt_shape is not None
+        points = annotation.get("keypoints")
+        return coco_objects.keypoint_row(class_id, box, points, rules.kpt_shape[0], hw)
+    if rules.outlines:
+        shape = annotation.get("segmentation")
+        return coco_objects.polygon_row(class_id, box, shape, hw)
+    return coco_objects.box_row(class_id, box, hw)
+
+
+def _described(path: Path, wanted: Wanted) -> DataDescription:
+    """Returns the description in a YAML file, or that of a folder as COCO's."""
+    if not path.is_dir() or (path / "data.yaml").is_file():
+        return read_data_yaml(path)
+    kind = "person_keypoints" if wanted.pose else "instances"
+    splits: dict[str, tuple[Path, ...]] = {}
+    for split in SPLITS:
+        pattern = f"{kind}_{split}*.json"
+        files = sorted((path / "annotations").glob(pattern))
+        if len(files) > 1:
+            raise ValueError(
+                f"{path / 'annotations'}: {' and '.join(f.name for f in files)} both"
+                f" fit {pattern}. Write a data.yaml whose `{split}` names one of them,"
+                " or both as a list."
+            )
+        if files:
+            splits[split] = (files[0],)
+        elif split != "test":
+            raise FileNotFoundError(
+                f"{path / 'annotations'}: has no {pattern}, which task {wanted.task!r}"
+                f" needs for split `{split}`. Add it, or write a data.yaml whose"
+                f" `{split}` names another JSON file."
+            )
+    return DataDescription(path, path, (), splits, None, None, None)
+
+
+def _completed(
+    data: DataDescription, split: str, first: Summary, this: Summary, wanted: Wanted
+) -> DataDescription:
+    """Returns the description with what the files say: classes and keypoints.
+
+    Raises:
+        ValueError: the two contradict each other.
+    """
+    known = dict(first.categories)
+    for number, name in this.categories:
+        if known.get(number) != name:
+            raise ValueError(
+                f"{data.path}: category {number} is {name!r} in split `{split}`, but"
+                f" {known.get(number)!r} in split `train`. Give both the same"
+                " categories."
+            )
+    names = tuple(name for _, name in first.categories)
+    _check_names(data, names)
+    data = dataclasses.replace(data, names=names)
+    if not wanted.pose or first.keypoints is None:
+        return data
+    shape = (len(first.keypoints), 3)
+    if data.kpt_shape not in (None, shape):
+        raise ValueError(
+            f"{data.path}: kpt_shape = {list(data.kpt_shape or ())}, but the JSON file"
+            f" of split `train` has {list(shape)}. Correct `kpt_shape`, or leave it"
+            " out."
+        )
+    flip = data.flip_idx or coco_objects.mirrored(first.keypoints)
+    if flip is None and shape[0] == len(coco_objects.PERSON_FLIP):
+        flip = coco_objects.PERSON_FLIP
+    return dataclasses.replace(data, kpt_shape=shape, flip_idx=flip)
+
+
+def _check_names(data: DataDescription, names: tuple[str, ...]) -> None:
+    """Raises ValueError if the description has other class names, or more or less."""
+    if data.names and len(data.names) != len(names):
+        raise ValueError(
+            f"{data.path}: has {len(data.names)} classes, but the JSON file of split"
+            f" `train` has {len(names)} categories. Leave `names` and `nc` out to take"
+            " those."
+        )
+    for i, (given, name) in enumerate(zip(data.names, names, strict=False)):
+        if given not in (name, f"class_{i}"):  # that is what `nc` alone gives
+            raise ValueError(
+                f"{data.path}: names[{i}] = {given!r}, but by ascending id that"
+                f" category is {name!r} in the JSON file of split `train`. Correct"
+                " `names`, or leave it out."
+            )
+
+
+def _rules(
+    data: DataDescription, split: str, first: Summary, this: Summary, wanted: Wanted
+) -> CocoRules:
+    """Returns what is made of annotations.
+
+    Raises:
+        ValueError: they lack what the task needs.
+    """
+    # Outlines of some objects only say less than boxes of all; but where outlines are
+    # what is learnt, an object without one is taken to fill its box.
+    outlines = this.outlines == "all"
+    if wanted.task in NEED_POLYGONS:
+        outlines = True
+        if this.outlines == "none":
+            raise ValueError(
+                f"{data.path}: no annotation of split `{split}` has a `segmentation`,"
+                f" but task {wanted.task!r} learns from outlines. Choose task 'detect',"
+                " or files with segmentations."
+            )
+    return CocoRules(
+        len(data.names),
+        wanted.single_cls,
+        data.kpt_shape,
+        wanted.pose,
+        {number: i for i, (number, _) in enumerate(first.categories)},
+        outlines and not wanted.pose,
+    )
+
+
+def _crowds(summary: Summary, rules: CocoRules, path: str) -> np.ndarray:
+    """Returns the crowds [c, 5] of an image: class, cx, cy, w, h (0..1)."""
+    rows = [
+        [float(word) for word in row.split()] for row in summary.crowds.get(path, [])
+    ]
+    known = [
+        [rules.class_ids[int(n)], *box] for n, *box in rows if n in rules.class_ids
+    ]
+    return np.array(known, np.float32).reshape(-1, 5)
