@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from yolojax import autobatch, loading, models, sharding, step_memory
+from yolojax import autobatch, checkpoint, loading, models, parts, sharding, step_memory
 from yolojax import build as build_lib
 from yolojax import config as config_lib
 from yolojax.data import host_memory, input_size
 from yolojax.models.blocks import ConvBN
 from yolojax.models.yolo11 import HEAD_NAME
 from yolojax.step import Logs
+from yolojax.steps import hyper_at
 
 MIB = 2**20
 
@@ -147,14 +148,10 @@ def test_the_predicted_program_is_the_one_that_a_run_compiles(
         lowered.append(self.as_text())
         raise Seen
 
-    from yolojax import checkpoint, parts
-
     with checkpoint.open_checkpoints(tmp_path) as checkpoints:
         data = (source, loading.open_split(config, "val"))
         made = parts.make_parts(config, tmp_path, data, mesh, checkpoints, None, None)
         state, _ = parts.start_state(made, None, None)
-        from yolojax.train import hyper_at
-
         monkeypatch.setattr(jax.stages.Lowered, "compile", see)
         with pytest.raises(Seen):
             made.dispatch(

@@ -153,7 +153,6 @@ def settled(**settings):
     [
         (train, {"weights": "x.pt"}, "To start training from weights.*pretrained"),
         (train, {"save_json": True}, "save_json = True is for --mode val"),
-        (train, {"rect": True}, "training with rectangular batches is not supported"),
         (evaluate, {}, "needs weights: --workdir"),
         (export, {}, "needs weights: --workdir"),
         (import_weights, {}, "--mode import needs config.weights"),

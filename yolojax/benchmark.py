@@ -5,6 +5,7 @@ always measured at 640 px on one thread, so that its figures compare; the networ
 `config.imgsz` and `config.batch`.
 """
 
+import dataclasses
 import logging
 import tempfile
 import time
@@ -17,15 +18,19 @@ import jax.numpy as jnp
 import psutil
 
 from yolojax import (
+    autobatch,
     build,
+    device_records,
     loading,
     pipeline_speed,
     run_folder,
     sharding,
+    step_memory,
     steps,
     writers,
 )
 from yolojax.data.labelled import LabelledImages
+from yolojax.data.pipeline import TrainBatches
 from yolojax.losses.assign import assign
 from yolojax.models.blocks import INFERENCE
 from yolojax.ops.anchors import anchor_points
@@ -76,8 +81,11 @@ def _network(config: Any, source: loading.Source) -> Iterator[tuple[str, float, 
     """Compile times, training step and forward pass."""
     keypoints = build.keypoints_of(source)
     net = build.network(config, len(source.names), keypoints=keypoints)
+    automatic = autobatch.is_automatic(config)
+    mesh = sharding.make_mesh(config.device, None if automatic else config.batch)
+    if automatic:
+        config = autobatch.resolve(config, [source], mesh)
     plan = build.run_plan(config, len(source), len(source.names))
-    mesh = sharding.make_mesh(config.device, config.batch)
     variables = build.initial_variables(net, config.seed)
     tx = build.optimizer(config, plan, variables["params"])
     state = initial_state(
@@ -89,14 +97,24 @@ def _network(config: Any, source: loading.Source) -> Iterator[tuple[str, float, 
         loss_scaling=net.policy.loss_scaling,
     )
     state = sharding.replicate(state, mesh)
-    batch = sharding.put_batch(loading.train_batches(config, source)[0], mesh)
+    batches = loading.train_batches(config, source)
+    pixels, render = None, None
+    if isinstance(batches, TrainBatches) and batches.on_device:
+        stored = device_records.put_records(
+            batches.records, mesh, threads=loading.usable_cores()
+        )
+        pixels, render = stored.pixels, stored.renderer()
+    batch = sharding.put_batch(batches[0], mesh)
     hyper = steps.hyper_at(plan, plan.total_iterations - 1)
     label = f"{config.imgsz} px, batch {config.batch}, {net.policy.name}"
 
+    holder = [state]
+    del state  # its memory is used again by the first step
+
     def step() -> Any:
-        return jax.jit(
-            make_train_step(net.model, net.task, tx, padded=False), donate_argnums=0
-        ).lower(state, batch, hyper).compile()  # fmt: skip
+        function = make_train_step(net.model, net.task, tx, padded=False, render=render)
+        jitted = jax.jit(function, donate_argnums=0)
+        return jitted.lower(holder[0], batch, hyper, pixels).compile()
 
     jax.config.update("jax_enable_compilation_cache", False)
     started = time.perf_counter()
@@ -110,22 +128,32 @@ def _network(config: Any, source: loading.Source) -> Iterator[tuple[str, float, 
         started = time.perf_counter()
         step()
         yield "  the same from a warm cache", time.perf_counter() - started, "s"
-    memory = compiled.memory_analysis()
-    if memory is not None:
-        total = memory.temp_size_in_bytes + memory.argument_size_in_bytes
-        yield "  memory of the training step, predicted", total / 2**20, "MiB"
-    holder = [state]
 
     def train_step() -> None:
-        holder[0], logs = compiled(holder[0], batch, hyper)
+        holder[0], logs = compiled(holder[0], batch, hyper, pixels)
         jax.block_until_ready(logs)
 
+    need = step_memory.need_of(compiled, mesh)
+    grown = step_memory.peak_growth(train_step)  # of the first step: see there
+    if need is not None:
+        yield "  memory of the training step, predicted", need.total / 2**20, "MiB"
+        stats = mesh.devices.flat[0].memory_stats() or {}
+        peak = stats.get("peak_bytes_in_use")
+        if peak is None and grown is not None:  # state and batch were there before
+            peak = grown + need.arguments
+        if peak is not None:
+            yield "  memory of the training step, measured", peak / 2**20, "MiB"
     took = seconds(train_step)
     yield f"training step ({label})", config.batch / took, "images/s"
+    if render is not None:
+        painted = jax.jit(render)
+        share = seconds(lambda: jax.block_until_ready(painted(pixels, batch.plans)))
+        yield "  rendering its images on the device", 100 * share / took, "% of it"
+        batch = dataclasses.replace(batch, image=painted(pixels, batch.plans))
     ema = jax.block_until_ready(holder[0].ema)
-    pixels = batch.image.astype(jnp.float32) / 255
+    image = batch.image.astype(jnp.float32) / 255
     forward = jax.jit(lambda v, x: net.model.apply(v, x, mode=INFERENCE))
-    took = seconds(lambda: jax.block_until_ready(forward(ema, pixels)))
+    took = seconds(lambda: jax.block_until_ready(forward(ema, image)))
     yield f"forward pass ({label})", config.batch / took, "images/s"
 
 

@@ -72,7 +72,8 @@ KEYS: dict[str, Key] = {
     "task": _text("detect", "what the model predicts",
                   choices=("detect", "segment", "pose", "obb", "classify")),
     "model": _text("yolo11n", "name in yolojax.models.MODELS, or 'module:attribute'"),
-    "data": _text("shapes", "'shapes' (drawn by code) or the path of a data.yaml"),
+    "data": _text("shapes", "'shapes' (drawn by code), the path of a data.yaml or of a"
+                  " folder laid out as COCO's, or 'tfds:NAME'"),
     "name": _text(None, "name of the run folder; None: the mode ('train', 'val')"),
     "pretrained": Key(False, "switch or text", "start weights: a .pt or .safetensors"
                       " file or a run's folder; True: published ones; False: random"),

@@ -15,7 +15,10 @@ from yolojax.files import replace_text
 log = logging.getLogger("yolojax")
 
 CONFIG_FILE = "config.json"
-_EMPTY_CHECKPOINTS = {"checkpoints", "checkpoints/best", "checkpoints/last"}
+_EMPTY_CHECKPOINTS = {
+    "checkpoints",
+    *(f"checkpoints/{kind}" for kind in ("best", "last", "epochs")),
+}
 PROBLEMS_FILE = "data_problems.txt"
 SUBSET_FILE = "subset.json"
 

@@ -93,8 +93,9 @@ def _attempt(
         if record is None and config.pretrained is not False:
             start = build.given_weights(config, "pretrained")
         if settled is None:
-            settled = _with_batch(config, sources, mesh, record)
+            settled = _with_batch(config, sources, mesh, record, start)
         _check_sizes(settled, sources[0])
+        journal = Journal(epoch=0 if record is None else record["epoch"])
         try:
             parts = make_parts(
                 settled, workdir, sources, mesh, checkpoints, record, start
@@ -107,7 +108,7 @@ def _attempt(
                 settled,
                 error,
                 asked=config.batch,
-                epoch=0 if record is None else record["epoch"],
+                epoch=journal.epoch,
                 halvings=halvings,
                 devices=mesh.size,
             )
@@ -123,14 +124,18 @@ def _attempt(
 
 
 def _with_batch(
-    config: Any, sources: list[loading.Source], mesh: Any, record: Any
+    config: Any, sources: list[loading.Source], mesh: Any, record: Any, start: Any
 ) -> Any:
     """Returns the settings with a batch size that is a number."""
     if not autobatch.is_automatic(config):
         return config
     if record is not None:  # a run keeps the size that it began with
         return autobatch.resolved(config, record["batch"])
-    return autobatch.resolve(config, sources, mesh)
+    width = None
+    if start is not None:
+        keypoints = build.keypoints_of(sources[0])
+        width = build.width_for(config, len(sources[0].names), start, keypoints)
+    return autobatch.resolve(config, sources, mesh, width)
 
 
 def _run(
@@ -139,7 +144,7 @@ def _run(
     """Runs what is left of a run."""
     why = _complete(parts, journal)
     if why:
-        log.info("this run is complete after epoch %d (%s).", journal.epoch or "0", why)
+        log.info("this run is complete after epoch %d (%s", journal.epoch, why)
         if parts.config.plots and not has_result(parts.workdir):
             finish(parts)  # the run ended before this was done
         return
@@ -153,13 +158,13 @@ def _run(
 
 def _complete(parts: Parts, journal: Journal) -> str:
     """Returns why nothing is left to do, with what to do about it; "" if there is."""
-    config = parts.config
+    config, longer = parts.config, "To train longer, give a higher --config.epochs"
     if journal.stopped:
-        return "patience ran out; a higher --config.patience trains longer"
+        return f"patience ran out). {longer}, or --config.patience."
     if config.time is not None and journal.seconds >= 3600 * config.time:
-        return "its time is up; a higher --config.time trains longer"
+        return "its time is up). To train longer, give a higher --config.time."
     if journal.epoch >= parts.plan.epochs:
-        return "all epochs done; a higher --config.epochs trains longer"
+        return f"all epochs done). {longer}."
     return ""
 
 

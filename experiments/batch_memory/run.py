@@ -13,7 +13,7 @@ import sys
 from yolojax import build, loading, sharding, step_memory
 from yolojax import config as config_lib
 from yolojax.step import initial_state
-from yolojax.train import hyper_at
+from yolojax.steps import hyper_at
 
 CASES = [  # model, pixels, batch
     *(("yolo11n", 320, 8), ("yolo11n", 320, 16)),

@@ -12,6 +12,7 @@ from typing import Any
 import grain
 import numpy as np
 from absl import flags
+from grain.multiprocessing import SharedMemoryArray
 
 from yolojax.data.pipeline import Batch
 
@@ -73,6 +74,10 @@ def _close(base: list[Any], shared_memory: bool) -> None:
         # An exhausted iterator keeps the last arrays of its workers in a reference
         # cycle; uncollected until exit, they would be reported as leaked.
         gc.collect()
+        # Grain frees them in a thread of its own, which exit could overtake.
+        deletions = getattr(SharedMemoryArray, "_del_thread_pool", None)
+        if deletions is not None:
+            deletions.apply(int)
 
 
 def load(
