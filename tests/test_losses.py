@@ -181,3 +181,13 @@ def test_whole_network_gradients_match_reference(golden):
     np.testing.assert_allclose(loss, values["loss_total"], rtol=2e-5)
     np.testing.assert_allclose(terms, values["loss_item_values"], rtol=2e-5)
     check_gradients(grads, values)
+
+
+def test_rare_classes_weigh_more():
+    from yolojax import build
+
+    assert build.class_weights(np.array([10, 40]), 0.0) is None
+    weights = build.class_weights(np.array([100, 25, 0, 4]), 0.5)
+    # 0.1, 0.2 and 0.5, the class without labels the mean of these, all over the mean.
+    raw = np.array([0.1, 0.2, 0.8 / 3, 0.5])
+    np.testing.assert_allclose(weights, raw / raw.mean())

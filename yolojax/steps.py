@@ -59,7 +59,7 @@ def _prepare_sizes(
     if len(parts.sizes) == 1:
         return
     coming = map(parts.size_at, range(iteration, iteration + LOOK_AHEAD))
-    now, *later = dict.fromkeys((*coming, *parts.sizes))
+    _, *later = dict.fromkeys((*coming, *parts.sizes))
     for size in later:
         what = f"the training step for {size} pixels"
         parts.dispatch.prepare(state, batch, hyper, size=size, what=what)
@@ -83,10 +83,12 @@ def _prepare_plans(parts: Parts, state: TrainState, iteration: int) -> None:
             hosts = [batches[first + k] for k in range(steps)]
             batch, hyper = put(parts, hosts, first)
             what = f"{'the training step' if steps == 1 else f'{steps} steps'}{which}"
-            size = parts.size_at(first)
-            parts.dispatch.prepare(
-                state, batch, hyper, size=size, steps=steps, what=what
-            )
+            several = len(parts.sizes) > 1
+            for size in parts.sizes if several else (parts.size_at(first),):
+                told = f"{what} for {size} pixels" if several else what
+                parts.dispatch.prepare(
+                    state, batch, hyper, size=size, steps=steps, what=told
+                )
 
 
 def _prepare_shapes(parts: Parts, state: TrainState, iteration: int) -> None:

@@ -200,7 +200,8 @@ def _train(
             state = _train_epoch(
                 parts, state, journal, epoch, loader, outputs, clock, stop
             )
-            if epoch == first:  # from now on nothing is compiled
+            if epoch == first and epoch + 1 < parts.plan.epochs:
+                # From now on nothing is compiled.
                 outputs.progress.status("compiling what later epochs need")
                 parts.dispatch.programs.wait()
                 _tell(parts, outputs)

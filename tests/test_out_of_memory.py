@@ -1,0 +1,65 @@
+"""Running out of memory: an automatic batch is halved, one that was given is not."""
+
+import logging
+
+import pytest
+from forked_runs import results, run_here, state_of
+
+from yolojax import checkpoint
+from yolojax.dispatch import Dispatch
+
+
+@pytest.fixture
+def limit(monkeypatch):
+    """Sets the largest batch that fits; returns the batches that were tried."""
+    tried, largest, real = [], [2], Dispatch.__call__
+
+    def limited(self, state, batch, *rest, **options):
+        tried.append(len(batch.image))
+        if len(batch.image) > largest[0]:
+            raise RuntimeError("RESOURCE_EXHAUSTED: no memory for 1 TiB")
+        return real(self, state, batch, *rest, **options)
+
+    monkeypatch.setattr(Dispatch, "__call__", limited)
+    return largest, tried
+
+
+def test_an_automatic_batch_is_halved(place, measured, limit, caplog):
+    measured[:] = [0.1]
+    run_here(place, "halved", batch=-1, fraction=8, epochs=1)
+    assert limit[1] == [8, 4, 2, 2, 2, 2]
+    assert "out of memory with batch = 8: the first epoch starts anew with 4" in (
+        caplog.text
+    )
+    record = checkpoint.load_weights(place / "halved", checkpoint.LAST)[1]
+    assert (record["batch"], record["epoch"]) == (2, 1)
+    assert len(results(place / "halved")) == 1
+    measured[:] = [0.2]  # a run that goes on keeps the size that was left
+    run_here(place, "halved", batch=-1, fraction=8, epochs=2)
+    assert limit[1][6:] == [2, 2, 2, 2]
+    assert state_of(place / "halved")["/step"] == 8 and not measured
+
+
+def test_later_epochs_and_given_batches_are_not_halved(place, measured, limit):
+    largest, tried = limit
+    largest[0] = 0
+    with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
+        run_here(place, "given", batch=4, epochs=1)
+    assert tried == [4]
+    largest[0] = 8
+    measured[:] = [0.1]
+    run_here(place, "later", batch=-1, fraction=8, epochs=1)
+    saved = state_of(place / "later")
+    largest[0] = 0
+    with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
+        run_here(place, "later", batch=-1, fraction=8, epochs=2)
+    again = state_of(place / "later")  # what was trained is still there
+    assert all(saved[name].tobytes() == again[name].tobytes() for name in saved)
+
+
+def test_it_ends_when_nothing_fits(place, limit, caplog):
+    caplog.set_level(logging.INFO, "yolojax")
+    limit[0][0] = 0
+    with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
+        run_here(place, "nothing", batch=-1, fraction=16, epochs=1)
+    assert limit[1] == [16, 8, 4, 2]  # halved three times, not more
