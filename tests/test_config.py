@@ -105,7 +105,7 @@ def test_none_is_refused_where_it_means_nothing(name):
         assert f"config.{name} = None: expected" in refusal(**{name: None})
 
 
-OWN_TESTS = ("batch", "scan_steps")
+OWN_TESTS = ("batch", "scan_steps", "time")
 LIMITS = [
     (name, limit, step)
     for name, key in config.KEYS.items()
@@ -262,6 +262,11 @@ def test_fraction_is_a_share_a_count_or_one_for_each_split(fraction):
 def test_wrong_fractions(fraction):
     text = refusal(fraction=fraction)
     assert "config.fraction = " in text and "such as (0.1, 1.0)" in text
+
+
+def test_a_run_of_no_time_is_refused():
+    assert "config.time = 0: give hours above 0" in refusal(time=0)
+    assert changed(time=0.5).time == 0.5
 
 
 def test_sizes_of_multi_scale():

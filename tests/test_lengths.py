@@ -2,10 +2,11 @@
 
 import dataclasses
 
+import forked_runs
 import jax
 import numpy as np
 import pytest
-from forked_runs import results, run_here, state_of
+from forked_runs import job, results, run_here, state_of
 
 from yolojax import checkpoint, journal, optim, train
 from yolojax.data.pipeline import TrainBatches
@@ -101,6 +102,35 @@ def test_time_ends_a_run_and_more_of_it_goes_on(place, measured, monkeypatch, ca
     assert [row["epoch"] for row in results(place / "timed")] == ["1", "2", "3", "4"]
     assert rates()[3] == pytest.approx(1 - 0.5 * 3 / 4)
     assert state_of(place / "timed")["/step"] == 8 and not measured
+
+
+def test_time_may_end_with_an_epoch(place, measured, monkeypatch, caplog):
+    monkeypatch.setattr(train, "Clock", StepClock)
+    options = {"fraction": 8, "epochs": 50, "val": False, "save": False}
+    measured[:] = [0.1]  # of the last epoch, which is validated and saved in any case
+    run_here(place, "even", time=0.4, **options)
+    assert len(results(place / "even")) == 2 and not measured
+    assert state_of(place / "even")["/step"] == 4
+    run_here(place, "even", time=0.4, **options)
+    assert "is complete after epoch 2 (its time is up)" in caplog.text
+    measured[:] = [0.2]
+    run_here(place, "even", time=0.8, **options)
+    assert "resuming at epoch 3 of 4" in caplog.text
+    assert len(results(place / "even")) == 4 and not measured
+
+
+def test_a_timed_run_that_is_stopped_in_its_last_validation(place):
+    stopped, again = forked_runs.run_all(
+        [
+            job(place, "late", ("signal_in_validation", 1, 15), time=1e-6),
+            job(place, "late", time=1e-6),
+        ],
+        place,
+    )
+    assert (stopped[0], again[0], again[2]) == (143, 0, "")
+    assert "stopping: the time of 1e-06 h is up" in again[1]
+    assert len(results(place / "late")) == 1
+    assert checkpoint.load_weights(place / "late", checkpoint.BEST)[1]["epoch"] == 1
 
 
 def test_the_weights_of_every_so_many_epochs_are_kept(place, measured):

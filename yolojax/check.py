@@ -77,8 +77,9 @@ def open_all(
     for split, needed in splits.items():
         try:
             sources[split] = loading.open_split(config, split)
-        except ValueError as error:
-            if needed:
+        except (ValueError, FileNotFoundError) as error:
+            # A folder or a builder without a test split is no defect, a broken one is.
+            if needed or "has no" not in str(error):
                 failed.setdefault(str(error), []).append(split)
     findings = [
         doctor.unusable(", ".join(which), reason) for reason, which in failed.items()

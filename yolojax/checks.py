@@ -22,6 +22,10 @@ def check_across(values: dict[str, Any]) -> None:
         values["amp"] = False
     if values["cache"] is True:
         values["cache"] = "ram"
+    if values["time"] == 0:
+        raise ValueError(
+            "config.time = 0: give hours above 0, such as 0.5, or leave it out."
+        )
     _check_fraction(values["fraction"])
     _check_batch(values)
     _check_sizes(values)

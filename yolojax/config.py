@@ -246,6 +246,7 @@ FREE_ON_RESUME = (
     *("epochs", "patience", "name", "workers", "cache", "save", "save_minutes"),
     *("object_buckets", "plots", "log_every", "compile_cache", "val", "batch_size"),
     *("split", "device", "weights_url", "format", "save_period", "time"),
+    *("scan_steps",),
 )
 
 

@@ -55,13 +55,13 @@ def end_epoch(
         (state.loss_sum, state.loss_count, state.bad_step)
     )
     assert bad < 0, "a non-finite step was not noticed"
-    fitness = None
+    fitness, ending = None, clock.is_up(config.time)
     if optim.validation_due(
         val=config.val,
         epoch=epoch,
         epochs=epochs,
         may_stop=journal.may_stop,
-        stopping=not whole,
+        stopping=ending,
     ):
 
         def on_batch(done: int) -> None:
@@ -76,11 +76,13 @@ def end_epoch(
         fitness = round(float(summary["fitness"]), 5)
         metrics = {k: float(v) for k, v in summary.items() if k.startswith("metrics/")}
         pairs = zip(task.loss_names, found.losses, strict=True)
+        ending = clock.is_up(config.time)  # perhaps by now
         journal.metrics = metrics | {f"val/{n}": float(v) for n, v in pairs}
     journal.best_fitness, best = optim.update_best(journal.best_fitness, fitness)
     journal.stopper, journal.may_stop, journal.stopped = optim.stopper_update(
         journal.stopper, fitness, epoch + 1, config.patience
     )
+    journal.ended = ending
     journal.epoch = epoch + 1
     journal.seconds = clock.seconds()
     means = map(float, sums / max(count, 1))
@@ -93,7 +95,8 @@ def end_epoch(
         parts.checkpoints.save_best(number, state.ema, record_of(parts, journal))
     if optim.kept(epoch, config.save_period):
         parts.checkpoints.save_epoch(epoch + 1, state.ema, record_of(parts, journal))
-    if keep or config.save or journal.stopped or not whole or epoch + 1 == epochs:
+    ending |= journal.stopped or epoch + 1 == epochs
+    if keep or config.save or ending:
         if not whole:  # with more time it goes on in the middle of the epoch
             journal.epoch = epoch
         save(parts, state, journal)

@@ -26,4 +26,5 @@ def replace_bytes(path: str | Path, data: bytes) -> None:
 
 def replace_text(path: str | Path, text: str) -> None:
     """Replaces a UTF-8 text file; see `replace_bytes`."""
-    replace_bytes(path, text.encode("utf-8"))
+    # Names of files need not be UTF-8.
+    replace_bytes(path, text.encode("utf-8", "backslashreplace"))

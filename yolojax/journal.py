@@ -35,7 +35,8 @@ class Journal:
     best_fitness: float | None = None
     stopper: optim.Stopper = dataclasses.field(default_factory=optim.Stopper)
     may_stop: bool = False
-    stopped: bool = False
+    stopped: bool = False  # by patience
+    ended: bool = False  # by the time of the run, and its end is validated
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -82,7 +83,7 @@ def check_same_run(
 def names_hash(paths: Sequence[str]) -> str:
     """Returns a short hash of the file names, wherever their folder lies."""
     names = "\n".join(Path(path).name for path in paths)
-    return hashlib.sha256(names.encode()).hexdigest()[:12]
+    return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 @dataclasses.dataclass
@@ -182,6 +183,10 @@ class Clock:
         if done == first:
             return float("nan")  # nothing measured yet
         return left * (time.monotonic() - since) / (done - first)
+
+    def is_up(self, hours: float | None) -> bool:
+        """Returns whether the run has taken so many hours; None is never."""
+        return hours is not None and self.seconds() >= 3600 * hours
 
     def save_due(self, minutes: float) -> bool:
         """Returns whether the last save is long ago, and if so counts this as one."""

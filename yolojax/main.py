@@ -1,5 +1,6 @@
 """Command line: `python -m yolojax.main --config FILE[:DATA] [--mode MODE] ...`."""
 
+import io
 import logging
 import os
 import platform
@@ -215,6 +216,9 @@ def _load(module: str) -> Any:
 
 
 def _set_up_logging() -> None:
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logger = logging.getLogger("yolojax")
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_Plain())

@@ -117,7 +117,11 @@ def make_parts(
     frozen = frozen_paths(params, config.freeze)
     plan = build.run_plan(config, len(train_source), len(names))
     if config.time is not None and record is not None:
-        plan = optim.with_epochs(plan, record["planned_epochs"], config.warmup_epochs)
+        planned = record.get("planned_epochs", plan.epochs)
+        budget = 3600 * config.time
+        if planned <= record["epoch"] and record["seconds"] < budget:  # given more time
+            planned = optim.epochs_in(budget, record["epoch"], record["seconds"])
+        plan = optim.with_epochs(plan, planned, config.warmup_epochs)
     for note in (net.policy.note, *plan.notes):
         if note:
             log.info(note)

@@ -3,8 +3,10 @@
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
+
+POLL_SECONDS = 0.2
 
 
 class Programs:
@@ -39,10 +41,13 @@ class Programs:
             future.set_result(make())
         return future.result()
 
-    def wait(self) -> None:
-        """Returns when everything that was queued is compiled."""
+    def wait(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Returns when everything that was queued is compiled, or `stop` says so."""
         for future in list(self._made.values()):
-            future.result()
+            while not stop():
+                if wait([future], timeout=POLL_SECONDS).done:
+                    future.result()  # or what went wrong
+                    break
 
     def news(self) -> list[str]:
         """Returns what was compiled in the background since the last call."""

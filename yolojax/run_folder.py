@@ -114,6 +114,8 @@ def claim(folder: Path, config: Any) -> bool:
     different = [n for n in names if before.get(n) != settings.get(n)]
     fatal = [n for n in different if n not in config_lib.FREE_ON_RESUME]
     if fatal and _is_bare(folder):  # the run failed at once, on a typing error perhaps
+        for name in (PROBLEMS_FILE, SUBSET_FILE):  # of other data
+            (folder / name).unlink(missing_ok=True)
         _record(recorded, settings)
         return False
     if fatal:

@@ -78,7 +78,8 @@ def _prepare_plans(parts: Parts, state: TrainState, iteration: int) -> None:
     for which, epoch in starts.items():
         if not iteration // total <= epoch < parts.plan.epochs:
             continue
-        for position in {0, total - 1}:
+        rest = total % parts.scan_steps  # batches that make no whole dispatch
+        for position in (0, total - 1) if rest else (0,):
             steps, first = parts.steps_at_once(position), epoch * total + position
             hosts = [batches[first + k] for k in range(steps)]
             batch, hyper = put(parts, hosts, first)

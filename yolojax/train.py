@@ -130,6 +130,12 @@ def _with_batch(
     if not autobatch.is_automatic(config):
         return config
     if record is not None:  # a run keeps the size that it began with
+        if record["batch"] % mesh.size:
+            raise ValueError(
+                f"the run began with batch = {record['batch']}, which {mesh.size}"
+                " devices cannot share evenly. Go on with as many devices as before,"
+                f" or with one: config.device='{mesh.devices.flat[0].platform}:1'."
+            )
         return autobatch.resolved(config, record["batch"])
     width = None
     if start is not None:
@@ -161,7 +167,8 @@ def _complete(parts: Parts, journal: Journal) -> str:
     config, longer = parts.config, "To train longer, give a higher --config.epochs"
     if journal.stopped:
         return f"patience ran out). {longer}, or --config.patience."
-    if config.time is not None and journal.seconds >= 3600 * config.time:
+    time = config.time
+    if time is not None and journal.ended and journal.seconds >= 3600 * time:
         return "its time is up). To train longer, give a higher --config.time."
     if journal.epoch >= parts.plan.epochs:
         return f"all epochs done). {longer}."
@@ -203,11 +210,12 @@ def _train(
             if epoch == first and epoch + 1 < parts.plan.epochs:
                 # From now on nothing is compiled.
                 outputs.progress.status("compiling what later epochs need")
-                parts.dispatch.programs.wait()
+                parts.dispatch.programs.wait(lambda: stop.requested)
                 _tell(parts, outputs)
             whole = int(state.step) == (epoch + 1) * plan.batches_per_epoch
             if whole:
                 parts = replanned(parts, epoch + 1, clock.seconds())
+                outputs.progress.epochs = parts.plan.epochs
             best = end_epoch(
                 parts, state, journal, epoch, outputs, clock, stop, whole=whole
             )
@@ -271,7 +279,7 @@ def _ended(parts: Parts, journal: Journal, clock: Clock) -> bool:
             journal.stopper.best_epoch,
             config.patience,
         )
-    elif _time_is_up(config, clock):
+    elif journal.ended:
         log.info(
             "stopping: the time of %g h is up, after %.2f h",
             config.time,
@@ -280,10 +288,6 @@ def _ended(parts: Parts, journal: Journal, clock: Clock) -> bool:
     else:
         return False
     return True
-
-
-def _time_is_up(config: Any, clock: Clock) -> bool:
-    return config.time is not None and clock.seconds() >= 3600 * config.time
 
 
 def _train_epoch(
@@ -306,6 +310,8 @@ def _train_epoch(
     logs: Logs | None = None
     while i < total:
         iteration, steps = epoch * total + i, parts.steps_at_once(i)
+        if iteration > 0 and clock.is_up(config.time):
+            return state
         waiting = time.monotonic()
         hosts = [next(loader) for _ in range(steps)]
         meter.waited(time.monotonic() - waiting)
@@ -336,8 +342,6 @@ def _train_epoch(
                 clock.remaining(iteration + steps, left),
             )
         outputs.pace = meter.pace()
-        if not last and _time_is_up(config, clock):
-            return state
         stopping = stop.requested  # read once: it may change at any time
         due = config.save and not last and clock.save_due(config.save_minutes)
         if stopping or due:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from yolojax.data import images, subset
-from yolojax.data.listing import EXTENSIONS, ImageVerdict, verify_image
+from yolojax.data.listing import EXTENSIONS, ImageVerdict, distinct, verify_image
 from yolojax.data.scan import Problem
 from yolojax.files import replace_text
 
@@ -61,6 +61,11 @@ class ClassFolder:
         """
         image = images.read_scanned(self.paths[index], self.original_hw[index])
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+    def verify(self, index: int) -> None:
+        """Raises ValueError if an image is not what the scan has seen."""
+        path = self.paths[index]
+        images.verify_content(path, images.read_bytes(path), self.digests[index])
 
 
 def open_class_folder(
@@ -199,7 +204,7 @@ def _images(folder: Path) -> list[str]:
     found = []
     for place, _, files in os.walk(folder, followlinks=True):
         found += [os.path.join(place, name) for name in files if _is_image(name)]
-    return sorted(found)
+    return distinct(sorted(found))
 
 
 def _is_image(name: str) -> bool:

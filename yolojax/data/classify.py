@@ -88,6 +88,7 @@ class ClassRecords:
         self._pixels = Pixels(
             source.load, source.original_hw, cache=cache, threads=threads,
             cache_dir=cache_dir, digests=lambda: source.digests, imgsz=None,
+            verify=source.verify,
         )  # fmt: skip
 
     def __len__(self) -> int:

@@ -231,9 +231,10 @@ def _images(
             problem(f"{what} is put together (duplicate_image)", False)
         parts.setdefault(path, []).append(part)
     if images and not there:
+        first = next(entry for entry in entries if isinstance(entry, dict))
         raise FileNotFoundError(
             f"{place}: none of its {len(images)} images is there, such as"
-            f" {entries[0].get('file_name')!r}; looked in {tried}. Name their folder in"
+            f" {first.get('file_name')!r}; looked in {tried}. Name their folder in"
             " a data.yaml as `image_root`."
         )
     return images, problems
@@ -297,7 +298,10 @@ def _crowd_rows(path: str, group: list[Part], problems: list[Problem]) -> list[s
     rows = []
     for part in group:
         for annotation in part.crowds:
-            hw = part.hw or images_lib.read_image(path).shape[:2]
+            try:
+                hw = part.hw or images_lib.read_image(path).shape[:2]
+            except ValueError:
+                continue  # the scan says what is wrong with the picture
             try:
                 box, number = coco_objects.bbox(annotation), annotation["category_id"]
             except (AnnotationError, KeyError) as error:

@@ -23,6 +23,7 @@ REASONS = {
     "bad_keypoints": "`keypoints` must hold x, y and visibility of each keypoint",
 }
 LARGEST = 1e9  # of any number; nor can it be NaN or infinite
+BLOCK = 256  # points whose distances to all others are looked at together
 MAX_PIXELS = 1 << 28  # of an image with run lengths
 # Of the 17 keypoints of COCO's persons: where each one lies in a mirrored image.
 PERSON_FLIP = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
@@ -150,8 +151,7 @@ def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     """
     links: list[list[int]] = [[] for _ in parts]  # 1 or 2 points of each part
     for i, (first, second) in enumerate(zip(parts[:-1], parts[1:], strict=True)):
-        distance = ((first[:, None] - second[None]) ** 2).sum(axis=-1)
-        a, b = divmod(int(distance.argmin()), len(second))
+        a, b = _closest(first, second)
         links[i].append(a)
         links[i + 1].append(b)
     forth, back = [], []
@@ -167,6 +167,18 @@ def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
             forth.append(turned[: length + 1])
             back.append(turned[length:])
     return np.concatenate([*forth, *reversed(back)])
+
+
+def _closest(first: np.ndarray, second: np.ndarray) -> tuple[int, int]:
+    """Returns which points [n, 2] and [m, 2] are closest, the first of equals."""
+    found = []
+    for start in range(0, len(first), BLOCK):  # all at once might not fit into memory
+        rows = first[start : start + BLOCK]
+        distance = ((rows[:, None] - second[None]) ** 2).sum(axis=-1)
+        place = int(distance.argmin())
+        found.append((distance.flat[place], start * len(second) + place))
+    a, b = divmod(min(found)[1], len(second))
+    return a, b
 
 
 def run_length_mask(value: Mapping[str, Any], hw: Hw) -> np.ndarray:

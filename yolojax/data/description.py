@@ -101,11 +101,11 @@ def read_data_yaml(path: str | os.PathLike[str]) -> DataDescription:
             " to have every image read as colour."
         )
     named = "names" in content or "nc" in content
-    kpt_shape = _kpt_shape(path, content)
+    kpt_shape, coco = _kpt_shape(path, content), _all_json(path, splits)
     return DataDescription(
         path,
         root,
-        _names(path, content) if named or not _all_json(path, splits) else (),
+        _names(path, content) if named or not coco else (),
         splits,
         kpt_shape,
         _flip_idx(path, content, kpt_shape),

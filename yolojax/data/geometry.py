@@ -91,7 +91,13 @@ def letterbox(
 
 
 def rect_batches(
-    original_hw: np.ndarray, *, batch: int, imgsz: int, stride: int, pad: float
+    original_hw: np.ndarray,
+    *,
+    batch: int,
+    imgsz: int,
+    stride: int,
+    pad: float,
+    stable: bool = False,
 ) -> tuple[np.ndarray, list[Hw]]:
     """Returns the order by aspect ratio and one shape per batch of that order.
 
@@ -101,6 +107,7 @@ def rect_batches(
         imgsz: length of the long side, pixels.
         stride: every side is a multiple of it, pixels.
         pad: extra strides per side (0.5 gives validation a margin).
+        stable: images of one aspect keep their order, on every processor.
 
     Returns:
         [N] indices in ascending order of height / width; (height, width) per batch.
@@ -109,7 +116,7 @@ def rect_batches(
     # NumPy's usual sort, not a stable one: of images with one aspect it decides which
     # share a batch, and with that how much padding they get. The reference's published
     # numbers depend on it: on 64 COCO pictures a stable order moves mAP50 by 0.017.
-    order = np.argsort(aspect)
+    order = np.argsort(aspect, kind="stable" if stable else None)
     shapes = []
     for start in range(0, len(order), batch):
         group = aspect[order[start : start + batch]]

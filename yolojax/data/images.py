@@ -1,5 +1,6 @@
 """Reading pictures and bringing them to the size the network sees."""
 
+import hashlib
 from pathlib import Path
 
 import cv2
@@ -16,19 +17,28 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         ValueError: the file is missing, empty or not a picture.
     """
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise ValueError(
-            f"{path}: cannot be read ({error.strerror}). Restore the file, or start the"
-            " run again so that the data set is scanned anew."
-        ) from error
+    data = read_bytes(path)
     image = decode(data)
     if image is None:
         raise ValueError(
             f"{path}: not a readable picture ({len(data)} bytes). Replace or remove it."
         )
     return image
+
+
+def read_bytes(path: str | Path) -> np.ndarray:
+    """Returns the content of a file, [n] uint8.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error.strerror}). Restore the file, or start the"
+            " run again so that the data set is scanned anew."
+        ) from error
 
 
 def read_scanned(path: str, hw: np.ndarray) -> np.ndarray:
@@ -48,6 +58,19 @@ def read_scanned(path: str, hw: np.ndarray) -> np.ndarray:
             f" {tuple(hw.tolist())} when the data set was scanned. Start the run again."
         )
     return image
+
+
+def verify_content(path: str, data: np.ndarray, digest: str) -> None:
+    """Raises ValueError if a file's bytes are not those that a scan has seen."""
+    if content_digest(data) != digest:
+        raise ValueError(
+            f"{path}: changed since the data set was scanned. Start the run again."
+        )
+
+
+def content_digest(data: np.ndarray) -> str:
+    """Returns the hash of a file's bytes [n] uint8, in hexadecimal digits."""
+    return hashlib.blake2b(data.tobytes(), digest_size=16).hexdigest()
 
 
 def decode(data: np.ndarray) -> np.ndarray | None:

@@ -88,6 +88,12 @@ class LabelledImages:
             image = _decoded(path, self.reader.read(path), hw)
         return images.resize_long_side(image, imgsz)
 
+    def verify(self, index: int) -> None:
+        """Raises ValueError if an image is not what the scan has seen."""
+        path = self.paths[index]
+        read = self.reader.read if self.reader is not None else images.read_bytes
+        images.verify_content(path, read(path), self.digests[index])
+
 
 def _decoded(path: str, data: np.ndarray, hw: np.ndarray) -> np.ndarray:
     image = images.decode(data)

@@ -1,6 +1,5 @@
 """The image files of a split: where they are, and whether they can be read."""
 
-import hashlib
 import logging
 import os
 from pathlib import Path
@@ -41,7 +40,7 @@ def find_images(data: DataDescription, split: str) -> list[str]:
             f"{data.path}: {split} names no image; looked in {places} for files ending"
             f" in {', '.join(sorted(EXTENSIONS))}."
         )
-    once = _distinct(found)
+    once = distinct(found)
     if len(once) < len(found):
         log.warning(
             "%s: %s names %d files more than once; each is used once",
@@ -52,7 +51,7 @@ def find_images(data: DataDescription, split: str) -> list[str]:
     return once
 
 
-def _distinct(paths: list[str]) -> list[str]:
+def distinct(paths: list[str]) -> list[str]:
     """Returns one path of each file, whatever links lead to it, in the same order.
 
     The first one, or the one without links, as the labels lie beside that.
@@ -74,7 +73,13 @@ def _distinct(paths: list[str]) -> list[str]:
 
 def _listed(data: DataDescription, place: Path) -> list[str]:
     """Returns the images that a text file names, one per line."""
-    names = place.read_text(encoding="utf-8-sig").splitlines()
+    try:
+        names = place.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{place}: is not UTF-8 text ({error.reason}). A list of images has one"
+            " path per line; save it as UTF-8."
+        ) from error
     result = []
     for name in (name.strip() for name in names):
         if not name:
@@ -108,7 +113,7 @@ def verify_image(path: str) -> ImageVerdict:
 
 def verify_encoded(data: np.ndarray) -> ImageVerdict:
     """Returns whether the bytes [n] uint8 of an image file can be used."""
-    digest = hashlib.blake2b(data.tobytes(), digest_size=16).hexdigest()
+    digest = images.content_digest(data)
     if not len(data):
         return ImageVerdict(None, "the file is empty (unreadable_image)", digest)
     if jpeg_truncated(data):

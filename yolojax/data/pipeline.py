@@ -206,8 +206,10 @@ class TrainBatches:
 
     def _usual_slots(self) -> int:
         most = self.object_buckets[0]
-        for index in range(min(len(self.records), DRY_SAMPLES)):
-            count = len(self.plan(0, index).objects)
+        images = len(self.records)
+        for number in range(min(images * self.epochs, DRY_SAMPLES)):
+            epoch, index = divmod(number, images)
+            count = len(self.plan(epoch, index).objects)
             most = max(most, bucket_for(count, self.object_buckets, f"image {index}"))
         return most
 

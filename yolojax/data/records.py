@@ -64,6 +64,9 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
+    def verify(self, index: int) -> None:
+        """Raises ValueError if an image is not the one of its digest."""
+
     def load(self, index: int, imgsz: int) -> np.ndarray:
         """Returns [h, w, 3] uint8 BGR with its long side at imgsz."""
 
@@ -101,6 +104,7 @@ class Records:
         self._pixels = Pixels(
             load, self.sizes, cache=cache, threads=threads, cache_dir=cache_dir,
             digests=lambda: source.digests, imgsz=imgsz,
+            verify=lambda index: source.verify(index),
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -152,6 +156,7 @@ class Pixels:
         threads: int,
         cache_dir: Path | None,
         digests: Callable[[], Sequence[str]],
+        verify: Callable[[int], None],
         imgsz: int | None,
     ) -> None:
         """Keeps the images if there is room; otherwise says so and does without.
@@ -164,6 +169,8 @@ class Pixels:
             threads: images decoded at the same time.
             cache_dir: where record files lie; None: in `cache.cache_root()`.
             digests: returns the hashes of the images' files; called for "disk" only.
+            verify: raises ValueError if an image's file is not the one of its hash;
+                called for "disk" only, as that file outlives the run.
             imgsz: long side of the images, pixels; None: their original size, RGB.
 
         Raises:
@@ -180,8 +187,14 @@ class Pixels:
         if cache == "disk":
             content = Content(Layout(sizes), digests(), imgsz)
             root = cache_lib.cache_root() if cache_dir is None else cache_dir
+
+            def load_same(index: int) -> np.ndarray:
+                pixels = self._decoded(index)
+                verify(index)  # afterwards: it may have changed until now
+                return pixels
+
             self._kept = open_or_build(
-                content, self._decoded, root=root / "records", threads=threads
+                content, load_same, root=root / "records", threads=threads
             )
         elif cache:
             self._kept = _filled(Layout(sizes), self._decoded, cache, threads)

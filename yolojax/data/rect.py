@@ -36,7 +36,7 @@ def groups(
         stride: every side is a multiple of it, pixels.
     """
     order, exact = geometry.rect_batches(
-        original_hw, batch=batch, imgsz=imgsz, stride=stride, pad=0.0
+        original_hw, batch=batch, imgsz=imgsz, stride=stride, pad=0.0, stable=True
     )
     step = stride
     shapes = exact

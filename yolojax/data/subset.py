@@ -98,7 +98,6 @@ def ranking(classes: Sequence[np.ndarray], seed: int) -> np.ndarray:
         seed: 0 .. 2**32 - 1.
     """
     count = len(classes)
-    # Two numbers: keys of samples have three, of epochs four.
     shuffled = np.random.default_rng([seed, 5]).permutation(count)
     images, ids = _pairs(classes)
     totals = np.bincount(ids)

@@ -39,7 +39,7 @@ class Progress:
         """
         self._stream = stream
         self._tty = stream.isatty()
-        self._epochs = total_epochs
+        self.epochs = total_epochs  # may change while the run goes on
         self._batches = batches_per_epoch
         self._losses = tuple(loss_names)
         self._clock = clock
@@ -76,13 +76,13 @@ class Progress:
         if self._painted is not None and now - self._painted < pause and not last:
             return
         self._painted = now
-        width = len(str(self._epochs))
+        width = len(str(self.epochs))
         steps = len(str(self._batches))
         memory = f"{self._process.memory_info().rss / 2**30:.1f}G"
         # (how dispensable, gap before, text): the most dispensable part goes first when
         # the line is too long for the terminal.
         parts = [
-            (0, "", f"{epoch:>{width}}/{self._epochs}"),
+            (0, "", f"{epoch:>{width}}/{self.epochs}"),
             (9, "  ", _bar(step / max(self._batches, 1), 6)),
             (1, "  ", f"{step:>{steps}}/{self._batches}"),
             *(
