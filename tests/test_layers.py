@@ -158,6 +158,9 @@ def test_files_hold_no_private_paths_or_foreign_names():
         *sorted(PACKAGE.rglob("*.py")),
         *sorted((ROOT / "configs").rglob("*.py")),
         *sorted((ROOT / "tests").rglob("*.py")),
+        *sorted((ROOT / "experiments").rglob("*.py")),
+        *sorted((ROOT / "experiments").rglob("*.md")),
+        *sorted((ROOT / "docs").rglob("*.md")),
         *ROOT.glob("*.toml"),
     ]
     found = [

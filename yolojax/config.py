@@ -72,9 +72,9 @@ KEYS: dict[str, Key] = {
     "task": _text("detect", "what the model predicts",
                   choices=("detect", "segment", "pose", "obb", "classify")),
     "model": _text("yolo11n", "name in yolojax.models.MODELS, or 'module:attribute'"),
-    "data": _text("shapes", "'shapes' (drawn by code), the path of a data.yaml or of a"
-                  " folder laid out as COCO's, or 'tfds:NAME'"),
-    "name": _text(None, "name of the run folder; None: the mode ('train', 'val')"),
+    "data": _text("shapes", "'shapes' (drawn by code), the path of a data.yaml, of a"
+                  " folder as COCO's or of class folders, or 'tfds:NAME'"),
+    "name": _text(None, "name of the run folder; None: that of the mode or split"),
     "pretrained": Key(False, "switch or text", "start weights: a .pt or .safetensors"
                       " file or a run's folder; True: published ones; False: random"),
     "freeze": Key(None, "integer, list or text", "layers that stay as they are: the"
@@ -141,7 +141,8 @@ KEYS: dict[str, Key] = {
     "mosaic": _fraction(1.0, "probability of joining 4 images"),
     "mixup": _fraction(0.0, "probability of blending 2 images"),
     "cutmix": _fraction(0.0, "probability of pasting a rectangle of another image"),
-    "close_mosaic": _integer(10, "last epochs without mosaic, mixup, cutmix; 0: never"),
+    "close_mosaic": _integer(10, "last epochs without mosaic, mixup, cutmix and"
+                             " copy-paste; 0: never"),
     "copy_paste": _fraction(0.0, "segment, obb: share of objects pasted once more"),
     "copy_paste_mode": _text("flip", "pasted from the mirrored image, or from another",
                              choices=("flip", "mixup")),

@@ -130,23 +130,6 @@ def make_parts(
     rows = min(2 * config.batch, -(-len(val_source) // mesh.size) * mesh.size)
     val_batches = loading.eval_batches(config, val_source, rows)
     tx = build.optimizer(config, plan, params, frozen)
-    stored = None
-    if isinstance(batches, TrainBatches) and batches.on_device:
-        stored = device_records.put_records(
-            batches.records, mesh, threads=loading.usable_cores()
-        )
-
-    def make_step(size: int | None) -> TrainStep:
-        return make_train_step(
-            net.model,
-            net.task,
-            tx,
-            padded=len(train_source) % config.batch != 0,
-            frozen=frozen,
-            render=None if stored is None else stored.renderer(),
-            size=size,
-        )
-
     selection = build.selection(config, loading.most_objects(train_source, val_source))
     return Parts(
         config=config,
@@ -159,7 +142,7 @@ def make_parts(
         val_batches=val_batches,
         mesh=mesh,
         tx=tx,
-        dispatch=Dispatch(make_step, mesh, None if stored is None else stored.pixels),
+        dispatch=_dispatch(net, tx, batches, mesh, frozen),
         sizes=input_size.sizes(
             config.imgsz, config.multi_scale, config.multi_scale_sizes
         ),
@@ -169,6 +152,34 @@ def make_parts(
         class_width=width,
         licence=licence,
     )
+
+
+def _dispatch(
+    net: build.Network,
+    tx: Any,
+    batches: loading.TrainingBatches,
+    mesh: Mesh,
+    frozen: frozenset[str],
+) -> Dispatch:
+    """Returns the training step, with the images if the device is to hold them."""
+    stored = None
+    if isinstance(batches, TrainBatches) and batches.on_device:
+        stored = device_records.put_records(
+            batches.records, mesh, threads=loading.usable_cores()
+        )
+
+    def make_step(size: int | None) -> TrainStep:
+        return make_train_step(
+            net.model,
+            net.task,
+            tx,
+            padded=len(batches.records) % batches.batch != 0,
+            frozen=frozen,
+            render=None if stored is None else stored.renderer(),
+            size=size,
+        )
+
+    return Dispatch(make_step, mesh, None if stored is None else stored.pixels)
 
 
 def replanned(parts: Parts, done: int, seconds: float) -> Parts:

@@ -22,7 +22,7 @@ from yolojax import (
     writers,
 )
 from yolojax import config as config_lib
-from yolojax.data import statistics
+from yolojax.data import input_size, statistics
 from yolojax.epoch_end import (
     end_epoch,
     finish,
@@ -389,10 +389,13 @@ def _show_training_data(parts: Parts, source: loading.Source) -> None:
 
 def _check_sizes(config: Any, source: loading.Source) -> None:
     """Batch norm needs more than one value per channel."""
-    if config.imgsz < 64 and (len(source) - 1) % config.batch == 0:
+    smallest = min(
+        input_size.sizes(config.imgsz, config.multi_scale, config.multi_scale_sizes)
+    )
+    if smallest < 64 and (len(source) - 1) % config.batch == 0:
         raise ValueError(
             f"the last batch of {len(source)} images would hold a single one, and at"
-            f" imgsz = {config.imgsz} it has a single cell on the coarsest level, too"
+            f" {smallest} pixels it has a single cell on the coarsest level, too"
             " little for batch norm. Change config.batch or raise config.imgsz."
         )
 
