@@ -42,6 +42,9 @@ class Drawn:
     def __len__(self):
         return len(self.labels)
 
+    def verify(self, index):
+        """What is drawn by a rule cannot change."""
+
     def load(self, index, imgsz):
         if self.diary is not None:
             with open(self.diary, "a") as file:
