@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import re
 from types import SimpleNamespace
 
@@ -136,11 +137,16 @@ def test_json_lines(tmp_path):
     assert kept == [records[0], records[2]]
 
 
-def test_replace_text_keeps_the_old_file_when_it_fails(tmp_path):
+def test_replace_text_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     replace_text(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        replace_text(path, "\udc80")
+
+    def fails(descriptor):
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="is full"):
+        patched.setattr(os, "fsync", fails)
+        replace_text(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
