@@ -178,10 +178,37 @@ def test_number_of_slots_is_usual_and_grows_when_needed(source):
     small = dataclasses.replace(PLAIN, mixup=0.0)
     loader = train(source, augment=small, object_buckets=(2, 3, 16))
     assert loader.batches.base_slots == 3
+    assert loader.batches.spare_slots is None  # every sample of the run was counted
+    loader.batches.spare_slots = 16
+    assert [loader.batches._slots([n], [0]) for n in (1, 3, 4, 9)] == [3, 3, 16, 16]
     many = [{"boxes": np.ones((9, 4), np.float32), "classes": np.ones(9, np.int32)}]
     assert loader.batches._slots([9], [0]) == 16
     got = pipeline.collate(many, [5], 2, 16)
     assert got["valid"].sum() == 9 and got["image_id"].tolist() == [5, -1]
+
+
+def test_rare_batches_get_their_slots_from_the_tail_of_the_counts(source, monkeypatch):
+    monkeypatch.setattr(pipeline, "DRY_SAMPLES", 7)
+    batches = train(source, object_buckets=(1, 3, 16, 64)).batches
+    monkeypatch.setattr(pipeline, "likely_most", lambda counts, total: 50)
+    raised = train(source, object_buckets=(1, 3, 16, 64)).batches
+    assert batches.spare_slots is None  # too few were seen to tell
+    bound = raised._upper_bound()
+    assert raised.spare_slots == (64 if bound > 16 else 16) > raised.base_slots
+    every = [raised.plan(e, i) for e in range(raised.epochs) for i in range(7)]
+    assert max(len(plan.objects) for plan in every) <= bound
+
+
+def test_likely_most_goes_on_as_the_tail_does():
+    rng = np.random.default_rng(0)
+    counts = rng.geometric(0.1, 1 << 20)  # the chance falls by equal factors
+    seen = counts[:2048]
+    for total in (2048, 1 << 14, 1 << 20):
+        found = pipeline.likely_most(seen, total)
+        assert 0.7 < found / counts[:total].max() < 1.4
+    assert pipeline.likely_most(seen, 2048) == seen.max()
+    assert pipeline.likely_most(np.full(2048, 3), 1 << 20) == 3
+    assert pipeline.likely_most(np.arange(50), 1 << 20) == 49
 
 
 def test_more_objects_than_slots_is_an_error(source):

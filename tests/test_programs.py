@@ -1,10 +1,12 @@
 """Programs are compiled once each, in the background or when they are needed."""
 
+import signal
 import threading
+import time
 
 import pytest
 
-from yolojax.programs import Programs
+from yolojax.programs import Programs, compiling
 
 
 class Maker:
@@ -54,13 +56,50 @@ def test_what_is_needed_first_does_not_wait_in_the_queue():
     assert slow.made == ["slow"] and quick.made == ["next"]
 
 
-def test_what_was_never_queued_is_made_by_the_caller():
+def test_what_was_never_queued_is_made_at_once():
     maker = Maker()
     maker.go.set()
     with Programs() as programs:
         assert programs.get("a", maker("a")) == programs.get("a", maker("a")) == "a"
     assert maker.made == ["a"]
-    assert maker.threads == {threading.current_thread().name}
+
+
+def test_ctrl_c_waits_for_no_compiler_and_an_error_does():
+    slow = Maker()
+    with pytest.raises(KeyboardInterrupt), Programs() as programs:
+        programs.prepare("slow", slow("slow"), "a program")
+        programs.prepare("next", slow("next"), "a program")
+        raise KeyboardInterrupt
+    assert not slow.made and compiling()
+    slow.go.set()
+    until = time.monotonic() + 10
+    while compiling() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert slow.made == ["slow"]  # what was queued behind it is forgotten
+    quick = Maker()
+    quick.go.set()
+    with pytest.raises(ValueError), Programs() as programs:
+        programs.prepare("a", quick("a"), "a program")
+        programs.wait()
+        raise ValueError
+    assert not compiling()
+
+
+def test_who_waits_for_a_compiler_can_be_interrupted():
+    slow = Maker()
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt), Programs() as programs:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            programs.get("slow", slow("slow"))
+        assert not slow.made
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        slow.go.set()
 
 
 def test_a_failure_reaches_the_caller():
@@ -71,3 +110,15 @@ def test_a_failure_reaches_the_caller():
         programs.prepare("a", fails, "a program")
         with pytest.raises(ValueError, match="no such program"):
             programs.get("a", fails)
+
+
+def test_nothing_waits_for_what_may_never_be_needed():
+    slow, quick = Maker(), Maker()
+    quick.go.set()
+    with Programs() as programs:
+        programs.prepare("a", quick("a"), "a program")
+        programs.prepare("b", slow("b"), "a program", needed=False)
+        programs.wait()
+        assert quick.made == ["a"] and not slow.made
+        slow.go.set()
+        assert programs.get("b", slow("b")) == "b"

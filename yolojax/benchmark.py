@@ -6,12 +6,13 @@ always measured at 640 px on one thread, so that its figures compare; the networ
 """
 
 import dataclasses
+import functools
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,8 @@ from yolojax.losses.assign import assign
 from yolojax.models.blocks import INFERENCE
 from yolojax.ops.anchors import anchor_points
 from yolojax.pipeline_speed import seconds
-from yolojax.step import initial_state, make_train_step
+from yolojax.step import Hyper, Render, initial_state, make_train_step
+from yolojax.types import Array, Batch, TrainState
 
 log = logging.getLogger("yolojax")
 
@@ -77,8 +79,51 @@ def _figures(
         yield from _assigner(config, len(source.names))
 
 
+class _Run(NamedTuple):
+    """What the figures of the network are measured with."""
+
+    config: Any  # with a number as batch
+    net: build.Network
+    tx: Any
+    mesh: Any
+    batch: Batch
+    hyper: Hyper
+    pixels: Array  # of all images, where the device renders; else None
+    render: Render | None  # likewise
+
+
 def _network(config: Any, source: loading.Source) -> Iterator[tuple[str, float, str]]:
     """Compile times, training step and forward pass."""
+    made, state = _run_of(config, source)
+    label = f"{made.config.imgsz} px, batch {made.config.batch}, {made.net.policy.name}"
+    holder = [state]
+    del state  # its memory is used again by the first step
+
+    def compiled() -> Any:
+        step = make_train_step(
+            made.net.model, made.net.task, made.tx, padded=False, render=made.render
+        )
+        jitted = jax.jit(step, donate_argnums=0)
+        return jitted.lower(holder[0], made.batch, made.hyper, made.pixels).compile()
+
+    program = yield from _compile_times(compiled, label)
+    step_seconds = yield from _step_figures(made, program, holder, label)
+    batch = made.batch
+    if made.render is not None:
+        painted = functools.partial(jax.jit(made.render), made.pixels, batch.plans)
+        took = seconds(lambda: jax.block_until_ready(painted()))
+        share = 100 * took / step_seconds
+        yield "  rendering its images on the device", share, "% of it"
+        batch = dataclasses.replace(batch, image=painted())
+    ema = jax.block_until_ready(holder[0].ema)
+    image = batch.image.astype(jnp.float32) / 255
+    forward = jax.jit(lambda v, x: made.net.model.apply(v, x, mode=INFERENCE))
+    took = seconds(lambda: jax.block_until_ready(forward(ema, image)))
+    yield f"forward pass ({label})", made.config.batch / took, "images/s"
+
+
+def _run_of(config: Any, source: loading.Source) -> tuple[_Run, TrainState]:
+    """Returns what a training step needs, as in the last step of a run."""
     keypoints = build.keypoints_of(source)
     net = build.network(config, len(source.names), keypoints=keypoints)
     automatic = autobatch.is_automatic(config)
@@ -106,55 +151,57 @@ def _network(config: Any, source: loading.Source) -> Iterator[tuple[str, float, 
         pixels, render = stored.pixels, stored.renderer()
     batch = sharding.put_batch(batches[0], mesh)
     hyper = steps.hyper_at(plan, plan.total_iterations - 1)
-    label = f"{config.imgsz} px, batch {config.batch}, {net.policy.name}"
+    return _Run(config, net, tx, mesh, batch, hyper, pixels, render), state
 
-    holder = [state]
-    del state  # its memory is used again by the first step
 
-    def step() -> Any:
-        function = make_train_step(net.model, net.task, tx, padded=False, render=render)
-        jitted = jax.jit(function, donate_argnums=0)
-        return jitted.lower(holder[0], batch, hyper, pixels).compile()
-
+def _compile_times(
+    compiled: Callable[[], Any], label: str
+) -> Generator[tuple[str, float, str], None, Any]:
+    """Yields how long compiling takes, cold and warm, and returns the program."""
     jax.config.update("jax_enable_compilation_cache", False)
     started = time.perf_counter()
-    compiled = step()
+    program = compiled()
     yield f"compiling the training step ({label})", time.perf_counter() - started, "s"
     with tempfile.TemporaryDirectory() as folder:
         jax.config.update("jax_enable_compilation_cache", True)
         jax.config.update("jax_compilation_cache_dir", folder)
-        step()
+        compiled()
         jax.clear_caches()
         started = time.perf_counter()
-        step()
+        compiled()
         yield "  the same from a warm cache", time.perf_counter() - started, "s"
+    return program
+
+
+def _step_figures(
+    made: _Run, program: Any, holder: list[TrainState], label: str
+) -> Generator[tuple[str, float, str], None, float]:
+    """Yields memory and speed of the training step, and returns its seconds.
+
+    Args:
+        made: what it takes.
+        program: the compiled step.
+        holder: the state, which each step replaces.
+        label: what is measured.
+    """
 
     def train_step() -> None:
-        holder[0], logs = compiled(holder[0], batch, hyper, pixels)
+        holder[0], logs = program(holder[0], made.batch, made.hyper, made.pixels)
         jax.block_until_ready(logs)
 
-    need = step_memory.need_of(compiled, mesh)
+    need = step_memory.need_of(program, made.mesh)
     grown = step_memory.peak_growth(train_step)  # of the first step: see there
     if need is not None:
         yield "  memory of the training step, predicted", need.total / 2**20, "MiB"
-        stats = mesh.devices.flat[0].memory_stats() or {}
+        stats = made.mesh.devices.flat[0].memory_stats() or {}
         peak = stats.get("peak_bytes_in_use")
         if peak is None and grown is not None:  # state and batch were there before
             peak = grown + need.arguments
         if peak is not None:
             yield "  memory of the training step, measured", peak / 2**20, "MiB"
     took = seconds(train_step)
-    yield f"training step ({label})", config.batch / took, "images/s"
-    if render is not None:
-        painted = jax.jit(render)
-        share = seconds(lambda: jax.block_until_ready(painted(pixels, batch.plans)))
-        yield "  rendering its images on the device", 100 * share / took, "% of it"
-        batch = dataclasses.replace(batch, image=painted(pixels, batch.plans))
-    ema = jax.block_until_ready(holder[0].ema)
-    image = batch.image.astype(jnp.float32) / 255
-    forward = jax.jit(lambda v, x: net.model.apply(v, x, mode=INFERENCE))
-    took = seconds(lambda: jax.block_until_ready(forward(ema, image)))
-    yield f"forward pass ({label})", config.batch / took, "images/s"
+    yield f"training step ({label})", made.config.batch / took, "images/s"
+    return took
 
 
 def _assigner(config: Any, num_classes: int) -> Iterator[tuple[str, float, str]]:

@@ -74,6 +74,7 @@ class Dispatch:
         size: int | None = None,
         steps: int = 1,
         what: str,
+        needed: bool = True,
     ) -> None:
         """Lets the program for batches like this one be compiled in the background.
 
@@ -84,18 +85,20 @@ class Dispatch:
             size: longer side of the input, pixels; None: that of the batch.
             steps: how many batches are stacked; 1: none are.
             what: what it is, in words.
+            needed: it is used for sure.
         """
         like = _abstract((state, batch, hyper))
         make = functools.partial(self._compiled, *like, size=size, steps=steps)
-        self.programs.prepare(_key(batch, size, steps), make, what)
+        key = _key(batch, size, steps)
+        self.programs.prepare(key, make, what, needed=needed)
 
     def __enter__(self) -> "Dispatch":
         """Returns itself."""
         return self
 
-    def __exit__(self, *error: object) -> None:
-        """Waits for what is being compiled."""
-        self.programs.__exit__(*error)
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Waits for what is being compiled, unless on Ctrl-C."""
+        self.programs.__exit__(kind, *error)
 
     def _compiled(
         self,

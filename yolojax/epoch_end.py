@@ -63,21 +63,8 @@ def end_epoch(
         may_stop=journal.may_stop,
         stopping=ending,
     ):
-
-        def on_batch(done: int) -> None:
-            outputs.progress.status(f"validating {done}/{len(parts.val_batches)}")
-            if stop.requested:  # the state is saved as "validation still to do"
-                journal.seconds = clock.seconds()
-                save(parts, state, journal)
-                leave(parts, stop)
-
-        found = validate(parts, state.ema, on_batch=on_batch)
-        summary = found.result.summary()
-        fitness = round(float(summary["fitness"]), 5)
-        metrics = {k: float(v) for k, v in summary.items() if k.startswith("metrics/")}
-        pairs = zip(task.loss_names, found.losses, strict=True)
+        fitness = _validated(parts, state, journal, outputs, clock, stop)
         ending = clock.is_up(config.time)  # perhaps by now
-        journal.metrics = metrics | {f"val/{n}": float(v) for n, v in pairs}
     journal.best_fitness, best = optim.update_best(journal.best_fitness, fitness)
     journal.stopper, journal.may_stop, journal.stopped = optim.stopper_update(
         journal.stopper, fitness, epoch + 1, config.patience
@@ -102,6 +89,31 @@ def end_epoch(
         save(parts, state, journal)
         clock.saved()
     return best
+
+
+def _validated(
+    parts: Parts,
+    state: TrainState,
+    journal: Journal,
+    outputs: Outputs,
+    clock: Clock,
+    stop: StopRequest,
+) -> float:
+    """Returns the fitness of the averaged weights, and notes all figures."""
+
+    def on_batch(done: int) -> None:
+        outputs.progress.status(f"validating {done}/{len(parts.val_batches)}")
+        if stop.requested:  # the state is saved as "validation still to do"
+            journal.seconds = clock.seconds()
+            save(parts, state, journal)
+            leave(parts, stop)
+
+    found = validate(parts, state.ema, on_batch=on_batch)
+    summary = found.result.summary()
+    metrics = {k: float(v) for k, v in summary.items() if k.startswith("metrics/")}
+    pairs = zip(parts.net.task.loss_names, found.losses, strict=True)
+    journal.metrics = metrics | {f"val/{n}": float(v) for n, v in pairs}
+    return round(float(summary["fitness"]), 5)
 
 
 def validate(parts: Parts, variables: Any, **options: Any) -> evaluate.Evaluation:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from yolojax import optim, writers
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """The run was asked to stop; its state is saved."""
 
     def __init__(self, text: str, status: int):

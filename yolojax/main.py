@@ -52,13 +52,11 @@ def main(argv: Sequence[str]) -> None:
         _set_up_jax(config)
         workdir = Path(_WORKDIR.value).expanduser() if _WORKDIR.value else None
         status = _load(MODES[_MODE.value]).run(config, workdir)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        # Its class is defined in a module that loads JAX.
-        if type(error).__name__ == "Interrupted":
+    except KeyboardInterrupt as error:  # also what a run raises once it is saved
+        if str(error):
             print(error)
-            sys.exit(getattr(error, "status", 130))
+        _leave(getattr(error, "status", 130))
+    except Exception as error:
         text = None if _DEBUG.value else explain(error)
         if text is None:
             raise
@@ -207,6 +205,20 @@ Settings, written --config.KEY=VALUE; shown with their defaults:
 def _fail(text: str) -> NoReturn:
     print(f"error: {' '.join(text.split())}", file=sys.stderr)
     sys.exit(2)
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends the program, at once if the end of a compilation is all it would wait for.
+
+    By then everything is closed: errors pass through the `with` blocks first.
+    """
+    from yolojax.programs import compiling
+
+    if compiling():  # Python would clear away under a thread that is still at work
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _load(module: str) -> Any:

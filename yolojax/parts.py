@@ -115,13 +115,7 @@ def make_parts(
     net = build.network(config, len(names), weights, width, keypoints)
     params = models.variable_shapes(net.model)["params"]
     frozen = frozen_paths(params, config.freeze)
-    plan = build.run_plan(config, len(train_source), len(names))
-    if config.time is not None and record is not None:
-        planned = record.get("planned_epochs", plan.epochs)
-        budget = 3600 * config.time
-        if planned <= record["epoch"] and record["seconds"] < budget:  # given more time
-            planned = optim.epochs_in(budget, record["epoch"], record["seconds"])
-        plan = optim.with_epochs(plan, planned, config.warmup_epochs)
+    plan = _plan(config, len(train_source), len(names), record)
     for note in (net.policy.note, *plan.notes):
         if note:
             log.info(note)
@@ -152,6 +146,20 @@ def make_parts(
         class_width=width,
         licence=licence,
     )
+
+
+def _plan(
+    config: Any, images: int, num_classes: int, record: Mapping[str, Any] | None
+) -> optim.RunPlan:
+    """Returns the optimiser's plan; of a timed run that goes on, as long as it was."""
+    plan = build.run_plan(config, images, num_classes)
+    if config.time is None or record is None:
+        return plan
+    planned = record.get("planned_epochs", plan.epochs)
+    budget = 3600 * config.time
+    if planned <= record["epoch"] and record["seconds"] < budget:  # given more time
+        planned = optim.epochs_in(budget, record["epoch"], record["seconds"])
+    return optim.with_epochs(plan, planned, config.warmup_epochs)
 
 
 def _dispatch(

@@ -1,52 +1,74 @@
 """Compiled programs, made in the background before they are needed."""
 
+import queue
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from typing import Any
 
 POLL_SECONDS = 0.2
+THREADS = "compiling"  # their name; see `compiling`
 
 
 class Programs:
     """Compiled programs by key, each compiled once; close it, or use it in `with`.
 
     One thread compiles what `prepare` was told of, in that order, while the caller goes
-    on. What is needed before its turn comes is compiled at once by the caller.
+    on. What is needed before its turn comes is compiled at once in another one. No
+    compiler can be stopped, but who waits for it can be, as it runs in no thread of
+    theirs.
     """
 
     def __init__(self) -> None:
         """Starts with none."""
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="compile")
         self._made: dict[Hashable, Future] = {}
+        self._needed: list[Future] = []  # that the caller is going to wait for
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._news: deque[str] = deque()
+        self._worker: threading.Thread | None = None
 
-    def prepare(self, key: Hashable, make: Callable[[], Any], what: str) -> None:
+    def prepare(
+        self,
+        key: Hashable,
+        make: Callable[[], Any],
+        what: str,
+        *,
+        needed: bool = True,
+    ) -> None:
         """Queues a program, unless it is there already.
 
         Args:
             key: names it.
             make: returns it, compiled; called in another thread.
             what: what it is, for `news`.
+            needed: it is used for sure, so that `wait` waits for it.
         """
-        if key not in self._made:
-            self._made[key] = self._pool.submit(self._timed, make, what)
+        if key in self._made:
+            return
+        future = self._made[key] = Future()
+        if needed:
+            self._needed.append(future)
+        self._queue.put(lambda: _fill(future, lambda: self._timed(make, what)))
+        if self._worker is None:
+            self._worker = _started(self._work)
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Returns a program, compiling it or waiting for it if need be."""
         future = self._made.get(key)
         if future is None or future.cancel():  # not begun yet: do not wait in the queue
-            future = self._made[key] = Future()
-            future.set_result(make())
+            urgent = future = self._made[key] = Future()
+            _started(lambda: _fill(urgent, make))
         return future.result()
 
     def wait(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Returns when everything that was queued is compiled, or `stop` says so."""
-        for future in list(self._made.values()):
+        """Returns when what is needed of the queue is compiled, or `stop` says so."""
+        for future in self._needed:
             while not stop():
                 if wait([future], timeout=POLL_SECONDS).done:
-                    future.result()  # or what went wrong
+                    if not future.cancelled():  # it could not wait for its turn
+                        future.result()  # or what went wrong
                     break
 
     def news(self) -> list[str]:
@@ -61,9 +83,18 @@ class Programs:
         """Returns itself."""
         return self
 
-    def __exit__(self, *error: object) -> None:
-        """Forgets what is queued and waits for the program that is being compiled."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Forgets what is queued; waits for the compiler, but not if it is Ctrl-C."""
+        for future in self._made.values():
+            future.cancel()
+        self._queue.put(None)
+        if self._worker is None or (kind and issubclass(kind, KeyboardInterrupt)):
+            return
+        self._worker.join()
+
+    def _work(self) -> None:
+        while (task := self._queue.get()) is not None:
+            task()
 
     def _timed(self, make: Callable[[], Any], what: str) -> Any:
         started = time.monotonic()
@@ -71,3 +102,25 @@ class Programs:
         seconds = time.monotonic() - started
         self._news.append(f"compiled {what} beside the run, in {seconds:.0f} s")
         return program
+
+
+def compiling() -> bool:
+    """Returns whether anything is being compiled, which no one can stop."""
+    return any(thread.name == THREADS for thread in threading.enumerate())
+
+
+def _started(work: Callable[[], None]) -> threading.Thread:
+    # A daemon: Python would otherwise wait for it at its end.
+    thread = threading.Thread(target=work, name=THREADS, daemon=True)
+    thread.start()
+    return thread
+
+
+def _fill(future: Future, make: Callable[[], Any]) -> None:
+    """Gives a future its value, or what went wrong; nothing if it is cancelled."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(make())
+    except BaseException as error:
+        future.set_exception(error)

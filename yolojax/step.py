@@ -152,14 +152,7 @@ def make_train_step(
         if state.grad_sum is not None:
             grads = jax.tree.map(jnp.add, state.grad_sum, grads)
         norm = optim.global_norm(grads)
-        finite = jnp.isfinite(terms).all()
-        if state.loss_scale is None:  # fp16 gradients may overflow: that is handled
-            finite &= jnp.isfinite(norm)
-        else:  # but not for ever: then the gradient itself is not finite
-            finite &= state.loss_scale.scale >= 1
-        # Running variances overflow some steps before the loss does.
-        finite &= jnp.isfinite(_sum(batch_stats))
-        good = finite & (state.bad_step < 0)
+        good = _finite(state, terms, norm, batch_stats) & (state.bad_step < 0)
         state = _record(state, terms, good, hyper.first)
         state = dataclasses.replace(
             state,
@@ -175,15 +168,7 @@ def make_train_step(
             state,
             grads,
         )
-        return state, Logs(
-            losses=state.loss_sum / jnp.maximum(state.loss_count, 1),
-            grad_norm=norm,
-            bad_step=state.bad_step,
-            bad_terms=state.bad_terms,
-            skipped=jnp.int32(0)
-            if state.loss_scale is None
-            else state.loss_scale.skipped,
-        )
+        return state, _logs(state, norm)
 
     return train_step
 
@@ -264,6 +249,38 @@ def network_input(batch: Batch, size: int | None) -> Batch:
         moved = keypoints[..., :2] * ratio[None, None, None]
         keypoints = jnp.concatenate([moved, keypoints[..., 2:]], axis=-1)
     return dataclasses.replace(batch, image=image, boxes=boxes, keypoints=keypoints)
+
+
+def _finite(
+    state: TrainState, terms: jax.Array, norm: jax.Array, batch_stats: PyTree
+) -> jax.Array:
+    """Returns whether a step may be kept, bool [].
+
+    Args:
+        state: before the step.
+        terms: its loss terms.
+        norm: of the summed gradients.
+        batch_stats: those that it leads to.
+    """
+    finite = jnp.isfinite(terms).all()
+    if state.loss_scale is None:  # fp16 gradients may overflow: that is handled
+        finite &= jnp.isfinite(norm)
+    else:  # but not for ever: then the gradient itself is not finite
+        finite &= state.loss_scale.scale >= 1
+    # Running variances overflow some steps before the loss does.
+    return finite & jnp.isfinite(_sum(batch_stats))
+
+
+def _logs(state: TrainState, norm: jax.Array) -> Logs:
+    """Returns what the loop reads of the step that led to a state."""
+    scale = state.loss_scale
+    return Logs(
+        losses=state.loss_sum / jnp.maximum(state.loss_count, 1),
+        grad_norm=norm,
+        bad_step=state.bad_step,
+        bad_terms=state.bad_terms,
+        skipped=jnp.int32(0) if scale is None else scale.skipped,
+    )
 
 
 def _record(

@@ -7,7 +7,7 @@ import numpy as np
 
 from yolojax import optim, sharding
 from yolojax.data.pipeline import TrainBatches
-from yolojax.data.stack import stack
+from yolojax.data.stack import stack, with_slots
 from yolojax.parts import Parts
 from yolojax.step import Hyper, Logs
 from yolojax.types import Batch, TrainState
@@ -38,6 +38,7 @@ def do_steps(
         _prepare_sizes(parts, state, batch, hyper, iteration)
         _prepare_plans(parts, state, iteration)
         _prepare_shapes(parts, state, iteration)
+        _prepare_slots(parts, state, hosts, iteration)
     return parts.dispatch(state, batch, hyper, size=size, steps=steps)
 
 
@@ -107,6 +108,27 @@ def _prepare_shapes(parts: Parts, state: TrainState, iteration: int) -> None:
         batch, hyper = put(parts, [batches[step]], step)
         what = f"the training step for {width} x {height} pixels"
         parts.dispatch.prepare(state, batch, hyper, what=what)
+
+
+def _prepare_slots(
+    parts: Parts, state: TrainState, hosts: list[dict[str, Any]], iteration: int
+) -> None:
+    """Lets the programs for batches with more objects be compiled, after all others.
+
+    They may never come, so nothing waits for these programs.
+    """
+    batches = parts.batches
+    if not isinstance(batches, TrainBatches) or batches.spare_slots is None:
+        return
+    slots = max(batches.spare_slots, hosts[0]["valid"].shape[1])
+    batch, hyper = put(parts, [with_slots(host, slots) for host in hosts], iteration)
+    for size in parts.sizes if len(parts.sizes) > 1 else (parts.size_at(iteration),):
+        what = f"the training step for {slots} objects per image"
+        if len(parts.sizes) > 1:
+            what += f" at {size} pixels"
+        parts.dispatch.prepare(
+            state, batch, hyper, size=size, steps=len(hosts), what=what, needed=False
+        )
 
 
 def hyper_at(plan: optim.RunPlan, iteration: int) -> Hyper:

@@ -181,20 +181,7 @@ def _train(
     """Runs the remaining epochs."""
     config, plan = parts.config, parts.plan
     columns = _columns(parts)
-    outputs = Outputs(
-        progress=writers.Progress(
-            sys.stdout,
-            plan.epochs,
-            plan.batches_per_epoch,
-            parts.net.task.loss_names,
-        ),
-        csv=writers.ResultsCsv(parts.workdir / "results.csv", columns, journal.epoch),
-        events=writers.JsonLines(parts.workdir / "log.jsonl", journal.epoch),
-        # Also hides what a killed run wrote of an epoch that is done again.
-        board=writers.TensorBoard(
-            parts.workdir / "tensorboard", journal.epoch * plan.batches_per_epoch
-        ),
-    )
+    outputs = _outputs(parts, columns, journal)
     _announce(parts)
     outputs.progress.print(writers.epoch_header(columns))
     clock, first = Clock(journal.seconds), journal.epoch
@@ -237,6 +224,24 @@ def _train(
                     parts.batches, config, start_step=int(state.step)
                 )
                 loader = loaders.enter_context(batches)
+
+
+def _outputs(parts: Parts, columns: tuple[str, ...], journal: Journal) -> Outputs:
+    """Opens what the numbers are written to; what a killed run wrote too much goes."""
+    plan, workdir, epoch = parts.plan, parts.workdir, journal.epoch
+    return Outputs(
+        progress=writers.Progress(
+            sys.stdout,
+            plan.epochs,
+            plan.batches_per_epoch,
+            parts.net.task.loss_names,
+        ),
+        csv=writers.ResultsCsv(workdir / "results.csv", columns, epoch),
+        events=writers.JsonLines(workdir / "log.jsonl", epoch),
+        board=writers.TensorBoard(
+            workdir / "tensorboard", epoch * plan.batches_per_epoch
+        ),
+    )
 
 
 def _tell(parts: Parts, outputs: Outputs) -> None:

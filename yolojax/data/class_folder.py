@@ -119,15 +119,7 @@ def open_class_folder(
     members, full = _subset(members, share, fraction_mode, seed, len(names))
     verdicts = _scan([path for path, _ in members], cache_dir, threads)
     kept = [i for i, verdict in enumerate(verdicts) if verdict.hw is not None]
-    problems += [
-        Problem(path, None, verdict.reason, True)
-        for (path, _), verdict in zip(members, verdicts, strict=True)
-        if verdict.hw is None
-    ]
-    left = {members[i][1] for i in kept}
-    for class_id in sorted({class_id for _, class_id in members} - left):
-        reason = f"no image of class {names[class_id]!r} can be used (unusable_class)"
-        problems.append(Problem(str(folder), None, reason, False))
+    problems += _unusable(folder, names, members, verdicts)
     if not kept:
         examples = " | ".join(str(problem) for problem in problems[:3])
         raise ValueError(
@@ -146,6 +138,26 @@ def open_class_folder(
         digests=tuple(verdicts[i].digest for i in kept),
         full=full,
     )
+
+
+def _unusable(
+    folder: Path,
+    names: Sequence[str],
+    members: Sequence[Member],
+    verdicts: Sequence[ImageVerdict],
+) -> list[Problem]:
+    """Returns what is wrong with images, and classes that they leave without any."""
+    pairs = list(zip(members, verdicts, strict=True))
+    problems = [
+        Problem(path, None, verdict.reason, True)
+        for (path, _), verdict in pairs
+        if verdict.hw is None
+    ]
+    left = {class_id for (_, class_id), verdict in pairs if verdict.hw is not None}
+    for class_id in sorted({class_id for _, class_id in members} - left):
+        reason = f"no image of class {names[class_id]!r} can be used (unusable_class)"
+        problems.append(Problem(str(folder), None, reason, False))
+    return problems
 
 
 def own_splits(root: str | os.PathLike[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -104,8 +105,7 @@ class TrainBatches:
             self._plain_shape = device_plan.plan_shape(imgsz, self._plain.options)
         self.close_mosaic = close_mosaic
         self.object_buckets = _checked_buckets(object_buckets)
-        self.base_slots = self.object_buckets[0]
-        self.base_slots = self._usual_slots()
+        self.base_slots, self.spare_slots = self._usual_slots()
 
     @property
     def plain_from(self) -> int:
@@ -199,19 +199,57 @@ class TrainBatches:
 
     def _slots(self, counts: list[int], indices: list[int]) -> int:
         most = int(np.argmax(counts))
-        return max(
-            self.base_slots,
-            bucket_for(counts[most], self.object_buckets, f"image {indices[most]}"),
-        )
+        where = f"image {indices[most]}"
+        slots = bucket_for(counts[most], self.object_buckets, where)
+        if slots <= self.base_slots:
+            return self.base_slots
+        # One program for all rare batches, and not one for each of their buckets.
+        return max(slots, self.spare_slots or 0)
 
-    def _usual_slots(self) -> int:
-        most = self.object_buckets[0]
+    def _usual_slots(self) -> tuple[int, int | None]:
+        """Returns slots for most batches, and those of rare ones if there may be any.
+
+        The latter are a guess: fuller samples than those that are planned here become
+        rarer as those became.
+        """
         images = len(self.records)
-        for number in range(min(images * self.epochs, DRY_SAMPLES)):
+        total = images * self.epochs
+        counts = np.empty(min(total, DRY_SAMPLES), int)
+        for number in range(len(counts)):
             epoch, index = divmod(number, images)
-            count = len(self.plan(epoch, index).objects)
-            most = max(most, bucket_for(count, self.object_buckets, f"image {index}"))
+            counts[number] = count = len(self.plan(epoch, index).objects)
+            bucket_for(count, self.object_buckets, f"image {index}")  # or say which
+        most = int(counts.max())
+        usual = bucket_for(most, self.object_buckets, "")
+        fullest = min(self._upper_bound(), likely_most(counts, total))
+        rare = [bucket for bucket in self.object_buckets if bucket >= fullest]
+        spare = rare[0] if rare else self.object_buckets[-1]
+        return usual, spare if spare > usual else None
+
+    def _upper_bound(self) -> int:
+        """Returns a number of objects that no sample can exceed."""
+        options = self.augment
+        canvases = 1 + (options.mixup > 0) + (options.cutmix > 0)
+        tiles = 4 if options.mosaic > 0 else 1
+        pasted = 2 if options.copy_paste > 0 else 1
+        return canvases * tiles * pasted * max(map(len, self.records.labels))
+
+
+def likely_most(counts: np.ndarray, total: int) -> int:
+    """Returns the largest count to expect of `total` samples, having seen some.
+
+    As if the chance of larger counts fell by equal factors in equal steps.
+
+    Args:
+        counts: [n] of the samples seen.
+        total: number of samples, n or more.
+    """
+    most, seen = int(counts.max()), len(counts)
+    high = float(np.quantile(counts, 0.99))
+    if seen <= 100:
         return most
+    step = (most - high) / math.log(seen / 100)  # objects per factor of e
+    return math.ceil(most + step * math.log(total / seen))
 
 
 @functools.lru_cache(maxsize=2)

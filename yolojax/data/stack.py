@@ -20,11 +20,11 @@ def stack(batches: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     if "valid" in batches[0]:
         slots = max(batch["valid"].shape[1] for batch in batches)
-        batches = [_with_slots(batch, slots) for batch in batches]
+        batches = [with_slots(batch, slots) for batch in batches]
     return _stacked(batches, "batch")
 
 
-def _with_slots(batch: dict[str, Any], slots: int) -> dict[str, Any]:
+def with_slots(batch: dict[str, Any], slots: int) -> dict[str, Any]:
     """Returns the batch with so many object slots; those added are padding."""
     more = slots - batch["valid"].shape[1]
     result = dict(batch)

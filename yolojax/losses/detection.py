@@ -69,18 +69,9 @@ def detection_loss(
     )
     weight = assignment.score  # [B, A], 0 on background
     total = jnp.maximum(weight.sum(), 1)
-    if gt_boxes.shape[1] == 0:
-        target, target_class = jnp.zeros_like(boxes), jnp.zeros_like(assignment.slot)
-    else:
-        target = jnp.take_along_axis(gt_boxes, assignment.slot[..., None], axis=1)
-        target = target / strides[None, :, None]
-        target_class = jnp.take_along_axis(gt_classes, assignment.slot, axis=1)
-    soft = jax.nn.one_hot(target_class, logits.shape[-1], dtype=logits.dtype)
-    bce = binary_cross_entropy(logits, soft * weight[..., None])  # [B, A, C]
-    if class_weights is not None:
-        bce = bce * class_weights[None, None].astype(bce.dtype)
-    if example_valid is not None:
-        bce = bce * example_valid[:, None, None]
+    target, target_class = assigned_targets(gt_boxes, gt_classes, assignment.slot)
+    target = target / strides[None, :, None]
+    bce = class_loss(logits, target_class, weight, example_valid, class_weights)
     box = (1 - box_ops.complete_iou(boxes, target)) * weight
     dfl = distribution_focal_loss(
         box_logits.reshape(*ltrb.shape, bins),
@@ -88,6 +79,50 @@ def detection_loss(
     ).mean(-1)
     sums = jnp.stack([box.sum(), bce.sum(), (dfl * weight).sum()])
     return sums * jnp.array(gains, sums.dtype) / total, assignment
+
+
+def assigned_targets(
+    gt_boxes: Float[Array, "b m k"],
+    gt_classes: Int[Array, "b m"],
+    slot: Int[Array, "b a"],
+) -> tuple[Float[Array, "b a k"], Int[Array, "b a"]]:
+    """Returns box and class of the object that each anchor is assigned to.
+
+    Args:
+        gt_boxes: boxes of the objects, in any format.
+        gt_classes: class index of each object.
+        slot: object of each anchor.
+    """
+    if gt_boxes.shape[1] == 0:
+        shape = (*slot.shape, gt_boxes.shape[-1])
+        return jnp.zeros(shape, gt_boxes.dtype), jnp.zeros_like(slot)
+    boxes = jnp.take_along_axis(gt_boxes, slot[..., None], axis=1)
+    return boxes, jnp.take_along_axis(gt_classes, slot, axis=1)
+
+
+def class_loss(
+    logits: Float[Array, "b a c"],
+    target_class: Int[Array, "b a"],
+    weight: Float[Array, "b a"],
+    example_valid: Bool[Array, " b"] | None,
+    class_weights: Float[Array, " c"] | None,
+) -> Float[Array, "b a c"]:
+    """Returns the class loss of every anchor and class against soft targets.
+
+    Args:
+        logits: scores.
+        target_class: class of each anchor's object.
+        weight: soft target of that class, 0 on background.
+        example_valid: False on padded images; None if there are none.
+        class_weights: factor on each class's column.
+    """
+    soft = jax.nn.one_hot(target_class, logits.shape[-1], dtype=logits.dtype)
+    bce = binary_cross_entropy(logits, soft * weight[..., None])
+    if class_weights is not None:
+        bce = bce * class_weights[None, None].astype(bce.dtype)
+    if example_valid is not None:
+        bce = bce * example_valid[:, None, None]
+    return bce
 
 
 def binary_cross_entropy(

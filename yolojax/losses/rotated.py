@@ -10,7 +10,8 @@ from yolojax.losses import assign
 from yolojax.losses.detection import (
     Gains,
     Geometry,
-    binary_cross_entropy,
+    assigned_targets,
+    class_loss,
     distribution_focal_loss,
 )
 from yolojax.ops import boxes as box_ops
@@ -67,18 +68,9 @@ def rotated_loss(
     )
     weight = assignment.score  # [B, A], 0 on background
     total = jnp.maximum(weight.sum(), 1)
-    if gt_boxes.shape[1] == 0:
-        target, target_class = jnp.zeros_like(boxes), jnp.zeros_like(assignment.slot)
-    else:
-        target = jnp.take_along_axis(gt_boxes, assignment.slot[..., None], axis=1)
-        target = rotated.scaled(target, 1 / strides)
-        target_class = jnp.take_along_axis(gt_classes, assignment.slot, axis=1)
-    soft = jax.nn.one_hot(target_class, logits.shape[-1], dtype=logits.dtype)
-    bce = binary_cross_entropy(logits, soft * weight[..., None])  # [B, A, C]
-    if class_weights is not None:
-        bce = bce * class_weights[None, None].astype(bce.dtype)
-    if example_valid is not None:
-        bce = bce * example_valid[:, None, None]
+    target, target_class = assigned_targets(gt_boxes, gt_classes, assignment.slot)
+    target = rotated.scaled(target, 1 / strides)
+    bce = class_loss(logits, target_class, weight, example_valid, class_weights)
     dfl = distribution_focal_loss(
         box_logits.reshape(*ltrb.shape, bins),
         rotated.xywhr_to_ltrb(points_b, target).clip(0, bins - 1 - 0.01),

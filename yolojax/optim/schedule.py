@@ -108,15 +108,9 @@ def plan_run(
     notes: tuple[str, ...] = ()
     if name == "auto":
         updates = math.ceil(n_images / max(batch, nbs)) * epochs
-        name, auto_lr, auto_momentum = auto_optimizer(updates, num_classes)
-        long_run = f"{'more than' if updates > _AUTO_LONG_RUN else 'at most'} 10000"
-        notes = (
-            f"optimizer=auto: {updates} nominal updates are {long_run}, so"
-            f" {name} with lr0={auto_lr}, momentum={auto_momentum}, warmup_bias_lr=0."
-            f" Not used: lr0={lr0}, momentum={momentum},"
-            f" warmup_bias_lr={warmup_bias_lr}; name an optimizer to set them.",
-        )
-        lr0, momentum, warmup_bias_lr = auto_lr, auto_momentum, 0.0
+        name, *chosen = auto_optimizer(updates, num_classes)
+        notes = (_auto_note(updates, name, chosen, (lr0, momentum, warmup_bias_lr)),)
+        (lr0, momentum), warmup_bias_lr = chosen, 0.0
     elif name in _ADAM_FAMILY and lr0 >= _ADAM_HIGH_LR:
         notes = (
             f"optimizer={name} with lr0={lr0}: the Adam family wants about a tenth of"
@@ -271,6 +265,20 @@ def _check_counts(**counts: int) -> None:
     for key, value in counts.items():
         if value < 1:
             raise ValueError(f"{key} = {value} must be at least 1.")
+
+
+def _auto_note(
+    updates: int, name: str, chosen: list[float], given: tuple[float, float, float]
+) -> str:
+    """Returns what optimizer="auto" chose, and what it did not use of the settings."""
+    (lr0, momentum), (given_lr0, given_momentum, given_bias) = chosen, given
+    return (
+        f"optimizer=auto: {updates} nominal updates are"
+        f" {'more than' if updates > _AUTO_LONG_RUN else 'at most'} 10000, so {name}"
+        f" with lr0={lr0}, momentum={momentum}, warmup_bias_lr=0. Not used:"
+        f" lr0={given_lr0}, momentum={given_momentum}, warmup_bias_lr={given_bias};"
+        " name an optimizer to set them."
+    )
 
 
 def _few_steps_note(plan: RunPlan) -> tuple[str, ...]:
