@@ -156,7 +156,16 @@ def test_a_full_disk_is_said_and_done_without(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(record_file.shutil, "disk_usage", lambda path: usage)
     text = uncached(tmp_path, caplog)
     assert "needs 0.1 MiB in" in text and "where 0.1 MiB are free" in text
-    assert "No space left" in text
+    assert "No space left" in text and "other images" not in text
+
+
+def test_a_full_disk_says_what_other_records_take(tmp_path, monkeypatch, caplog):
+    held(Drawn(seed=1), "disk", tmp_path)
+    caplog.clear()
+    usage = types.SimpleNamespace(free=60_000)
+    monkeypatch.setattr(record_file.shutil, "disk_usage", lambda path: usage)
+    assert held(Drawn(), "disk", tmp_path).cache is False
+    assert "(records of other images take 0.1 MiB there; delete" in caplog.text
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])

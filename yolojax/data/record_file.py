@@ -320,13 +320,27 @@ def _report(root: Path, content: Content, error: Exception) -> None:
         free = f"{size_text(shutil.disk_usage(root).free)} are free"
     except OSError:
         free = "there is no such folder"
+    others = _taken(root)
     log.warning(
         "cache='disk' needs %s in %s, where %s, and could not be written (%s)."
-        " The images are decoded at each access instead. Make room, set the environment"
-        " variable YOLOJAX_CACHE to a folder on another disk, or use cache='ram' or"
-        " cache=False.",
+        " The images are decoded at each access instead. Make room%s, set the"
+        " environment variable YOLOJAX_CACHE to a folder on another disk, or use"
+        " cache='ram' or cache=False.",
         size_text(content.layout.total * ROOM),
         root,
         free,
         error,
+        f" (records of other images take {size_text(others)} there; delete what no"
+        " run uses)"
+        if others
+        else "",
     )
+
+
+def _taken(root: Path) -> int:
+    """Returns the bytes of all records in a folder, 0 if they cannot be told."""
+    total = 0
+    for path in root.glob(f"*/{RECORDS}"):
+        with contextlib.suppress(OSError):  # deleted meanwhile
+            total += path.stat().st_size
+    return total
