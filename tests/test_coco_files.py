@@ -122,7 +122,9 @@ def test_wrong_annotations_are_named(folder, changes, code):
     [
         (box(77, 99), ["annotation 77: ", "(unknown_image)"]),
         (box(77, [1]), ["annotation 77: ", "(unknown_image)"]),
-        ("text", ["annotation 'number 4'", "(not_an_object)"]),
+        (box(77, True), ["annotation 77: ", "(unknown_image)"]),
+        (box(77, 1, iscrowd="0"), ["annotation 77: ", "(bad_iscrowd)"]),
+        ("text", ["annotation no. 4: ", "(not_an_object)"]),
         (box(77, 1, w=0), ["1.png: ", "(empty_boxes): 1"]),
         (box(77, 1, x=2, category=7), ["1.png: ", "(duplicates_removed): 1"]),
     ],

@@ -235,16 +235,144 @@ def test_detections_on_a_crowd_are_no_false_positives(folder, tmp_path, capsys):
     found = Detections(boxes=boxes, scores=scores, classes=classes, valid=valid)
 
     def numbers(source):
-        files = evaluate.CocoFiles(source)
+        files = evaluate.CocoFiles(source, None, single_cls=False)
         files.add(host, found)
         return files.finish(300, tmp_path)
 
     assert numbers(source)["coco/AP"] == 1.0
     truth = json.loads((tmp_path / "annotations.json").read_text())
     assert [a["iscrowd"] for a in truth["annotations"]].count(1) == 1
+    # The same by the labels that training sees, for sources that are no such file.
+    ours = dataclasses.replace(source, coco=None)
+    assert numbers(ours)["coco/AP"] == 1.0
     # Without the crowd it comes before the right one: half the precision.
-    alone = numbers(dataclasses.replace(source, crowds=None))
+    alone = numbers(dataclasses.replace(ours, crowds=None))
     assert alone["coco/AP"] == pytest.approx((1 + 0.5 + 1) / 3)
+
+
+def test_results_speak_of_the_users_file(folder, tmp_path, capsys):
+    def renumber(content):
+        for image in content["images"]:
+            image["id"] += 100
+        for annotation in content["annotations"]:
+            annotation["image_id"] += 100
+            annotation["area"] = 5000.0  # by its outline, say: a "medium" object
+
+    change(folder, renumber, "val")
+    source = opened(folder, "val")
+    assert source.coco.images == (101, 102, 103, 104)
+    assert source.coco.categories == IDS
+    images = records.Records(source, imgsz=64, cache=False, threads=1)
+    (host,) = pipeline.EvalBatches(
+        images, imgsz=64, batch=4, stride=32, pad=0.5, rect=True, object_buckets=(4,)
+    )
+    found = Detections(
+        boxes=host["boxes"],
+        scores=np.full(host["valid"].shape, 0.5, np.float32),
+        classes=host["classes"],
+        valid=host["valid"],
+    )
+
+    def written(source, classes=None, single_cls=False):
+        files = evaluate.CocoFiles(source, classes, single_cls=single_cls)
+        files.add(host, found)
+        numbers = files.finish(300, tmp_path)
+        return numbers, json.loads((tmp_path / "predictions.json").read_text())
+
+    numbers, entries = written(source)
+    assert numbers["coco/AP"] == numbers["coco/AP_medium"] == 1.0
+    path = folder / "annotations" / "instances_val2017.json"
+    given = {
+        (a["image_id"], a["category_id"]): a["bbox"]
+        for a in json.loads(path.read_text())["annotations"]
+    }
+    assert len(entries) == len(given) == 3
+    for entry in entries:
+        there = given[entry["image_id"], entry["category_id"]]
+        np.testing.assert_allclose(entry["bbox"], there, atol=0.01)
+    assert written(source, classes=(0,))[0]["coco/AP"] == 1.0
+    two = dataclasses.replace(source.coco, file=None)  # of several files
+    _, several = written(dataclasses.replace(source, coco=two))
+    assert several == entries
+    assert {e["image_id"] for e in several} == {101, 102, 103}
+
+
+def test_an_image_that_goes_after_a_run_is_missing(folder, tmp_path):
+    cache = tmp_path / "cache"
+    assert len(opened(folder, cache_dir=cache)) == 4
+    os.rename(folder / "train2017/2.png", folder / "gone")
+    for _ in range(2):
+        found = opened(folder, cache_dir=cache)
+        assert len(found) == 3
+        assert "image 2: '2.png' is in none of" in found.problems[0].reason
+    os.rename(folder / "gone", folder / "2.png")  # where images may lie, too
+    assert len(opened(folder, cache_dir=cache)) == 4
+
+
+def test_objects_without_an_outline_fill_their_box_and_are_listed(folder):
+    square = [[10, 8, 30, 8, 30, 20, 10, 20]]
+
+    def outlines(content):
+        for annotation, shape in zip(
+            content["annotations"], (square, [], [[1, 2, 3, 4]]), strict=True
+        ):
+            annotation["segmentation"] = shape
+
+    path = change(folder, outlines)
+    found = opened(folder, task="segment")
+    assert [len(p[0]) for p in found.polygons if p] == [4, 4, 4]
+    assert [(p.file, p.dropped) for p in found.problems] == [(str(path), False)] * 2
+    for problem, name in zip(found.problems, ("2.png", "3.png"), strict=True):
+        assert problem.reason.startswith(f"{name}: ") and "(no_outline): 1" in (
+            problem.reason
+        )
+
+
+def test_a_senseless_outline_costs_a_detector_no_image(folder):
+    odd = [[10, 8, 30]]
+
+    def outlines(content):
+        for annotation in content["annotations"]:
+            annotation["segmentation"] = [[10, 8, 30, 8, 30, 20, 10, 20]]
+        content["annotations"][1]["segmentation"] = odd
+
+    change(folder, outlines)
+    found = opened(folder)
+    assert len(found) == 4 and len(found.labels[1]) == 1
+    (problem,) = found.problems
+    assert "(bad_outline): 1" in problem.reason
+    with_outline, without = found.labels[0][0], found.labels[1][0]
+    np.testing.assert_allclose(with_outline[1:], [1 / 3, 0.35, 1 / 3, 0.3], 1e-5)
+    np.testing.assert_allclose(without[1:], [14 / 60, 0.35, 1 / 3, 0.3], 1e-5)
+    refused = opened(folder, task="segment")
+    assert len(refused) == 3 and "(bad_segmentation)" in refused.problems[0].reason
+
+
+def test_persons_without_a_labelled_keypoint_are_listed(folder):
+    def add(content):
+        for annotation in content["annotations"]:
+            annotation["keypoints"] = [5, 6, 2] * 17
+        content["annotations"][2]["keypoints"] = [0, 0, 0] * 17
+
+    for split in ("train", "val"):
+        path = change(folder, add, split)
+        os.rename(path, str(path).replace("instances", "person_keypoints"))
+    found = opened(folder, task="pose")
+    assert [len(rows) for rows in found.labels] == [1, 1, 0, 0]
+    (problem,) = found.problems
+    assert problem.reason.startswith("3.png: ") and "(no_keypoints): 1" in (
+        problem.reason
+    )
+
+
+def test_ids_of_another_kind_are_named(folder):
+    def text(content):
+        for annotation in content["annotations"]:
+            annotation["image_id"] = str(annotation["image_id"])
+
+    change(folder, text)
+    with pytest.raises(ValueError, match=r"no label at all.*'1' \(text, but ids there"):
+        opened(folder)
 
 
 def test_the_files_are_read_once(folder, tmp_path, monkeypatch):
@@ -253,7 +381,7 @@ def test_the_files_are_read_once(folder, tmp_path, monkeypatch):
     change(folder, lambda c: c["annotations"].append(box(10, 99)))
     first = opened(folder, cache_dir=cache)
     calls = []
-    for module, name in ((coco_json, "verify"), (coco_files, "_load")):
+    for module, name in ((coco_json, "verify"), (coco_files, "load")):
         real = getattr(module, name)
         monkeypatch.setattr(
             module, name, lambda *a, real=real: calls.append(a) or real(*a)

@@ -23,6 +23,7 @@ from yolojax import (
     visualize,
     writers,
 )
+from yolojax.data import coco_files
 from yolojax.data.labelled import LabelledImages
 from yolojax.metrics import coco
 from yolojax.metrics.classification import ClassifyResult
@@ -119,9 +120,9 @@ def run(config: Any, workdir: Path | None) -> None:
     source = loading.open_split(config, config.split, known=given.names)
     names = source.names
     net, variables = _network(config, given, source)
-    coco_files = None
+    results = None
     if config.save_json and isinstance(source, LabelledImages):
-        coco_files = CocoFiles(source)
+        results = CocoFiles(source, config.classes, single_cls=config.single_cls)
     mesh = sharding.make_mesh(config.device, config.batch)
     batches = loading.eval_batches(config, source, config.batch)
     selection = build.selection(config, loading.most_objects(source))
@@ -140,14 +141,14 @@ def run(config: Any, workdir: Path | None) -> None:
             mesh=mesh,
             keep=PICTURES if config.plots else 0,
             on_batch=functools.partial(_show, progress, len(batches)),
-            collect=None if coco_files is None else coco_files.add,
+            collect=None if results is None else results.add,
         )
     progress.close()
     log.info("%s on %s of %s", given.source, config.split, config.data)
     print(writers.class_table(found.result))
     summary = {k: v for k, v in found.result.summary().items() if isinstance(v, float)}
-    if coco_files is not None:
-        summary |= coco_files.finish(selection.max_det, folder)
+    if results is not None:
+        summary |= results.finish(selection.max_det, folder)
     writers.JsonLines(folder / "metrics.jsonl").write(
         {"weights": given.source, "split": config.split, **summary}
     )
@@ -157,20 +158,46 @@ def run(config: Any, workdir: Path | None) -> None:
 
 
 class CocoFiles:
-    """The detections of a split in COCO's form, and COCO's evaluation of them."""
+    """The detections of a split in COCO's form, and COCO's evaluation of them.
 
-    def __init__(self, source: LabelledImages):
+    Images and categories have the numbers of the data set's own COCO files, if it has
+    any. If it is one, the annotations are those of the file.
+    """
+
+    def __init__(
+        self, source: LabelledImages, classes: Sequence[int] | None, *, single_cls: bool
+    ):
+        """Prepares the annotations.
+
+        Args:
+            source: images and labels.
+            classes: ids of the classes whose labels count; None: all.
+            single_cls: whether all classes are one, which no COCO file knows.
+        """
         coco.library()  # missing? better said now than after the work
         self._paths = source.paths
         self._ids = coco.category_ids(source.names, source.paths)
-        self._truth = coco.ground_truth(
-            source.paths,
-            source.original_hw,
-            source.labels,
-            source.names,
-            self._ids,
-            source.crowds,
-        )
+        known = source.coco
+        # Several files may number different images alike.
+        own = known is not None and len(set(known.images)) == len(source)
+        numbers = known.images if known is not None and own else None
+        self._numbers = numbers or [None] * len(source)
+        if known is not None and not single_cls:
+            self._ids = known.categories
+        if known is not None and numbers and known.file and not single_cls:
+            wanted = self._ids if classes is None else [self._ids[i] for i in classes]
+            content = coco_files.load(Path(known.file))
+            self._truth = coco.published_truth(content, numbers, wanted)
+        else:
+            self._truth = coco.ground_truth(
+                source.paths,
+                source.original_hw,
+                source.labels,
+                source.names,
+                self._ids,
+                source.crowds,
+                numbers,
+            )
         self._entries: list[dict[str, Any]] = []
 
     def add(self, host: dict[str, np.ndarray], found: Detections) -> None:
@@ -185,6 +212,7 @@ class CocoFiles:
                 found.scores[row][kept],
                 found.classes[row][kept],
                 self._ids,
+                self._numbers[host["image_id"][row]],
             )
 
     def finish(self, max_det: int, folder: Path) -> dict[str, float]:

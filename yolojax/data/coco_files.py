@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from yolojax.data import coco_objects
 from yolojax.data import images as images_lib
@@ -17,7 +17,7 @@ from yolojax.data.geometry import Hw
 from yolojax.data.scan import Problem
 from yolojax.files import replace_text
 
-VERSION = 1  # raise it when files are read differently
+VERSION = 2  # raise it when files are read differently
 SHOWN = 5  # annotations that a problem lists
 MAX_SIDE = 1 << 16  # pixels
 
@@ -34,6 +34,7 @@ class Summary:
     outlines: str  # which objects have a segmentation: "all", "some" or "none"
     problems: list[tuple[str, None, str, bool]]  # arguments of Problem
     crowds: dict[str, list[str]]  # path -> rows as in label files; category, not class
+    ids: dict[str, int | str]  # path -> number of the image
 
 
 @dataclasses.dataclass
@@ -41,6 +42,7 @@ class Part:
     """What one file says about one image."""
 
     file: str
+    number: int | str  # of the image
     hw: Hw | None  # size that the boxes refer to; None: that of the picture
     annotations: list[dict[str, Any]]  # of single objects
     crowds: list[dict[str, Any]]
@@ -89,11 +91,13 @@ def _fingerprint(data: DataDescription, split: str) -> str:
 
 
 def _kept(file: Path) -> Summary | None:
-    """Returns a summary that was kept; None if it is absent or damaged."""
+    """Returns a summary that was kept; None if it is absent, damaged or outdated."""
     try:
-        return Summary(**json.loads(file.read_text(encoding="utf-8")))
+        summary = Summary(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+    # An image that has gone may lie elsewhere now, or be missing.
+    return summary if all(map(os.path.isfile, summary.paths)) else None
 
 
 def read_files(data: DataDescription, split: str) -> tuple[Summary, Parts]:
@@ -103,7 +107,7 @@ def read_files(data: DataDescription, split: str) -> tuple[Summary, Parts]:
     categories: list[tuple[int, str]] | None = None
     keypoints: list[str] | None = None
     for place in data.places(split):
-        content = _load(place)
+        content = load(place)
         found = _categories(place, content)
         if categories is not None and found != categories:
             raise ValueError(
@@ -130,11 +134,17 @@ def read_files(data: DataDescription, split: str) -> tuple[Summary, Parts]:
         _outlines(parts),
         [(p.file, None, p.reason, p.dropped) for p in problems],
         crowds,
+        {path: group[0].number for path, group in parts.items()},
     )
     return summary, parts
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> dict[str, Any]:
+    """Returns the content of a file.
+
+    Raises:
+        ValueError: it is not what it should be.
+    """
     try:
         content = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -212,13 +222,13 @@ def _images(
     for i, entry in enumerate(entries):
         entry = entry if isinstance(entry, dict) else {}
         number, name = entry.get("id"), entry.get("file_name")
-        if not isinstance(number, int | str) or not isinstance(name, str):
+        if not _is_id(number) or not isinstance(name, str):
             problem(f"images[{i}]: needs `id` and `file_name` (bad_image)", True)
             continue
         if number in images:
             problem(f"images[{i}]: id {number!r} is taken (duplicate_image_id)", True)
             continue
-        images[number] = part = Part(file, _stated_hw(entry), [], [])
+        images[number] = part = Part(file, number, _stated_hw(entry), [], [])
         candidates = (os.path.normpath(os.path.join(base, name)) for base in bases)
         path = next(filter(os.path.isfile, candidates), None)
         if path is None:
@@ -240,6 +250,10 @@ def _images(
     return images, problems
 
 
+def _is_id(value: Any) -> TypeGuard[int | str]:
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
 def _stated_hw(entry: dict[str, Any]) -> Hw | None:
     height, width = entry.get("height"), entry.get("width")
     if not isinstance(height, int) or not isinstance(width, int):
@@ -248,34 +262,50 @@ def _stated_hw(entry: dict[str, Any]) -> Hw | None:
     return (height, width) if right else None
 
 
+STRAY = {  # code -> what is wrong with an annotation
+    "not_an_object": "is no object",
+    "unknown_image": "has an `image_id` that is not in `images`",
+    "bad_iscrowd": "has an `iscrowd` that is neither 0 nor 1",
+}
+
+
 def _share_out(
     place: Path, annotations: list[Any], images: dict[int | str, Part]
 ) -> list[Problem]:
     """Hands each annotation to its image; returns what is wrong with others."""
-    stray: dict[str, list[Any]] = {}
+    stray: dict[str, list[str]] = {}
+    texts = dict(STRAY)
     for i, annotation in enumerate(annotations):
         if not isinstance(annotation, dict):
-            stray.setdefault("not_an_object", []).append(f"number {i + 1}")
+            stray.setdefault("not_an_object", []).append(f"no. {i + 1}")
             continue
-        number = annotation.get("image_id")
-        part = images.get(number) if isinstance(number, int | str) else None
+        number, crowd = annotation.get("image_id"), annotation.get("iscrowd", 0)
+        part = images.get(number) if _is_id(number) else None
+        shown = repr(annotation.get("id"))
         if part is None:
-            stray.setdefault("unknown_image", []).append(annotation.get("id"))
-        elif annotation.get("iscrowd"):
-            part.crowds.append(annotation)
+            stray.setdefault("unknown_image", []).append(shown)
+            if len(stray["unknown_image"]) == 1:
+                texts["unknown_image"] += f", {number!r}{_kinds(number, images)}"
+        elif crowd not in (0, 1, None):
+            stray.setdefault("bad_iscrowd", []).append(shown)
         else:
-            part.annotations.append(annotation)
+            (part.crowds if crowd else part.annotations).append(annotation)
     problems = []
     for code, numbers in stray.items():
-        listed = ", ".join(repr(number) for number in numbers[:SHOWN])
+        listed = ", ".join(numbers[:SHOWN])
         more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
-        what = {
-            "not_an_object": "is no object",
-            "unknown_image": "has an `image_id` that is not in `images`",
-        }[code]
-        reason = f"annotation {listed}{more}: {what}, left out ({code})"
+        reason = f"annotation {listed}{more}: {texts[code]}, left out ({code})"
         problems.append(Problem(str(place), None, reason, False))
     return problems
+
+
+def _kinds(number: Any, images: dict[int | str, Part]) -> str:
+    """Returns what to say of an unknown id that is written as no other is."""
+    kinds = {str: "text", int: "a number"}
+    there = {type(known) for known in images}
+    if type(number) in there or type(number) not in kinds or len(there) != 1:
+        return ""
+    return f" ({kinds[type(number)]}, but ids there are {kinds[there.pop()]})"
 
 
 def _outlines(parts: Parts) -> str:

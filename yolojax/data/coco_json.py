@@ -6,10 +6,11 @@ would be. What cannot be used is left out and listed in `problems`.
 Reference: Lin et al. 2014, Microsoft COCO, arXiv:1405.0312.
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from yolojax.data.coco_files import Part, Parts, Summary, read_files, summary_of
 from yolojax.data.coco_objects import AnnotationError
 from yolojax.data.description import SPLITS, DataDescription, read_data_yaml
 from yolojax.data.geometry import Hw
-from yolojax.data.labelled import NEED_POLYGONS, LabelledImages, Wanted
+from yolojax.data.labelled import NEED_POLYGONS, CocoIds, LabelledImages, Wanted
 from yolojax.data.labels import REASONS, LabelError, ParsedLabels, parse_labels
 from yolojax.data.listing import verify_image
 from yolojax.data.scan import LabelRules, Problem, Verdict
@@ -34,6 +35,7 @@ class CocoRules(LabelRules):
 
     class_ids: dict[int, int]  # category -> class
     outlines: bool  # rows are polygons
+    strict: bool  # and are what is learnt
 
 
 def open_coco_json(
@@ -84,10 +86,16 @@ def open_coco_json(
         verdicts,
         lambda path: f"{places} ({Path(path).name})",
         total - len(paths),
+        noted=[Problem(*p) for p in summary.problems],
     )
+    files = data.places(split)
     return dataclasses.replace(
         source,
-        problems=(*(Problem(*p) for p in summary.problems), *source.problems),
+        coco=CocoIds(
+            tuple(summary.ids[path] for path in source.paths),
+            tuple(number for number, _ in first.categories),
+            str(files[0]) if len(files) == 1 else None,
+        ),
         crowds=[
             labelled.wanted_crowds(_crowds(summary, rules, path), wanted)
             for path in source.paths
@@ -139,17 +147,17 @@ def verify(path: str, parts: Sequence[Part], rules: CocoRules) -> Verdict:
             if note.dropped:
                 return Verdict(None, NO_ROWS, (note,))
             notes.append(note)
-        empty = twice = 0
+        counts: collections.Counter[str] = collections.Counter()
         for annotation in part.annotations:
             try:
-                row = _row(annotation, part.hw or hw, rules)
+                row, odd = _row(annotation, part.hw or hw, rules)
             except AnnotationError as error:
                 return _refused(part.file, annotation, str(error))
-            empty += row == ""
+            counts[odd] += 1
             if row:
-                twice += row in rows
+                counts["twice"] += row in rows
                 rows.setdefault(row, (part.file, annotation))
-        notes += _notes(part.file, path, {"empty_boxes": empty, "twice": twice})
+        notes += _notes(part.file, path, counts)
     try:
         parsed = parse_labels(
             "\n".join(rows),
@@ -185,45 +193,67 @@ def _other_size(path: str, part: Part, hw: Hw) -> Problem:
     (height, width), (stated_h, stated_w) = hw, part.hw
     # The same picture at another scale: shares of its sides stay right.
     scaled = abs(height * stated_w - width * stated_h) <= max(stated_h, stated_w)
+    hint = ", which its boxes are taken to refer to" if scaled else ""
+    if (stated_w, stated_h) == (height, width) and not scaled:
+        hint = "; if its EXIF data turn it, sizes and boxes must be those of the turned"
+        hint += " picture"
     reason = (
-        f"is {width}x{height} pixels, but {part.file} says {stated_w}x{stated_h}"
-        f"{', which its boxes are taken to refer to' if scaled else ''}"
+        f"is {width}x{height} pixels, but {part.file} says {stated_w}x{stated_h}{hint}"
         " (image_size_differs)"
     )
     return Problem(path, None, reason, not scaled)
 
 
-def _notes(file: str, path: str, counts: dict[str, int]) -> list[Problem]:
+def _notes(file: str, path: str, counts: Mapping[str, int]) -> list[Problem]:
     texts = {
         "empty_boxes": "annotations without width or height are skipped (empty_boxes)",
+        "no_keypoints": "annotations without a labelled keypoint are skipped"
+        " (no_keypoints)",
+        "no_outline": "objects without an outline are taken to fill their box"
+        " (no_outline)",
+        "bad_outline": "boxes are used in the place of outlines that make no sense"
+        " (bad_outline)",
         "twice": f"{REASONS['duplicates_removed']} (duplicates_removed)",
         "flat": f"{REASONS['flat_polygons']} (flat_polygons)",
     }
     name = "" if file == path else f"{Path(path).name}: "
     return [
-        Problem(file, None, f"{name}{texts[code]}: {count}", False)
-        for code, count in counts.items()
-        if count
+        Problem(file, None, f"{name}{text}: {counts[code]}", False)
+        for code, text in texts.items()
+        if counts.get(code)
     ]
 
 
-def _row(annotation: dict[str, Any], hw: Hw, rules: CocoRules) -> str | None:
-    """Returns the row of an annotation; None without an object, "" without an area."""
+def _row(annotation: dict[str, Any], hw: Hw, rules: CocoRules) -> tuple[str, str]:
+    """Returns the row of an annotation, "" if it is skipped, and a code of `_notes`.
+
+    Raises:
+        AnnotationError: it cannot be used.
+    """
     number = annotation.get("category_id")
     class_id = rules.class_ids.get(number) if isinstance(number, int) else None
     if class_id is None:
         raise AnnotationError("unknown_category")
     box = coco_objects.bbox(annotation)
     if box[2] <= 0 or box[3] <= 0:
-        return ""
+        return "", "empty_boxes"
     if rules.pose:
         assert rules.kpt_shape is not None
-        points = annotation.get("keypoints")
-        return coco_objects.keypoint_row(class_id, box, points, rules.kpt_shape[0], hw)
-    if rules.outlines:
-        shape = annotation.get("segmentation")
-        return coco_objects.polygon_row(class_id, box, shape, hw)
-    return coco_objects.box_row(class_id, box, hw)
+        count, points = rules.kpt_shape[0], annotation.get("keypoints")
+        row = coco_objects.keypoint_row(class_id, box, points, count, hw)
+        return (row, "") if row else ("", "no_keypoints")
+    if not rules.outlines:
+        return coco_objects.box_row(class_id, box, hw), ""
+    try:
+        points = coco_objects.outline(annotation.get("segmentation"), hw)
+    except AnnotationError:
+        if rules.strict:
+            raise
+        points = None  # the box is what is learnt
+    if points is None:
+        row = coco_objects.outline_row(class_id, coco_objects.corners(box), hw)
+        return row, "no_outline" if rules.strict else "bad_outline"
+    return coco_objects.outline_row(class_id, points, hw), ""
 
 
 def _described(path: Path, wanted: Wanted) -> DataDescription:
@@ -313,8 +343,8 @@ def _rules(
     """
     # Outlines of some objects only say less than boxes of all; but where outlines are
     # what is learnt, an object without one is taken to fill its box.
-    outlines = this.outlines == "all"
-    if wanted.task in NEED_POLYGONS:
+    outlines, strict = this.outlines == "all", wanted.task in NEED_POLYGONS
+    if strict:
         outlines = True
         if this.outlines == "none":
             raise ValueError(
@@ -329,6 +359,7 @@ def _rules(
         wanted.pose,
         {number: i for i, (number, _) in enumerate(first.categories)},
         outlines and not wanted.pose,
+        strict,
     )
 
 

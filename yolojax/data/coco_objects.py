@@ -62,17 +62,15 @@ def box_row(class_id: int, box: Sequence[float], hw: Hw) -> str:
     )
 
 
-def polygon_row(class_id: int, box: Sequence[float], segmentation: Any, hw: Hw) -> str:
-    """Returns `class x1 y1 ...` of an outline; the corners of its box without one.
-
-    Raises:
-        AnnotationError: `segmentation` makes no sense.
-    """
-    points = outline(segmentation, hw)
-    if points is None:
-        x, y, w, h = box
-        points = np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
+def outline_row(class_id: int, points: np.ndarray, hw: Hw) -> str:
+    """Returns `class x1 y1 ...` of an outline [p, 2] in pixels."""
     return _row(class_id, (points / [hw[1], hw[0]]).ravel().tolist())
+
+
+def corners(box: Sequence[float]) -> np.ndarray:
+    """Returns the corners [4, 2] of a box x, y, width, height, in turn."""
+    x, y, w, h = box
+    return np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
 
 
 def keypoint_row(

@@ -273,6 +273,14 @@ def transform_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return np.concatenate([low, high]).T.astype(np.float32)
 
 
+def depth(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Returns [...] how far points [..., 2] lie before the viewer under a [3, 3] map.
+
+    Those at 0 or below lie beside or behind the viewer and have no place in the result.
+    """
+    return points @ matrix[2, :2] + matrix[2, 2]
+
+
 def box_candidates(
     before: np.ndarray, after: np.ndarray, *, min_area: float
 ) -> np.ndarray:

@@ -51,6 +51,15 @@ class Reader(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class CocoIds:
+    """How COCO's JSON files number what a split shows."""
+
+    images: tuple[int | str, ...]  # by position
+    categories: tuple[int, ...]  # by class id
+    file: str | None  # the one file that the split comes from; None: several
+
+
+@dataclasses.dataclass(frozen=True)
 class LabelledImages:
     """The usable images of one split with their labels, whatever they came from."""
 
@@ -71,6 +80,7 @@ class LabelledImages:
     # detections on them against a network.
     crowds: list[np.ndarray] | None = None
     reader: Reader | None = None  # None: paths are files
+    coco: CocoIds | None = None  # of sources that are COCO's files
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -142,6 +152,7 @@ def assemble(
     verdicts: Sequence[Verdict],
     label_file: Callable[[str], str],
     skipped: int = 0,
+    noted: Sequence[Problem] = (),
 ) -> LabelledImages:
     """Returns the images that can be used and are wanted.
 
@@ -153,11 +164,13 @@ def assemble(
         verdicts: one per path.
         label_file: path of an image -> path of its labels, for messages.
         skipped: images of the split that fraction_mode "head" left out unread.
+        noted: problems that are known already.
 
     Raises:
         ValueError: nothing usable is left, or the labels lack what the task needs.
     """
-    problems = tuple(problem for verdict in verdicts for problem in verdict.problems)
+    found = (problem for verdict in verdicts for problem in verdict.problems)
+    problems = (*noted, *found)
     kept = [i for i, verdict in enumerate(verdicts) if verdict.hw is not None]
     if not kept:
         raise ValueError(
@@ -169,8 +182,10 @@ def assemble(
     with_polygons = _with_polygons(data, paths, verdicts, wanted.task, label_file)
     selected = [_selected(v, wanted.classes, wanted.single_cls) for v in verdicts]
     if not any(len(verdict.rows) for verdict in selected):
-        found = any(len(verdict.rows) for verdict in verdicts)
-        _without_labels(data, split, wanted.classes, label_file(first), found=found)
+        others = any(len(verdict.rows) for verdict in verdicts)
+        _without_labels(
+            data, split, wanted.classes, label_file(first), problems, others=others
+        )
     names = ("item",) if wanted.single_cls else data.names
     classes = [verdict.rows[:, 0] for verdict in selected]
     chosen, full = _subset(split, wanted, classes, len(names), skipped)
@@ -285,14 +300,15 @@ def _without_labels(
     split: str,
     classes: Sequence[int] | None,
     example: str,
+    problems: Sequence[Problem],
     *,
-    found: bool,
+    others: bool,
 ) -> None:
     """Warns, or for the training split raises ValueError, if no label is left."""
     if split != "train":
         log.warning("%s: no image of split %s has a label", data.path, split)
         return
-    if found:
+    if others:
         raise ValueError(
             f"{data.path}: no training image has an object of classes = {classes}."
             " Name others, or None for all."
@@ -301,8 +317,9 @@ def _without_labels(
     raise ValueError(
         f"{data.path}: split `{split}` has no label at all; the first should be in"
         f" {example}.{hint if example.endswith('.txt') else ''}"
+        f"{f' {_examples(problems)}' if problems else ''}"
     )
 
 
-def _examples(problems: tuple[Problem, ...]) -> str:
+def _examples(problems: Sequence[Problem]) -> str:
     return "First problems: " + " | ".join(str(problem) for problem in problems[:3])

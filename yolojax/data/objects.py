@@ -16,6 +16,7 @@ ROTATED_POINTS = 100  # the same where only the rectangle around it counts
 MIN_AREA = 0.10  # smallest part of a box that must survive the affine map
 MIN_AREA_POLYGON = 0.01  # the same for a box around a polygon
 MAX_COVERED = 0.30  # of an object, by one that is pasted over it
+LEAST_DEPTH = 1e-3  # under perspective; 1 in the middle of the picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,6 +223,8 @@ def move(
         hw: size of the result.
         rotated: polygons stay rectangles.
     """
+    if matrix[2, 0] or matrix[2, 1]:
+        objects = _before_the_viewer(objects, matrix)
     outlines, keypoints = objects.polygons, objects.keypoints
     if outlines is None:
         boxes = geometry.transform_boxes(objects.boxes, matrix)
@@ -241,6 +244,22 @@ def move(
         min_area=MIN_AREA if outlines is None else MIN_AREA_POLYGON,
     )
     return moved.take(kept)
+
+
+def _before_the_viewer(objects: Objects, matrix: np.ndarray) -> Objects:
+    """Returns what a map with perspective shows.
+
+    Not objects that reach behind the viewer: what is left of them fills the picture.
+    """
+    corners = objects.boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2)
+    seen = (geometry.depth(corners, matrix) > LEAST_DEPTH).all(axis=1)
+    objects = objects.take(np.flatnonzero(seen))
+    points = objects.keypoints
+    if points is None:
+        return objects
+    points = points.copy()
+    points[geometry.depth(points[..., :2], matrix) <= LEAST_DEPTH, 2] = 0
+    return dataclasses.replace(objects, keypoints=points)
 
 
 def flip(

@@ -89,9 +89,10 @@ def stratified(classes: Sequence[np.ndarray], fraction: float, seed: int) -> np.
 def ranking(classes: Sequence[np.ndarray], seed: int) -> np.ndarray:
     """Returns all images in the order in which growing subsets take them.
 
-    First come images that cover every class, the rarest ones first. All others follow
-    so that each beginning of the order holds about the same share of every class: the
-    images of a stratum (those whose rarest class is the same) are spread evenly.
+    First come images that cover every class, those that add most classes to the ones
+    before them first. All others follow so that each beginning of the order holds about
+    the same share of every class: the images of a stratum (those whose rarest class is
+    the same) are spread evenly.
 
     Args:
         classes: per image the classes of its objects, [n] each.
@@ -102,7 +103,7 @@ def ranking(classes: Sequence[np.ndarray], seed: int) -> np.ndarray:
     images, ids = _pairs(classes)
     totals = np.bincount(ids)
     ranks = np.argsort(np.argsort(totals, kind="stable"), kind="stable")[ids]
-    cover = _cover(shuffled, images, ranks)
+    cover = _cover(shuffled, images, ids)
     # The cover takes the first places of its strata, so that it is no surplus.
     order = _moved_up(cover, shuffled)
     stratum = np.full(count, len(totals))  # of images without objects
@@ -120,29 +121,28 @@ def _pairs(classes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return keys // width, keys % width
 
 
-def _cover(order: np.ndarray, images: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+def _cover(order: np.ndarray, images: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Returns few images, at most one per class, that show every class.
 
-    Rarest class first, each time the image that shows most of the classes still to be
-    shown.
+    Each time the image that shows most of the classes still to be shown: the first
+    images show about as many classes as so few can.
 
     Args:
         order: [N] images, preferred ones first.
         images: [P] image of each pair of image and class, ascending.
-        ranks: [P] class of each pair, numbered from the rarest on.
+        ids: [P] class of each pair.
+
+    Reference: Chvatal 1979, A greedy heuristic for the set-covering problem.
     """
-    position = np.argsort(order)
-    pairs = np.lexsort((position[images], ranks))
-    members = np.split(images[pairs], np.cumsum(np.bincount(ranks)))[:-1]
+    by_class = np.argsort(ids, kind="stable")
+    members = np.split(images[by_class], np.cumsum(np.bincount(ids)))[:-1]
     gain = np.bincount(images, minlength=len(order))  # classes not yet shown, by image
     starts = np.concatenate([[0], np.cumsum(gain)])
     shown = np.zeros(len(members), bool)
-    chosen = []
-    for rank, held in enumerate(members):
-        if shown[rank] or not len(held):
-            continue
-        image = held[np.argmax(gain[held])]
-        for other in ranks[starts[image] : starts[image + 1]]:
+    chosen: list[int] = []
+    while gain.any():
+        image = order[np.argmax(gain[order])]
+        for other in ids[starts[image] : starts[image + 1]]:
             if not shown[other]:
                 shown[other] = True
                 gain[members[other]] -= 1

@@ -133,6 +133,7 @@ def detection_entries(
     scores: np.ndarray,
     classes: np.ndarray,
     ids: Sequence[int],
+    number: int | str | None = None,
 ) -> list[dict[str, Any]]:
     """Returns the entries of one image in a result file, in the given order.
 
@@ -144,6 +145,7 @@ def detection_entries(
         scores: [D].
         classes: [D] class ids.
         ids: category id of each class.
+        number: the image's id; None: its name.
     """
     height, width = (int(side) for side in original_hw)
     gain_h, gain_w, left, top = (float(value) for value in letterbox)
@@ -152,7 +154,7 @@ def detection_entries(
         0, [width, height, width, height]
     )
     xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], 1)
-    name, file_name = image_id(path), Path(path).name
+    name, file_name = image_id(path) if number is None else number, Path(path).name
     return [
         {
             "image_id": name,
@@ -172,6 +174,7 @@ def ground_truth(
     names: Sequence[str],
     ids: Sequence[int],
     crowds: Sequence[np.ndarray] | None = None,
+    numbers: Sequence[int | str] | None = None,
 ) -> dict[str, Any]:
     """Returns the annotations of a data set in COCO's form.
 
@@ -183,6 +186,7 @@ def ground_truth(
         ids: category id of each class.
         crowds: per image [c, 5] as in labels: groups. What is detected on them counts
             neither as right nor as wrong.
+        numbers: ids of the images; None: their names.
 
     Raises:
         ValueError: two images have the same id.
@@ -190,9 +194,11 @@ def ground_truth(
     images: dict[int | str, dict[str, Any]] = {}
     annotations: list[dict[str, Any]] = []
     none = [np.zeros((0, 5))] * len(labels)
-    given = zip(paths, shapes.tolist(), labels, crowds or none, strict=True)
-    for path, (height, width), rows, crowd in given:
-        name = image_id(path)
+    if numbers is None:
+        numbers = [image_id(path) for path in paths]
+    boxes_of = zip(labels, crowds or none, strict=True)
+    given = zip(paths, numbers, shapes.tolist(), boxes_of, strict=True)
+    for path, name, (height, width), (rows, crowd) in given:
         if name in images:
             raise ValueError(
                 f"{path}: image_id {name!r} is taken by another image,"
@@ -225,6 +231,36 @@ def ground_truth(
         "images": list(images.values()),
         "annotations": annotations,
         "categories": categories,
+    }
+
+
+def published_truth(
+    content: Mapping[str, Any], numbers: Sequence[int | str], wanted: Sequence[int]
+) -> dict[str, Any]:
+    """Returns what a COCO file says of some images.
+
+    Areas and crowds are those of the file, so that figures are those that others get.
+
+    Args:
+        content: of the file.
+        numbers: ids of the images.
+        wanted: categories whose annotations count.
+    """
+    there, kept = set(numbers), set(wanted)
+
+    def counts(annotation: Any) -> bool:
+        return (
+            isinstance(annotation, dict)
+            and annotation.get("image_id") in there
+            and annotation.get("category_id") in kept
+            and len(annotation.get("bbox") or ()) == 4
+        )
+
+    images = (entry for entry in content["images"] if isinstance(entry, dict))
+    return {
+        "images": [entry for entry in images if entry.get("id") in there],
+        "annotations": list(filter(counts, content.get("annotations", []))),
+        "categories": content["categories"],
     }
 
 
