@@ -146,7 +146,7 @@ def test_broken_images_and_labels(data):
 def test_rows_that_stand_twice(data):
     row(data, "0 0.3 0.3 0.2 0.2")
     places = only(found(data), "duplicates_removed", "train", "note")
-    assert places == [str(data / "labels/train/1.txt")]
+    assert places == [f"{data}/labels/train/1.txt:3"]
 
 
 @pytest.mark.parametrize(
@@ -325,10 +325,56 @@ def test_a_split_that_cannot_be_used(data):
     assert finding["severity"] == "error" and "has no label at all" in finding["text"]
 
 
-def test_a_description_without_splits_is_refused_as_ever(data):
-    (data / "data.yaml").write_text("names: [cat, dog]\n")
-    with pytest.raises(ValueError, match="key `train` is missing"):
+def test_what_is_wrong_with_all_splits_is_an_error_at_once(data):
+    (data / "data.yaml").write_text("train: images/train\nval: images/val\n")
+    with pytest.raises(ValueError, match="key `names` is missing"):
         found(data)
+    (data / "data.yaml").unlink()
+    with pytest.raises(ValueError, match="there is no such data description"):
+        found(data)
+
+
+@pytest.mark.parametrize("val", ["", "val: images/other\n"])
+def test_a_split_that_is_missing_keeps_no_other_from_being_examined(data, val):
+    row(data, "0 0.5 0.5 0 0.1")
+    (data / "data.yaml").write_text(f"names: [cat, dog]\ntrain: images/train\n{val}")
+    findings = found(data)
+    assert findings.keys() == {("unusable_split", "val"), ("zero_size", "train")}
+    said = "does not exist" if val else "key `val` is missing"
+    assert said in findings["unusable_split", "val"]["text"]
+
+
+def test_a_validation_split_without_labels_is_an_error(data):
+    for file in (data / "labels/val").iterdir():
+        file.write_text("")
+    finding = found(data)["backgrounds", "val"]
+    assert finding["severity"] == "error" and "100.0 %" in finding["text"]
+
+
+def test_objects_of_one_box_are_told_apart_by_class(data):
+    row(data, "1 0.3 0.3 0.2 0.2")  # the second row of class 1, the box of line 1
+    places = only(found(data), "two_classes", "train", "warning")
+    assert places == [f"{data}/labels/train/1.txt:3"]
+
+
+def test_pictures_of_a_kind_that_is_not_read_are_named(data):
+    (data / "labels/train/5.txt").write_text(BOXES)
+    finding = found(data)["orphans", "train"]
+    assert finding["text"] == "label files whose image is missing"
+    (data / "images/train/5.gif").write_bytes(b"GIF89a")
+    finding = found(data)["orphans", "train"]
+    assert finding["text"].endswith("or of a kind that is not read (.gif)")
+
+
+def test_lines_of_a_list_that_name_no_image(data):
+    (data / "list.txt").write_text(
+        "# all of them\nimages/train/0.png\nimages/train/1.png # good\n\n"
+        "images/train/2.png\nimages/train/3.png\n"
+    )
+    text = (data / "data.yaml").read_text()
+    (data / "data.yaml").write_text(text.replace("images/train", "list.txt"))
+    places = only(found(data), "no_image_path", "train", "warning")
+    assert places == [f"{data}/list.txt:3"]
 
 
 def test_a_subset_and_a_class_filter_hide_nothing(data):

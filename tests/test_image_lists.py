@@ -93,6 +93,37 @@ def test_every_file_is_used_once(folder, caplog):
     assert len(opened(folder)) == 4 and not caplog.text
 
 
+def test_hidden_files_are_no_images(folder):
+    text = "names: [a, b, c]\nval: images/val\ntrain: {}\n"
+    add(folder, "train", "._t0", text=None)
+    add(folder, "train/.ipynb_checkpoints", "t0-checkpoint", text=None)
+    for train in ("images/train", "images/train/**/*.jpg"):
+        write_yaml(folder, text.format(train))
+        assert names_of(opened(folder)) == [f"t{i}.jpg" for i in range(4)]
+
+
+def test_folders_counted_from_one_below(folder, caplog):
+    path = write_yaml(
+        folder, "names: [a, b, c]\nval: ../images/val\ntrain: ../images/train\n"
+    )
+    assert len(opened(folder)) == 4 and len(opened(folder, "val")) == 1
+    (told,) = (m for m in caplog.messages if "train" in m)
+    assert told == (
+        f"{path}: train = '../images/train' does not exist; {folder}/images/train is"
+        " used"
+    )
+    write_yaml(folder, "names: [a]\nval: images/val\ntrain: ../images/x\n")
+    with pytest.raises(FileNotFoundError, match="'../images/x' does not exist"):
+        opened(folder)
+
+
+def test_a_list_without_any_image_shows_its_lines(folder):
+    (folder / "list.txt").write_text("'images/train/t1.jpg'\nimages/train/t2\n")
+    write_yaml(folder, "names: [a, b, c]\nval: images/val\ntrain: list.txt\n")
+    with pytest.raises(ValueError, match="names no image.*list.txt:1: .*t1.jpg"):
+        opened(folder)
+
+
 @pytest.mark.parametrize("name", ["train.txt", "images/*/*.jpg", "train.json"])
 def test_what_has_no_names_is_no_description(folder, name):
     (folder / "train.txt").write_text("images/train/t1.jpg\n")

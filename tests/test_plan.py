@@ -305,6 +305,23 @@ def test_without_augmentation_labels_are_those_of_the_file():
     assert got.hsv is None and got.mixup is None and got.cutmix is None
 
 
+def test_what_reaches_behind_the_viewer_has_no_box():
+    matrix = np.array([[1, 0, 0], [0, 1, 0], [0.02, 0, 0.5]])  # depth 0.5 + x / 50
+    boxes = np.array(
+        [[-24, 10, 0, 20], [-40, 10, 0, 20], [-60, 10, -50, 20], [0, 0, 20, 9]]
+    )
+    given = objects.Objects(np.arange(4), boxes.astype(np.float32), None, None)
+    moved = objects.move(given, matrix, 1.0, (100, 100), rotated=False)
+    assert moved.classes.tolist() == [3]
+    np.testing.assert_allclose(moved.boxes, [[0, 0, 20 / 0.9, 18]], rtol=1e-5)
+    points = np.array([[[5, 5, 2], [-30, 5, 2]]], np.float32)
+    posed = objects.Objects(
+        np.zeros(1, int), boxes[3:].astype(np.float32), None, points
+    )
+    kept = objects.move(posed, matrix, 1.0, (100, 100), rotated=False).keypoints
+    assert kept[0, :, 2].tolist() == [2, 0]
+
+
 def test_one_option_does_not_change_the_draws_of_another():
     plain = sample(USUAL)
     flipped = sample(dataclasses.replace(USUAL, flipud=1.0))

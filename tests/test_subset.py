@@ -109,6 +109,15 @@ def test_rare_classes_stay_where_chance_would_lose_them():
         assert shown(images, chosen) == {0, 1, 2, 3}
 
 
+def test_few_images_show_as_many_classes_as_they_can():
+    many, few = [0, 1, 2, 3, 4], [[5], [6], [7]]
+    images = few + [[0], [1]] * 50 + [many] + [[8, 9]]
+    for seed in range(5):
+        order = subset.ranking(arrays(images), seed)
+        assert order[:2].tolist() == [103, 104]  # not the rarest classes first
+        assert shown(images, order[:5]) == set(range(10))
+
+
 def test_seeds_choose_different_images():
     images = drawn(500, 10)
     subsets = {tuple(subset.stratified(images, 0.1, seed)) for seed in range(10)}

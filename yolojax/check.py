@@ -9,8 +9,8 @@ from typing import Any
 from ml_collections import config_dict
 
 from yolojax import build, files, loading, run_folder, visualize
-from yolojax.data import class_folder, doctor, layout_of, statistics
-from yolojax.data.description import SPLITS, DataDescription, read_data_yaml
+from yolojax.data import class_folder, doctor, statistics
+from yolojax.data.description import SPLITS, TFDS, DataDescription, read_data_yaml
 from yolojax.writers.data_tables import findings_report, statistics_table
 
 log = logging.getLogger("yolojax")
@@ -63,40 +63,57 @@ def open_all(
     """Returns the whole of every split, the splits that cannot be opened, and more.
 
     Args:
-        config: checked settings; those that leave images or classes out do not count.
+        config: checked settings; those that leave images out, or classes, or their
+            differences, do not count.
 
     Returns:
         The sources by split; findings; and the description of a data set whose labels
         lie in text files, otherwise None.
     """
-    everything = {"fraction": 1.0, "classes": None}
+    everything = {"fraction": 1.0, "classes": None, "single_cls": False}
     config = config_dict.FrozenConfigDict(dict(config.items()) | everything)
-    splits, data = _splits(config)
     sources: dict[str, loading.Source] = {}
     failed: dict[str, list[str]] = {}  # reason -> splits
-    for split, needed in splits.items():
+    data: DataDescription | None = None
+    by_file = _has_description(config)
+    for split, needed in _splits(config).items():
         try:
-            sources[split] = loading.open_split(config, split)
+            # Each by itself: one that is missing is no reason to look at no other.
+            one = read_data_yaml(config.data, split) if by_file else None
+            if one is not None and split not in one.splits:
+                continue
+            if one is not None and not one.coco:
+                splits = one.splits if data is None else data.splits | one.splits
+                data = dataclasses.replace(one, splits=splits)
+            sources[split] = loading.open_split(config, split, description=one)
         except (ValueError, FileNotFoundError) as error:
             # A folder or a builder without a test split is no defect, a broken one is.
             if needed or "has no" not in str(error):
                 failed.setdefault(str(error), []).append(split)
+    if not sources and len(failed) == 1:
+        raise ValueError(*failed)  # nothing to look at, and one thing to say
     findings = [
         doctor.unusable(", ".join(which), reason) for reason, which in failed.items()
     ]
     return sources, findings, data
 
 
-def _splits(config: Any) -> tuple[dict[str, bool], DataDescription | None]:
-    """Returns the splits, with whether each must be there, and a description."""
-    usual = {"train": True, "val": True}
-    if config.data == "shapes":
-        return usual, None
+def _has_description(config: Any) -> bool:
+    """Returns whether a YAML file says where the labelled images are."""
+    if config.data == "shapes" or config.data.startswith(TFDS):
+        return False
+    folder = Path(config.data).expanduser()
+    return not folder.is_dir() or (
+        config.task != "classify" and (folder / "data.yaml").is_file()
+    )
+
+
+def _splits(config: Any) -> dict[str, bool]:
+    """Returns the splits that may be there, with whether each must be."""
     if config.task == "classify" and Path(config.data).is_dir():
         there = class_folder.own_splits(config.data)
-        return {split: True for split in SPLITS if split in there}, None
-    layout = layout_of(config.data)
-    if layout == "tfds" or Path(config.data).is_dir() and layout == "coco":
-        return usual | {"test": False}, None
-    data = read_data_yaml(config.data)
-    return dict.fromkeys(data.splits, True), data if layout == "yolo" else None
+        return {split: True for split in SPLITS if split in there}
+    usual = {"train": True, "val": True}
+    if config.data == "shapes":
+        return usual
+    return usual | {"test": _has_description(config)}

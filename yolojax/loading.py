@@ -22,12 +22,14 @@ from yolojax.data.classify import (
     ClassifyTrainBatches,
     ClassRecords,
 )
-from yolojax.data.description import TFDS
+from yolojax.data.coco_json import open_coco_json
+from yolojax.data.description import TFDS, DataDescription
 from yolojax.data.labelled import LabelledImages, Wanted
 from yolojax.data.objects import LabelFormat
 from yolojax.data.pipeline import EvalBatches, TrainBatches
 from yolojax.data.plan import AugmentOptions
 from yolojax.data.records import Records
+from yolojax.data.yolo_folder import open_yolo_folder
 
 log = logging.getLogger("yolojax")
 
@@ -49,13 +51,19 @@ class Loading:
     prefetch: int
 
 
-def open_split(config: Any, split: str, known: tuple[str, ...] | None = None) -> Source:
+def open_split(
+    config: Any,
+    split: str,
+    known: tuple[str, ...] | None = None,
+    description: DataDescription | None = None,
+) -> Source:
     """Returns one split of the data set that config.data names, scanned.
 
     Args:
         config: the run's settings.
         split: "train", "val" or "test".
         known: classes of given weights; class folders are matched to them by name.
+        description: of labelled images, if it was read; None: it is read here.
     """
     data = config.data
     if data == "shapes":
@@ -79,6 +87,9 @@ def open_split(config: Any, split: str, known: tuple[str, ...] | None = None) ->
             **scan,
         )
     wanted = Wanted(**_part(config, Wanted))
+    if description is not None:
+        opened = open_coco_json if description.coco else open_yolo_folder
+        return opened(description, split, wanted, **scan)
     return SOURCES[layout_of(data)](data, split, wanted, **scan)
 
 

@@ -267,6 +267,20 @@ def _announce(parts: Parts) -> None:
         parts.mesh.size,
         "" if parts.mesh.size == 1 else "s",
     )
+    mixing = [
+        f"{name} = {config[name]:g}"
+        for name in ("mosaic", "mixup", "cutmix", "copy_paste")
+        if config[name] > 0
+    ]
+    labelled = config.task in config_lib.ONLY_FOR["mosaic"]
+    if labelled and mixing and config.close_mosaic >= plan.epochs:
+        log.warning(
+            "close_mosaic = %d keeps all %d epochs without %s. Lower close_mosaic to"
+            " have them in the first epochs.",
+            config.close_mosaic,
+            plan.epochs,
+            ", ".join(mixing),
+        )
     if config.time is not None:
         log.info(
             "time = %g h: the number of epochs is fitted to it after each epoch",

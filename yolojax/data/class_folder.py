@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from yolojax.data import images, subset
-from yolojax.data.listing import EXTENSIONS, ImageVerdict, distinct, verify_image
+from yolojax.data.listing import ImageVerdict, distinct, is_image, verify_image, walk
 from yolojax.data.scan import Problem
 from yolojax.files import replace_text
 
@@ -214,13 +214,9 @@ def _directories(folder: Path) -> list[str]:
 def _images(folder: Path) -> list[str]:
     """Returns the paths of all images below a folder, sorted."""
     found = []
-    for place, _, files in os.walk(folder, followlinks=True):
-        found += [os.path.join(place, name) for name in files if _is_image(name)]
+    for place, files in walk(str(folder)):
+        found += [os.path.join(place, name) for name in files if is_image(name)]
     return distinct(sorted(found))
-
-
-def _is_image(name: str) -> bool:
-    return name[0] != "." and os.path.splitext(name)[1][1:].lower() in EXTENSIONS
 
 
 def _members(
@@ -244,7 +240,7 @@ def _members(
             )
         if reason:
             problems.append(Problem(str(place), None, reason, False))
-    loose = sum(_is_image(name) for name in os.listdir(folder))
+    loose = sum(is_image(n) and n[0] != "." for n in os.listdir(folder))
     if loose:
         reason = f"{loose} images lie beside the class folders, left out (no_class)"
         problems.append(Problem(str(folder), None, reason, False))

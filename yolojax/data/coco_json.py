@@ -68,7 +68,7 @@ def open_coco_json(
     summary, parts = summary_of(data, split, cache_dir)
     # One numbering for all splits, even where one of them lacks a category.
     first = summary
-    if split != "train":
+    if split != "train" and "train" in data.splits:
         first, _ = summary_of(data, "train", cache_dir)
     data = _completed(data, split, first, summary, wanted)
     labelled.check_wanted(data, split, wanted)

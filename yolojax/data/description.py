@@ -1,7 +1,9 @@
 """The data description: the YAML file that names a data set's folders and classes."""
 
 import dataclasses
+import functools
 import glob
+import logging
 import math
 import os
 from pathlib import Path
@@ -11,6 +13,8 @@ import yaml
 
 SPLITS = ("train", "val", "test")
 TFDS = "tfds:"  # what names of data sets of TensorFlow Datasets start with
+
+log = logging.getLogger("yolojax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +35,7 @@ class DataDescription:
     @property
     def coco(self) -> bool:
         """Whether the splits are JSON files as COCO's."""
-        return any(_is_json(place) for place in self.splits["train"])
+        return any(_is_json(p) for places in self.splits.values() for p in places)
 
     def places(self, split: str) -> list[Path]:
         """Returns files and folders of a split, patterns expanded.
@@ -66,11 +70,15 @@ def layout_of(data: str) -> str:
     return "coco" if read_data_yaml(data).coco else "yolo"
 
 
-def read_data_yaml(path: str | os.PathLike[str]) -> DataDescription:
+def read_data_yaml(
+    path: str | os.PathLike[str], only: str | None = None
+) -> DataDescription:
     """Returns the content of a data description.
 
     Args:
         path: the file, or a folder with a file data.yaml.
+        only: a split; nothing is said of others, which may be missing or wrong. None:
+            "train" and "val" must be there, and all be right.
 
     Raises:
         FileNotFoundError: the file, or a folder that it names, does not exist.
@@ -82,7 +90,7 @@ def read_data_yaml(path: str | os.PathLike[str]) -> DataDescription:
     content = _load(path)
     root = _root(path, content)
     splits = {}
-    for split in SPLITS:
+    for split in SPLITS if only is None else (only,):
         value = content.get(split)
         if value is None and split == "val":
             value = content.get("validation")
@@ -202,6 +210,12 @@ def _places(
     for i, (entry, place) in enumerate(zip(entries, places, strict=True)):
         if place.exists():
             continue
+        # Tools that export data sets count from a folder below that of the file.
+        nearer = root / entry.removeprefix("../")
+        if nearer.exists():
+            _say_once(f"{path}: {split} = {entry!r} does not exist; {nearer} is used")
+            places[i] = nearer
+            continue
         if glob.has_magic(entry):
             # Only what the user wrote is a pattern.
             places[i] = Path(glob.escape(str(root))) / Path(entry).expanduser()
@@ -216,6 +230,12 @@ def _places(
             f" Correct `{split}` or `path`.{hint}"
         )
     return tuple(places)
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    """Warns; not again of the same in the same process, which reads files often."""
+    log.warning(text)
 
 
 def _is_json(place: Path) -> bool:

@@ -18,7 +18,7 @@ from yolojax.data.class_folder import ClassFolder
 from yolojax.data.description import DataDescription
 from yolojax.data.labelled import LabelledImages
 from yolojax.data.labels import label_path
-from yolojax.data.listing import EXTENSIONS
+from yolojax.data.listing import is_image, walk
 from yolojax.data.object_checks import Found
 from yolojax.data.scan import Problem
 
@@ -86,10 +86,17 @@ def unusable(split: str, reason: str) -> Finding:
     return Finding("unusable_split", "error", split, 1, text, "Mend this first.", ())
 
 
-# What the scan says of images that are used all the same, and of folders.
+# What to do about what the scan says; severity counts where no image is left out.
 _SCAN_ADVICE = {
     "duplicates_removed": ("note", "Delete the second row."),
     "flat_polygons": ("warning", "Draw them again, or delete them."),
+    "no_image_path": ("warning", "Write one path per line, and nothing else."),
+    "missing_image": ("error", "Add the images, or name their folder as image_root."),
+    "duplicate_image": ("note", "Right if the files share the work of labelling."),
+    "unknown_image": ("warning", "Correct their image_id, or add the images."),
+    "no_outline": ("warning", "Draw outlines of these objects, or delete them."),
+    "bad_outline": ("note", "Correct the segmentations to learn from outlines."),
+    "no_keypoints": ("note", "Label keypoints of these objects to learn from them."),
     "empty_boxes": ("warning", "Delete or correct these annotations."),
     "image_size_differs": ("warning", "Correct width and height of the images."),
     "empty_class": ("warning", "Add images, or delete the folder."),
@@ -109,23 +116,31 @@ def _problems(split: str, problems: Sequence[Problem]) -> Iterator[Finding]:
         severity, advice = _SCAN_ADVICE.get(code, ("warning", "Correct the labels."))
         if group[0].dropped:
             severity = "error"
-            advice = "Replace or delete the images: they are left out."
-            if os.path.splitext(group[0].file)[1] in (".txt", ".json"):
-                advice = "Correct the labels: their images are left out."
+            if code not in _SCAN_ADVICE:
+                labels = os.path.splitext(group[0].file)[1] in (".txt", ".json")
+                what = (
+                    "Correct the labels" if labels else "Replace or delete the images"
+                )
+                advice = f"{what}: images are left out, also of what follows here."
         reason = re.sub(rf" \({re.escape(code)}\)(: \d+)?$", "", group[0].reason)
-        text = re.sub(f"^{_WITHIN}", "", reason)
+        text = re.sub(f"^({_WITHIN})", "", reason)
+        if group[0].line is not None and group[0].dropped:
+            text += " (the first such row of each file)"
         places = tuple(_place(problem) for problem in group[:LISTED])
         yield Finding(code, severity, split, len(group), text, advice, places)
 
 
-_WITHIN = r"(annotation [^:]+|\S+\.\w+): "  # where in a file of many labels
+# Where in a file of many labels, as the scan says it.
+_WITHIN = (
+    r"(?:annotation [^:]+|images\[\d+\]|\S+\.\w+): |image \S+: (?:'[^']*'|\"[^\"]*\") "
+)
 
 
 def _place(problem: Problem) -> str:
     if problem.line is not None:
         return f"{problem.file}:{problem.line}"
     within = re.match(_WITHIN, problem.reason)
-    return f"{problem.file} ({within[1]})" if within else problem.file
+    return f"{problem.file} ({within[0].rstrip(': ')})" if within else problem.file
 
 
 def _duplicates(split: str, source: Source) -> Iterator[Finding]:
@@ -173,6 +188,8 @@ def _backgrounds(
     share = len(empty) / len(source)
     severity = "warning" if share > MANY_BACKGROUNDS else "note"
     advice = "Right if they show none of the classes; otherwise label them."
+    if share == 1:
+        severity, advice = "error", "Label them: nothing can be learnt or measured."
     text = f"images without objects ({100 * share:.1f} % of the split)"
     if text_files:
         lacking = sum(not os.path.exists(label_path(source.paths[i])) for i in empty)
@@ -199,7 +216,7 @@ class _Places:
 
     def __init__(self, source: LabelledImages):
         self._source = source
-        self._boxes: dict[str, list[tuple[int, np.ndarray]]] = {}
+        self._boxes: dict[str, list[tuple[int, np.ndarray]]] = {}  # line; class, box
 
     def of(self, image: int, row: int) -> str:
         """Returns "file:line" of an object, or the image and the object's box."""
@@ -207,15 +224,15 @@ class _Places:
         file = label_path(path)
         if file not in self._boxes:
             self._boxes[file] = list(_boxes_of(file))
-        for line, box in self._boxes[file]:
-            if np.allclose(box, labels[1:], atol=1e-6):
+        for line, values in self._boxes[file]:
+            if np.allclose(values, labels, atol=1e-6):
                 return f"{file}:{line}"
-        values = " ".join(f"{value:.4g}" for value in labels[1:].tolist())
-        return f"{path} (class {int(labels[0])}, box {values})"
+        box = " ".join(f"{value:.4g}" for value in labels[1:].tolist())
+        return f"{path} (class {int(labels[0])}, box {box})"
 
 
 def _boxes_of(file: str) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields line number and box (cx, cy, w, h) of a label file, read either way."""
+    """Yields line number and (class, cx, cy, w, h) of a label file, read either way."""
     try:
         text = Path(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
@@ -226,24 +243,32 @@ def _boxes_of(file: str) -> Iterator[tuple[int, np.ndarray]]:
         except ValueError:
             return  # not a label file: its image is left out
         if len(values) >= 5:
-            yield line, values[1:5]
+            yield line, values[:5]
         if len(values) >= 7 and len(values) % 2:  # a polygon, unless keypoints
             points = values[1:].reshape(-1, 2)
             low, high = points.min(0), points.max(0)
-            yield line, np.concatenate([(low + high) / 2, high - low])
+            yield line, np.concatenate([values[:1], (low + high) / 2, high - low])
 
 
 def _orphans(split: str, data: DataDescription) -> Iterator[Finding]:
     """Label files whose image is not there."""
     images: dict[str, set[str]] = {}  # folder of labels -> names that images have
+    others: dict[
+        str, str
+    ] = {}  # label file -> ending of what lies in its image's place
     for place in data.places(split):
         if not place.is_dir():
             continue  # a list of images; others may well lie beside them
-        for folder, _, files in os.walk(place, followlinks=True):
-            names = (os.path.splitext(name) for name in files)
-            stems = {stem for stem, end in names if end[1:].lower() in EXTENSIONS}
-            images.setdefault(_label_folder(folder), set()).update(stems)
-        for folder, _, _ in os.walk(_label_folder(str(place)), followlinks=True):
+        for folder, files in walk(str(place)):
+            labels = _label_folder(folder)
+            stems = images.setdefault(labels, set())
+            for name in files:
+                stem, end = os.path.splitext(name)
+                if is_image(name):
+                    stems.add(stem)
+                elif end != ".txt":
+                    others[os.path.join(labels, f"{stem}.txt")] = end
+        for folder, _ in walk(_label_folder(str(place))):
             images.setdefault(folder, set())  # labels of a folder that is not there
     stray = [
         os.path.join(folder, name)
@@ -256,6 +281,9 @@ def _orphans(split: str, data: DataDescription) -> Iterator[Finding]:
     stray = [file for file in stray if next(_boxes_of(file), None) is not None]
     if stray:
         text = "label files whose image is missing"
+        kinds = sorted({others[file] for file in stray if others.get(file)})
+        if kinds:
+            text += f", or of a kind that is not read ({', '.join(kinds)})"
         advice = "Add the images, or delete the files."
         places = tuple(stray[:LISTED])
         yield Finding("orphans", "warning", split, len(stray), text, advice, places)

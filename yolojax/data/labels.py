@@ -50,7 +50,7 @@ class ParsedLabels:
     rows: np.ndarray  # [n, 5] float32: class, cx, cy, w, h
     polygons: tuple[np.ndarray, ...]  # n arrays [points, 2], or none at all
     keypoints: np.ndarray | None  # [n, K, 3] float32: x, y, visibility
-    duplicates: int  # identical rows left out
+    duplicates: tuple[int, ...]  # lines of identical rows, which are left out
     flat: int  # polygons of no area
 
 
@@ -87,7 +87,7 @@ def parse_labels(
     """
     lines, rows = _numbers(text)
     if not rows:
-        return ParsedLabels(np.zeros((0, 5), np.float32), (), None, 0, 0)
+        return ParsedLabels(np.zeros((0, 5), np.float32), (), None, (), 0)
     columns = 5 + (kpt_shape[0] * kpt_shape[1] if kpt_shape else 0)
     if kpt_shape and not pose:
         rows = [row[:5] if len(row) == columns else row for row in rows]
@@ -111,9 +111,9 @@ def parse_labels(
         keypoints = _keypoints(table[keep, 5:], kpt_shape)
     kept = tuple(polygons[i] for i in keep) if polygons else ()
     flat = sum(cv2.contourArea(cv2.convexHull(points)) <= FLAT for points in kept)
-    return ParsedLabels(
-        table[keep, :5], kept, keypoints, len(table) - len(keep), int(flat)
-    )
+    left = set(keep)
+    twice = tuple(line for i, line in enumerate(lines) if i not in left)
+    return ParsedLabels(table[keep, :5], kept, keypoints, twice, int(flat))
 
 
 def _numbers(text: str) -> tuple[list[int], list[list[float]]]:

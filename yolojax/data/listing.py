@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from yolojax.data import images
 from yolojax.data.description import DataDescription
+from yolojax.data.scan import Problem
 
 EXTENSIONS = frozenset(
     "avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split()
@@ -18,27 +20,38 @@ MIN_SIDE = 10  # pixels; smaller images are left out
 log = logging.getLogger("yolojax")
 
 
-def find_images(data: DataDescription, split: str) -> list[str]:
+def find_images(data: DataDescription, split: str) -> tuple[list[str], list[Problem]]:
     """Returns the paths of a split's images, sorted, each file once.
+
+    Hidden files and folders do not count, nor do they for patterns: programs keep
+    copies and previews there.
+
+    Returns:
+        The paths; and the lines of lists of images that name none.
 
     Raises:
         ValueError: there are none.
     """
     found: list[str] = []
+    problems: list[Problem] = []
     for place in data.places(split):
         if place.is_dir():
-            for folder, _, files in os.walk(place, followlinks=True):
+            for folder, files in walk(str(place)):
                 found += [os.path.join(folder, name) for name in files]
-        elif _extension(place.name) in EXTENSIONS:
+        elif is_image(place.name):
             found.append(str(place))
         elif place in data.splits[split] or _extension(place.name) == "txt":
-            found += _listed(data, place)  # a pattern may match anything else
-    found = sorted(name for name in found if _extension(name) in EXTENSIONS)
+            listed, others = _listed(data, place)
+            found += listed
+            if listed or place in data.splits[split]:  # a pattern may match anything
+                problems += others
+    found = sorted(filter(is_image, found))
     if not found:
         places = ", ".join(str(place) for place in data.splits[split])
+        examples = f" {'; '.join(map(str, problems[:3]))}." if problems else ""
         raise ValueError(
             f"{data.path}: {split} names no image; looked in {places} for files ending"
-            f" in {', '.join(sorted(EXTENSIONS))}."
+            f" in {', '.join(sorted(EXTENSIONS))}.{examples}"
         )
     once = distinct(found)
     if len(once) < len(found):
@@ -48,7 +61,19 @@ def find_images(data: DataDescription, split: str) -> list[str]:
             split,
             len(found) - len(once),
         )
-    return once
+    return once, problems
+
+
+def walk(root: str) -> Iterator[tuple[str, list[str]]]:
+    """Yields the folders from a root on with their files, but nothing hidden."""
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield folder, [name for name in files if not name.startswith(".")]
+
+
+def is_image(name: str) -> bool:
+    """Returns whether the ending of a file's name is that of an image."""
+    return _extension(name) in EXTENSIONS
 
 
 def distinct(paths: list[str]) -> list[str]:
@@ -71,8 +96,11 @@ def distinct(paths: list[str]) -> list[str]:
     return sorted(chosen.values())
 
 
-def _listed(data: DataDescription, place: Path) -> list[str]:
-    """Returns the images that a text file names, one per line."""
+def _listed(data: DataDescription, place: Path) -> tuple[list[str], list[Problem]]:
+    """Returns the images that a text file names, one per line, and all other lines.
+
+    Empty lines say nothing, nor do those that start with "#".
+    """
     try:
         names = place.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -80,13 +108,15 @@ def _listed(data: DataDescription, place: Path) -> list[str]:
             f"{place}: is not UTF-8 text ({error.reason}). A list of images has one"
             " path per line; save it as UTF-8."
         ) from error
-    result = []
-    for name in (name.strip() for name in names):
-        if not name:
-            continue
+    images, problems = [], []
+    for line, name in enumerate(map(str.strip, names), start=1):
         base = place.parent if name.startswith("./") else data.root
-        result.append(os.path.normpath(base / name))
-    return result
+        if is_image(name):
+            images.append(os.path.normpath(base / name))
+        elif name and not name.startswith("#"):
+            text = f"{name!r} is not the path of an image (no_image_path)"
+            problems.append(Problem(str(place), line, text, False))
+    return images, problems
 
 
 def _extension(name: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from yolojax.data.labels import label_path
 from yolojax.files import replace_bytes
 
-CACHE_VERSION = 3  # raise it when the scan decides differently
+CACHE_VERSION = 4  # raise it when the scan decides differently
 
 log = logging.getLogger("yolojax")
 

@@ -49,13 +49,16 @@ def open_yolo_folder(
     if not isinstance(data, DataDescription):
         data = read_data_yaml(data)
     labelled.check_wanted(data, split, wanted)
-    paths = found = find_images(data, split)
+    found, odd = find_images(data, split)
+    paths = found
     if wanted.fraction_mode == "head":
         paths = subset.head(paths, subset.split_fraction(wanted.fraction, split))
     rules = LabelRules(len(data.names), wanted.single_cls, data.kpt_shape, wanted.pose)
     verdicts = _scan(paths, rules, cache_dir, threads)
     skipped = len(found) - len(paths)
-    return labelled.assemble(data, split, wanted, paths, verdicts, label_path, skipped)
+    return labelled.assemble(
+        data, split, wanted, paths, verdicts, label_path, skipped, noted=odd
+    )
 
 
 def verify(image_path: str, rules: LabelRules) -> Verdict:
@@ -97,10 +100,14 @@ def verify(image_path: str, rules: LabelRules) -> Verdict:
 
 def _notes(path: str, parsed: ParsedLabels) -> tuple[Problem, ...]:
     """Returns what is odd about labels that are used all the same."""
-    counts = {"duplicates_removed": parsed.duplicates, "flat_polygons": parsed.flat}
+    twice = parsed.duplicates
+    found = {
+        "duplicates_removed": (len(twice), twice[0] if twice else None),
+        "flat_polygons": (parsed.flat, None),
+    }
     return tuple(
-        Problem(path, None, f"{_explained(code)}: {count}", False)
-        for code, count in counts.items()
+        Problem(path, line, f"{_explained(code)}: {count}", False)
+        for code, (count, line) in found.items()
         if count
     )
 
