@@ -34,6 +34,8 @@ def run(config: Any, workdir: Path | None) -> int:
     for split, found in stats.items():
         print(statistics_table(found, split, classes=split == "train"), end="\n\n")
     print(findings_report(findings, str(_root(config, data))), flush=True)
+    if any(p.dropped for source in sources.values() for p in source.problems):
+        print("images that are left out were not compared with others: check again")
     folder = run_folder.new(parent, config.name or "check")
     run_folder.report_problems(list(sources.values()), folder)
     record = {

@@ -117,11 +117,9 @@ def _problems(split: str, problems: Sequence[Problem]) -> Iterator[Finding]:
         if group[0].dropped:
             severity = "error"
             if code not in _SCAN_ADVICE:
-                labels = os.path.splitext(group[0].file)[1] in (".txt", ".json")
-                what = (
-                    "Correct the labels" if labels else "Replace or delete the images"
-                )
-                advice = f"{what}: images are left out, also of what follows here."
+                advice = "Replace or delete the images: they are left out."
+                if os.path.splitext(group[0].file)[1] in (".txt", ".json"):
+                    advice = "Correct the labels: their images are left out."
         reason = re.sub(rf" \({re.escape(code)}\)(: \d+)?$", "", group[0].reason)
         text = re.sub(f"^({_WITHIN})", "", reason)
         if group[0].line is not None and group[0].dropped:
