@@ -275,6 +275,8 @@ def test_sizes_of_multi_scale():
     assert "multiple of 32" in refusal(multi_scale=0.5, multi_scale_sizes=(300,))
     assert "multiple of 32" in refusal(multi_scale=0.5, multi_scale_sizes=("a",))
     assert "while multi_scale is 0" in refusal(multi_scale_sizes=(320, 640))
+    text = refusal(multi_scale=0.1, multi_scale_sizes=(320, 640))
+    assert "means sizes from 576 to 704, which 320 is not" in text
 
 
 @pytest.mark.parametrize(

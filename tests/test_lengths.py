@@ -94,7 +94,7 @@ def test_time_ends_a_run_and_more_of_it_goes_on(place, measured, monkeypatch, ca
     best = checkpoint.load_weights(place / "timed", checkpoint.BEST)[1]
     assert best["epoch"] == 3 and not measured
     run_here(place, "timed", time=0.5, **options)
-    assert "is complete after epoch 2 (its time is up). To train" in caplog.text
+    assert "is complete in epoch 3 (its time is up). To train" in caplog.text
 
     measured[:] = [0.4, 0.1]
     run_here(place, "timed", time=0.8, **options)

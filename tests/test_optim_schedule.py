@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from yolojax import optim
+from yolojax.data.pipeline import TrainBatches
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEDULES = sorted(GOLDEN.glob("schedule_*.json"))
@@ -79,8 +80,9 @@ def test_epoch_end_decisions_match_reference(file):
     closed, events, validated, epoch = False, [], [], -1
     while not stop and epoch < epochs - 1:
         epoch += 1
-        close = {"epochs": epochs, "close_mosaic": config["close_mosaic"]}
-        if optim.mosaic_closed(epoch, **close) and not closed:
+        batches = TrainBatches.__new__(TrainBatches)
+        batches.epochs, batches.close_mosaic = epochs, config["close_mosaic"]
+        if epoch >= batches.plain_from and not closed:
             closed = True
             events.append("close_mosaic")
         fitness = None
@@ -228,7 +230,3 @@ def test_best_is_written_again_on_a_tie_only_at_the_top():
         best, is_best = optim.update_best(best, fitness)
         written.append(is_best)
     assert (best, written) == (0.5, [True, True, False, True, False])
-
-
-def test_mosaic_is_never_closed_at_zero():
-    assert not any(optim.mosaic_closed(e, epochs=5, close_mosaic=0) for e in range(5))

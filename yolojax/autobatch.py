@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from yolojax import device_records, loading, step_memory
-from yolojax.data import geometry, host_memory, input_size
+from yolojax.data import geometry, host_memory, input_size, records
 from yolojax.data.class_folder import ClassFolder
 
 log = logging.getLogger("yolojax")
@@ -104,6 +104,21 @@ def resolve(
     return resolved(config, choice.batch)
 
 
+def without_training(config: Any, images: int, mesh: Mesh) -> Any:
+    """Returns the config with a number as batch, for work that only looks at images.
+
+    Args:
+        config: the settings; a batch that is a number stays.
+        images: how many there are.
+        mesh: the devices.
+    """
+    if not is_automatic(config):
+        return config
+    batch = _clamped(FALLBACK, images, mesh.size)
+    log.info("batch = %g is for training: batches of %d here", config.batch, batch)
+    return resolved(config, batch)
+
+
 def free_bytes(
     config: Any, sources: Sequence[loading.Source], mesh: Mesh
 ) -> int | None:
@@ -119,8 +134,12 @@ def free_bytes(
     on_device = config.cache == "device"  # those of validation in the host's memory
     if devices[0].platform == "cpu":
         kept = {"ram": sources, "device": sources[1:]}.get(config.cache, ())
-        taken = sum(3 * int(_pixels(config, source).sum()) for source in kept)
-        free = (host_memory.available() - taken) // mesh.size
+        left = host_memory.available()
+        for source in kept:
+            needed = 3 * int(_pixels(config, source).sum())
+            if needed * records.ROOM <= left:  # otherwise they are not kept
+                left -= needed
+        free = left // mesh.size
     else:
         stats = [device.memory_stats() or {} for device in devices]
         if any("bytes_limit" not in s or "bytes_in_use" not in s for s in stats):

@@ -7,8 +7,8 @@
 They are Orbax directories, float32; n counts the saves of the run. A directory under
 its final name is whole: Orbax writes under a temporary name and renames at the end.
 
-A run may be killed at any moment. Best weights are on disk before the state that speaks
-of them, and their predecessor stays until the next ones: whichever state is the newest,
+A run may be killed at any moment. Weights are on disk before the state that comes after
+them, and their predecessor stays until the next ones: whichever state is the newest,
 the best weights up to it are there.
 """
 
@@ -39,6 +39,7 @@ class Checkpoints:
     def save_last(self, number: int, state: TrainState, record: dict[str, Any]) -> None:
         """Starts writing the training state; returns once it is copied to the host."""
         self.best.wait_until_finished()
+        self.epochs.wait_until_finished()
         _save(self.last, number, _snapshot(state), record)
 
     def save_best(self, number: int, ema: PyTree, record: dict[str, Any]) -> None:
@@ -120,7 +121,7 @@ def open_checkpoints(workdir: Path) -> Checkpoints:
     """Returns the managers of a run's folder, which is made if missing."""
     root = (workdir / "checkpoints").absolute()
     for leftover in root.glob("*/*.orbax-checkpoint-tmp*"):
-        shutil.rmtree(leftover)  # a killed write; nothing ever reads it
+        shutil.rmtree(leftover)  # of a killed write: no other run is in the folder
 
     def manager(name: str, kept: int | None) -> ocp.CheckpointManager:
         policies = ocp.checkpoint_managers

@@ -97,6 +97,15 @@ def _check_sizes(values: dict[str, Any]) -> None:
             f"config.multi_scale_sizes = {sizes!r} has no meaning while multi_scale is"
             " 0. Set multi_scale, such as multi_scale=0.5, or remove it."
         )
+    imgsz, share = values["imgsz"], values["multi_scale"]
+    low, high = int(imgsz * (1 - share)) // 32 * 32, int(imgsz * (1 + share)) // 32 * 32
+    outside = [size for size in whole if not max(low, 32) <= size <= high]
+    if outside:
+        raise ValueError(
+            f"config.multi_scale_sizes = {sizes!r}: imgsz = {imgsz} with multi_scale ="
+            f" {share:g} means sizes from {max(low, 32)} to {high}, which {outside[0]}"
+            " is not. Leave it out, or raise multi_scale."
+        )
     values["multi_scale_sizes"] = tuple(sorted(set(whole)))
 
 

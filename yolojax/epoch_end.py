@@ -24,6 +24,8 @@ from yolojax.parts import Parts, record_of
 from yolojax.step import Logs
 from yolojax.types import TrainState
 
+MANY_SKIPPED = 0.2  # of the optimiser steps, by overflow
+
 log = logging.getLogger("yolojax")
 
 
@@ -75,6 +77,8 @@ def end_epoch(
     means = map(float, sums / max(count, 1))
     losses = dict(zip(task.loss_names, means, strict=True))
     outputs.write(parts.plan, journal, losses, int(state.step))
+    if outputs.skipped:
+        _tell_skipped(parts, state, outputs)
     # Without validation every epoch counts as best, which save=False should not write.
     keep = best and (config.save or fitness is not None)
     if keep:
@@ -89,6 +93,16 @@ def end_epoch(
         save(parts, state, journal)
         clock.saved()
     return best
+
+
+def _tell_skipped(parts: Parts, state: TrainState, outputs: Outputs) -> None:
+    """Warns if fp16 left out many of the updates: a few at the beginning are usual."""
+    done = optim.updates_before(parts.plan, int(state.step))
+    if outputs.skipped and outputs.skipped > MANY_SKIPPED * done:
+        outputs.progress.print(
+            f"warning: {outputs.skipped} of {done} optimiser steps were left out, as"
+            " their gradients overflowed in fp16. Use amp=bf16, or a lower lr0."
+        )
 
 
 def _validated(

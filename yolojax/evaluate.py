@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from yolojax import (
+    autobatch,
     build,
     files,
     loading,
@@ -123,7 +124,9 @@ def run(config: Any, workdir: Path | None) -> None:
     results = None
     if config.save_json and isinstance(source, LabelledImages):
         results = CocoFiles(source, config.classes, single_cls=config.single_cls)
-    mesh = sharding.make_mesh(config.device, config.batch)
+    automatic = autobatch.is_automatic(config)
+    mesh = sharding.make_mesh(config.device, None if automatic else config.batch)
+    config = autobatch.without_training(config, len(source), mesh)
     batches = loading.eval_batches(config, source, config.batch)
     selection = build.selection(config, loading.most_objects(source))
     eval_step = jax.jit(make_eval_step(net.model, net.task, selection))

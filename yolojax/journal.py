@@ -95,6 +95,7 @@ class Outputs:
     events: writers.JsonLines
     board: writers.TensorBoard
     pace: dict[str, float] = dataclasses.field(default_factory=dict)  # of the epoch
+    skipped: int | None = None  # updates, by overflow of fp16 since the run began
     last_row: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def write(
@@ -113,7 +114,8 @@ class Outputs:
         values |= {f"lr/pg{i}": rate for i, rate in enumerate(rates)}
         self.last_row = values
         self.csv.append(values)
-        self.events.write(values | {"step": step} | self.pace)
+        skipped = {} if self.skipped is None else {"skipped_updates": self.skipped}
+        self.events.write(values | {"step": step} | self.pace | skipped)
         self.board.write(step, {k: v for k, v in values.items() if k != "epoch"})
 
     def close(self) -> None:
@@ -159,7 +161,7 @@ class Clock:
     def __init__(self, before: float):
         self._before = before
         self._start = self._saved = time.monotonic()
-        self._base: tuple[int, float] | None = None  # steps done, when
+        self._base: tuple[int, float] | None = None  # steps done, `seconds` then
 
     def seconds(self) -> float:
         """Returns the duration of the run over all its starts."""
@@ -174,15 +176,24 @@ class Clock:
         """Returns True on the first call, after the step that had to be compiled."""
         if self._base is not None:
             return False
-        self._base = done, time.monotonic()
+        self._base = done, self.seconds()
         return True
 
-    def remaining(self, done: int, left: int) -> float:
-        """Returns the seconds that `left` steps will take, judged since this start."""
+    def pace(self, done: int) -> float | None:
+        """Returns the seconds of a step since this start, without the first one.
+
+        None until there are any.
+
+        Args:
+            done: steps, over all starts.
+        """
         first, since = self._base or (done, 0.0)
-        if done == first:
-            return float("nan")  # nothing measured yet
-        return left * (time.monotonic() - since) / (done - first)
+        return None if done == first else (self.seconds() - since) / (done - first)
+
+    def remaining(self, done: int, left: int) -> float:
+        """Returns the seconds that `left` steps will take, NaN if that is unknown."""
+        pace = self.pace(done)
+        return float("nan") if pace is None else left * pace
 
     def is_up(self, hours: float | None) -> bool:
         """Returns whether the run has taken so many hours; None is never."""

@@ -15,11 +15,6 @@ def among(value: Any, allowed: tuple[Any, ...]) -> bool:
     )
 
 
-def is_share(value: Any) -> bool:
-    """True for a number between 0 and 1."""
-    return isinstance(value, float) and 0 < value < 1
-
-
 def as_number(value: Any) -> Any:
     """Returns a finite number as a float."""
     ok = isinstance(value, int | float) and not isinstance(value, bool)

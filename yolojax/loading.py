@@ -7,7 +7,9 @@ The kind of label that a task learns from decides which one a run reads.
 import dataclasses
 import logging
 import os
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,6 +26,7 @@ from yolojax.data.classify import (
 )
 from yolojax.data.coco_json import open_coco_json
 from yolojax.data.description import TFDS, DataDescription
+from yolojax.data.host_memory import size_text
 from yolojax.data.labelled import LabelledImages, Wanted
 from yolojax.data.objects import LabelFormat
 from yolojax.data.pipeline import EvalBatches, TrainBatches
@@ -36,6 +39,8 @@ log = logging.getLogger("yolojax")
 STRIDE = 32  # the coarsest level's cell, pixels
 VAL_PAD = 0.5  # of a stride, added to rectangular validation batches
 PREFETCH = 4  # batches kept ready by the loader
+SHARED_MEMORY = Path("/dev/shm")
+SHARED_ROOM = 1.1  # of the bytes needed there, to be free
 
 Source = LabelledImages | ClassFolder
 TrainingBatches = TrainBatches | ClassifyTrainBatches
@@ -161,8 +166,13 @@ def loader(
     """
     how = _loading(config)
     train = isinstance(batches, TrainBatches | ClassifyTrainBatches)
-    workers = how.workers if train else 0
-    threads = how.num_threads if workers == how.workers else min(usable_cores(), 16)
+    workers, threads = how.workers, how.num_threads
+    if workers and not (train and start_step < len(batches)):
+        workers = 0
+    if workers:
+        workers = _workers_that_fit(workers, batches[start_step])
+    if how.workers and not workers:
+        threads = min(usable_cores(), 16)
     return prefetch.load(
         batches,
         start_step=start_step,
@@ -170,6 +180,29 @@ def loader(
         num_threads=threads,
         prefetch=how.prefetch,
     )
+
+
+def _workers_that_fit(workers: int, batch: dict[str, Any]) -> int:
+    """Returns for how many processes there is room to hand over batches like one.
+
+    Batches lie in shared memory, of which containers often have 64 MiB. Whoever writes
+    more than there is dies at once, without a word.
+    """
+    if not SHARED_MEMORY.is_dir():
+        return workers
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    size = sum(value.nbytes for value in jax.tree.leaves(batch))
+    # Some wait, one is made and two are being used.
+    each = (PREFETCH + 3) * size * SHARED_ROOM
+    fitting = min(int(free / each), workers)
+    if fitting < workers:
+        log.warning(
+            "%d loader processes need %s each in %s, where %s are free: %s. Containers"
+            " are given more by --shm-size, or --ipc=host.",
+            *(workers, size_text(each), SHARED_MEMORY, size_text(free)),
+            f"{fitting} are used" if fitting else "threads are used instead",
+        )
+    return fitting
 
 
 def class_counts(source: Source) -> np.ndarray:

@@ -23,6 +23,7 @@ from yolojax.data import input_size
 from yolojax.data.pipeline import TrainBatches
 from yolojax.dispatch import Dispatch
 from yolojax.journal import (
+    Clock,
     Journal,
     apply_patience,
     check_same_run,
@@ -190,18 +191,22 @@ def _dispatch(
     return Dispatch(make_step, mesh, None if stored is None else stored.pixels)
 
 
-def replanned(parts: Parts, done: int, seconds: float) -> Parts:
+def replanned(parts: Parts, done: int, clock: Clock) -> Parts:
     """Returns the parts with as many epochs as the time of the run allows.
 
     Args:
         parts: of the run.
         done: finished epochs.
-        seconds: that they took.
+        clock: of the run.
     """
-    config = parts.config
+    config, total = parts.config, parts.plan.batches_per_epoch
     if config.time is None:
         return parts
-    epochs = optim.epochs_in(3600 * config.time, done, seconds)
+    # Without the time of the first compilation, which no further epoch takes: judged
+    # by that the run would end soon, and close its mosaics for nothing.
+    pace = clock.pace(done * total)
+    each = None if pace is None else pace * total
+    epochs = optim.epochs_in(3600 * config.time, done, clock.seconds(), each)
     plan = optim.with_epochs(parts.plan, epochs, config.warmup_epochs)
     batches: Any = parts.batches.with_epochs(epochs)
     if parts.batches.same_epoch(batches, done):

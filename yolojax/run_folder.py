@@ -1,10 +1,13 @@
 """The folder of a run: where it is, whose it is, and whether it may be continued."""
 
+import contextlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from yolojax import config as config_lib
 from yolojax.data import subset
@@ -15,6 +18,7 @@ from yolojax.files import replace_text
 log = logging.getLogger("yolojax")
 
 CONFIG_FILE = "config.json"
+LOCK_FILE = ".lock"
 _EMPTY_CHECKPOINTS = {
     "checkpoints",
     *(f"checkpoints/{kind}" for kind in ("best", "last", "epochs")),
@@ -77,6 +81,34 @@ def make_empty(folder: Path) -> None:
         )
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keeps every other process from training in a folder, also after a kill.
+
+    Raises:
+        ValueError: one does already.
+    """
+    lock = filelock.FileLock(folder / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise ValueError(
+            f"another process is training in {folder}. Wait for its end, or give"
+            " another --workdir."
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        log.warning(
+            "%s cannot be locked (%s): see to it that no other process trains there",
+            *(folder, error),
+        )
+    try:
+        yield
+    finally:
+        if lock.is_locked and isinstance(lock, filelock.UnixFileLock):
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
 def claim(folder: Path, config: Any) -> bool:
     """Makes the folder a run's own and returns whether it holds that run already.
 
@@ -90,15 +122,11 @@ def claim(folder: Path, config: Any) -> bool:
     """
     recorded = folder / CONFIG_FILE
     settings = json.loads(json.dumps(dict(config.items()), default=list))
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(
-            f"--workdir {folder} is a file, not a folder. Choose another one."
-        )
     if not recorded.exists():
         # A run that was killed while it wrote the file may have left a part of it.
-        part = f".{CONFIG_FILE}."
+        ours = (f".{CONFIG_FILE}.", LOCK_FILE)
         if folder.is_dir() and any(
-            not path.name.startswith(part) for path in folder.iterdir()
+            not path.name.startswith(ours) for path in folder.iterdir()
         ):
             raise ValueError(
                 f"{folder} is not empty and holds no run. Choose another --workdir;"
@@ -151,7 +179,7 @@ def _recorded(path: Path) -> dict[str, Any]:
 def _is_bare(folder: Path) -> bool:
     """Whether nothing but settings and what is known of the data is in the folder."""
     files = {str(f.relative_to(folder)) for f in folder.rglob("*") if not f.is_dir()}
-    return files <= {CONFIG_FILE, PROBLEMS_FILE, SUBSET_FILE}
+    return files <= {CONFIG_FILE, PROBLEMS_FILE, SUBSET_FILE, LOCK_FILE}
 
 
 def report_problems(sources: Sequence[Source], folder: Path) -> None:
@@ -223,6 +251,10 @@ def make(folder: Path) -> None:
     Raises:
         ValueError: it cannot be made.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(
+            f"--workdir {folder} is a file, not a folder. Choose another one."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

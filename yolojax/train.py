@@ -51,18 +51,20 @@ def run(config: Any, workdir: Path | None) -> None:
     mesh = sharding.make_mesh(config.device, None if automatic else config.batch)
     run_folder.refuse_two_places(config, workdir)
     workdir = workdir or run_folder.default(config.task, config.name or "train")
-    run_folder.claim(workdir, config)
-    log.info("run folder: %s", workdir)
-    run_folder.report_problems(sources, workdir)
-    named = dict(zip(("train", "val"), sources, strict=True))
-    run_folder.record_subset(config, named, workdir)
-    settled, halvings = None, 0
-    while True:  # once, or with half the batch again where memory ran out
-        settled = _attempt(config, workdir, sources, mesh, settled, halvings)
-        if settled is None:
-            return
-        halvings += 1
-        gc.collect()  # what ran out of memory must be gone before the next attempt
+    run_folder.make(workdir)
+    with run_folder.alone(workdir):
+        run_folder.claim(workdir, config)
+        log.info("run folder: %s", workdir)
+        run_folder.report_problems(sources, workdir)
+        named = dict(zip(("train", "val"), sources, strict=True))
+        run_folder.record_subset(config, named, workdir)
+        settled, halvings = None, 0
+        while True:  # once, or with half the batch again where memory ran out
+            settled = _attempt(config, workdir, sources, mesh, settled, halvings)
+            if settled is None:
+                return
+            halvings += 1
+            gc.collect()  # what ran out of memory must be gone before the next one
 
 
 def _attempt(
@@ -108,7 +110,7 @@ def _attempt(
                 settled,
                 error,
                 asked=config.batch,
-                epoch=journal.epoch,
+                epoch=journal.epoch + journal.ended,
                 halvings=halvings,
                 devices=mesh.size,
             )
@@ -150,10 +152,15 @@ def _run(
     """Runs what is left of a run."""
     why = _complete(parts, journal)
     if why:
-        log.info("this run is complete after epoch %d (%s", journal.epoch, why)
+        whole = int(state.step) == journal.epoch * parts.plan.batches_per_epoch
+        where = (
+            f"after epoch {journal.epoch}" if whole else f"in epoch {journal.epoch + 1}"
+        )
+        log.info("this run is complete %s (%s", where, why)
         if parts.config.plots and not has_result(parts.workdir):
             finish(parts)  # the run ended before this was done
         return
+    journal.ended = False  # perhaps it was, before it was given more time
     if int(state.step) == 0:
         _show_training_data(parts, source)
     with StopRequest() as stop:
@@ -201,7 +208,7 @@ def _train(
                 _tell(parts, outputs)
             whole = int(state.step) == (epoch + 1) * plan.batches_per_epoch
             if whole:
-                parts = replanned(parts, epoch + 1, clock.seconds())
+                parts = replanned(parts, epoch + 1, clock)
                 outputs.progress.epochs = parts.plan.epochs
             best = end_epoch(
                 parts, state, journal, epoch, outputs, clock, stop, whole=whole
@@ -330,6 +337,7 @@ def _train_epoch(
     while i < total:
         iteration, steps = epoch * total + i, parts.steps_at_once(i)
         if iteration > 0 and clock.is_up(config.time):
+            _check_finite(parts, state, journal, logs)
             return state
         waiting = time.monotonic()
         hosts = [next(loader) for _ in range(steps)]
@@ -338,6 +346,10 @@ def _train_epoch(
             outputs.progress.status("compiling the training step, a minute or so")
         earlier = logs
         state, logs = do_steps(parts, state, hosts, iteration, fresh=clock.fresh)
+        if earlier is not None:
+            # The device has its next work. More of it would hold memory for batches,
+            # and a stop would have to wait for all of them.
+            jax.block_until_ready(earlier.bad_step)
         meter.stepped(steps)
         _tell(parts, outputs)
         if clock.compiled(iteration + steps):
@@ -346,24 +358,16 @@ def _train_epoch(
         last = i == total
         if last or i // config.log_every > (i - steps) // config.log_every:
             # The step before the newest one: reading it does not stop the device.
-            seen = jax.device_get(logs if last or earlier is None else earlier)
-            if seen.bad_step >= 0:
-                stop_non_finite(parts, state, journal, seen)
-            left = parts.plan.total_iterations - iteration - steps
-            outputs.progress.update(
-                epoch + 1,
-                i,
-                dict(zip(parts.net.task.loss_names, seen.losses, strict=True)),
-                optim.schedule(parts.plan, iteration).lr[0],
-                meter.images_per_second(),
-                meter.wait_share(),
-                _device_memory(),
-                clock.remaining(iteration + steps, left),
-            )
+            newest = logs if last or earlier is None else earlier
+            seen = _check_finite(parts, state, journal, newest)
+            _show(parts, outputs, seen, meter, clock, epoch * total + i)
+            if parts.net.policy.loss_scaling:
+                outputs.skipped = int(seen.skipped)
         outputs.pace = meter.pace()
         stopping = stop.requested  # read once: it may change at any time
         due = config.save and not last and clock.save_due(config.save_minutes)
         if stopping or due:
+            _check_finite(parts, state, journal, logs)
             journal.seconds = clock.seconds()
             save(parts, state, journal)
         if stopping:
@@ -371,11 +375,44 @@ def _train_epoch(
     return state
 
 
+def _show(
+    parts: Parts, outputs: Outputs, seen: Logs, meter: Meter, clock: Clock, done: int
+) -> None:
+    """Shows where the run is, after so many batches."""
+    epoch, position = divmod(done - 1, parts.plan.batches_per_epoch)
+    outputs.progress.update(
+        epoch + 1,
+        position + 1,
+        dict(zip(parts.net.task.loss_names, seen.losses, strict=True)),
+        optim.schedule(parts.plan, done - 1).lr[0],
+        meter.images_per_second(),
+        meter.wait_share(),
+        _device_memory(),
+        clock.remaining(done, parts.plan.total_iterations - done),
+    )
+
+
+def _check_finite(
+    parts: Parts, state: TrainState, journal: Journal, logs: Logs | None
+) -> Any:
+    """Returns what a step told, read from the device; ends the run if it went wrong."""
+    seen = jax.device_get(logs)
+    if seen is not None and seen.bad_step >= 0:
+        stop_non_finite(parts, state, journal, seen)
+    return seen
+
+
 def _check_mode(config: Any) -> None:
     """Refuses settings that have no meaning while training, and warns of others."""
     build.refuse_weights(config)
     if config.save_json:
         raise ValueError("config.save_json = True is for --mode val.")
+    patience = config.patience
+    if not config.val and patience != config_lib.KEYS["patience"].default and patience:
+        log.warning(
+            "patience = %d is not used: val = False validates the last epoch only.",
+            patience,
+        )
     if config.optimizer != "auto":
         return
     given = [

@@ -20,7 +20,6 @@ from yolojax.data.objects import Annotations, LabelFormat, Objects
 MIN_SHARE = 0.10  # smallest visible part of a box pasted by cutmix
 MIN_SHARE_POLYGON = 0.01  # the same for a box around a polygon
 CLAHE_LIMITS = (1.0, 4.0)  # of the contrast
-COPY_PASTE_MODES = ("flip", "mixup")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,7 +31,6 @@ from yolojax.optim.schedule import (
 from yolojax.optim.stopping import (
     Stopper,
     kept,
-    mosaic_closed,
     stopper_update,
     update_best,
     validation_due,
@@ -63,7 +62,6 @@ __all__ = [
     "groups",
     "is_update",
     "kept",
-    "mosaic_closed",
     "musgd_group_of",
     "musgd_groups",
     "optimizer_steps",

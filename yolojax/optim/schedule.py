@@ -158,15 +158,19 @@ def with_epochs(plan: RunPlan, epochs: int, warmup_epochs: float) -> RunPlan:
     return dataclasses.replace(plan, epochs=epochs, warmup_iterations=iterations)
 
 
-def epochs_in(budget: float, done: int, seconds: float) -> int:
-    """Returns how many epochs fit into a time, at the pace so far.
+def epochs_in(
+    budget: float, done: int, seconds: float, each: float | None = None
+) -> int:
+    """Returns how many epochs a run has time for, the last one perhaps in part.
 
     Args:
         budget: seconds for the whole run.
         done: finished epochs, 1 or more; the result is no less.
-        seconds: that they took.
+        seconds: since the run began.
+        each: seconds of a further epoch; None: as long as those so far.
     """
-    return max(done, math.ceil(budget * done / max(seconds, 1e-9)))
+    each = seconds / done if each is None else each
+    return max(done, math.ceil(done + (budget - seconds) / max(each, 1e-9)))
 
 
 def auto_optimizer(updates: int, num_classes: int) -> tuple[str, float, float]:

@@ -70,12 +70,3 @@ def validation_due(
         stopping: the run was asked to end with this epoch.
     """
     return val or epoch == epochs - 1 or may_stop or stopping
-
-
-def mosaic_closed(epoch: int, *, epochs: int, close_mosaic: int) -> bool:
-    """Returns whether mosaic and the other mixes are off in an epoch counted from 0.
-
-    `close_mosaic` is the number of last epochs without them, 0: never. A run no
-    longer than that never uses them.
-    """
-    return close_mosaic > 0 and epoch >= epochs - close_mosaic
