@@ -202,7 +202,7 @@ def _train(
                 parts, state, journal, epoch, loader, outputs, clock, stop
             )
             if epoch == first and epoch + 1 < parts.plan.epochs:
-                # From now on nothing is compiled.
+                # From now on nothing that is needed for sure is compiled.
                 outputs.progress.status("compiling what later epochs need")
                 parts.dispatch.programs.wait(lambda: stop.requested)
                 _tell(parts, outputs)

@@ -57,7 +57,7 @@ def plan_shape(imgsz: int, options: AugmentOptions) -> PlanShape:
 def pack(
     plans: Sequence[SamplePlan], shape: PlanShape, sizes: np.ndarray, batch: int
 ) -> Plans:
-    """Returns the plans of a batch as arrays; rows without a sample are grey.
+    """Returns the plans of a batch as arrays; rows without a sample count for nothing.
 
     Args:
         plans: at most `batch`.
