@@ -109,6 +109,11 @@ def alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def refuse_others(folder: Path, config: Any) -> None:
+    """Raises ValueError, before anything is touched, as `claim` would."""
+    _examined(folder, _plain(config))
+
+
 def claim(folder: Path, config: Any) -> bool:
     """Makes the folder a run's own and returns whether it holds that run already.
 
@@ -120,8 +125,41 @@ def claim(folder: Path, config: Any) -> bool:
         ValueError: the folder cannot be written, holds something else, or a run with
             other settings.
     """
+    settings = _plain(config)
+    before, different = _examined(folder, settings)
+    make(folder)
+    if before is None:
+        for name in (PROBLEMS_FILE, SUBSET_FILE):  # of other data
+            (folder / name).unlink(missing_ok=True)
+    for name in different:
+        log.info(
+            "resuming with %s = %r (was %r)",
+            *(name, settings.get(name), (before or {}).get(name)),
+        )
+    _record(folder / CONFIG_FILE, settings)
+    return before is not None
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """Returns the settings as JSON holds them."""
+    return json.loads(json.dumps(dict(config.items()), default=list))
+
+
+def _examined(
+    folder: Path, settings: dict[str, Any]
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """Returns the settings of the run in a folder and which are others now.
+
+    None and no names if there is no run, or one that failed at once.
+
+    Raises:
+        ValueError: as of `claim`.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(
+            f"--workdir {folder} is a file, not a folder. Choose another one."
+        )
     recorded = folder / CONFIG_FILE
-    settings = json.loads(json.dumps(dict(config.items()), default=list))
     if not recorded.exists():
         # A run that was killed while it wrote the file may have left a part of it.
         ours = (f".{CONFIG_FILE}.", LOCK_FILE)
@@ -132,9 +170,7 @@ def claim(folder: Path, config: Any) -> bool:
                 f"{folder} is not empty and holds no run. Choose another --workdir;"
                 " nothing in it was touched."
             )
-        make(folder)
-        _record(recorded, settings)
-        return False
+        return None, []
     # A setting that came later had its default then, which changed nothing.
     usual = {name: key.default for name, key in config_lib.KEYS.items()}
     before = usual | _recorded(recorded)
@@ -142,10 +178,7 @@ def claim(folder: Path, config: Any) -> bool:
     different = [n for n in names if before.get(n) != settings.get(n)]
     fatal = [n for n in different if n not in config_lib.FREE_ON_RESUME]
     if fatal and _is_bare(folder):  # the run failed at once, on a typing error perhaps
-        for name in (PROBLEMS_FILE, SUBSET_FILE):  # of other data
-            (folder / name).unlink(missing_ok=True)
-        _record(recorded, settings)
-        return False
+        return None, []
     if fatal:
         changes = "; ".join(
             f"{n} is {before.get(n)!r} there and {settings.get(n)!r} now" for n in fatal
@@ -154,12 +187,7 @@ def claim(folder: Path, config: Any) -> bool:
             f"{folder} holds a run with other settings: {changes}. Use its settings to"
             " go on, or another --workdir to start anew. Nothing was changed."
         )
-    for name in different:
-        log.info(
-            "resuming with %s = %r (was %r)", name, settings.get(name), before.get(name)
-        )
-    _record(recorded, settings)
-    return True
+    return before, different
 
 
 def _recorded(path: Path) -> dict[str, Any]:
@@ -251,10 +279,6 @@ def make(folder: Path) -> None:
     Raises:
         ValueError: it cannot be made.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(
-            f"--workdir {folder} is a file, not a folder. Choose another one."
-        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -51,6 +51,7 @@ def run(config: Any, workdir: Path | None) -> None:
     mesh = sharding.make_mesh(config.device, None if automatic else config.batch)
     run_folder.refuse_two_places(config, workdir)
     workdir = workdir or run_folder.default(config.task, config.name or "train")
+    run_folder.refuse_others(workdir, config)
     run_folder.make(workdir)
     with run_folder.alone(workdir):
         run_folder.claim(workdir, config)
