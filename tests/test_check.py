@@ -448,6 +448,28 @@ def test_the_report_is_readable(data, capsys):
     assert lines[-1] == "1 error, 1 warning, 0 notes"
 
 
+def test_what_is_said_within_a_json_file_stands_at_its_place():
+    problems = [
+        Problem(
+            "a.json", None, "image 7: '1.png' is in none of x (missing_image)", True
+        ),
+        Problem(
+            "a.json", None, "image 8: 'b: c.png' is in none of x (missing_image)", True
+        ),
+        Problem("a.json", None, "annotation 5: makes no sense (bad_bbox)", True),
+        Problem("a.json", None, "1.png: are skipped (no_keypoints): 3", False),
+    ]
+    missing, wrong, skipped = doctor._problems("train", problems)
+    assert missing.places == (
+        "a.json (image 7: '1.png')",
+        "a.json (image 8: 'b: c.png')",
+    )
+    assert (missing.text, missing.severity) == ("is in none of x", "error")
+    assert "image_root" in missing.advice
+    assert wrong.places == ("a.json (annotation 5)",) and wrong.text == "makes no sense"
+    assert (skipped.text, skipped.severity) == ("are skipped", "note")
+
+
 def test_a_report_without_findings():
     assert findings_report([], "") == "nothing found that is wrong"
 

@@ -102,12 +102,11 @@ def open_all(
 
 def _has_description(config: Any) -> bool:
     """Returns whether a YAML file says where the labelled images are."""
-    if config.data == "shapes" or config.data.startswith(TFDS):
+    data = config.data
+    if config.task == "classify" or data == "shapes" or data.startswith(TFDS):
         return False
-    folder = Path(config.data).expanduser()
-    return not folder.is_dir() or (
-        config.task != "classify" and (folder / "data.yaml").is_file()
-    )
+    folder = Path(data).expanduser()
+    return not folder.is_dir() or (folder / "data.yaml").is_file()
 
 
 def _splits(config: Any) -> dict[str, bool]:

@@ -89,12 +89,14 @@ def open_coco_json(
         noted=[Problem(*p) for p in summary.problems],
     )
     files = data.places(split)
+    # Annotations of an image that stands there twice have two ids.
+    twice = any("(duplicate_image)" in problem[2] for problem in summary.problems)
     return dataclasses.replace(
         source,
         coco=CocoIds(
             tuple(summary.ids[path] for path in source.paths),
             tuple(number for number, _ in first.categories),
-            str(files[0]) if len(files) == 1 else None,
+            str(files[0]) if len(files) == 1 and not twice else None,
         ),
         crowds=[
             labelled.wanted_crowds(_crowds(summary, rules, path), wanted)

@@ -251,9 +251,7 @@ def _boxes_of(file: str) -> Iterator[tuple[int, np.ndarray]]:
 def _orphans(split: str, data: DataDescription) -> Iterator[Finding]:
     """Label files whose image is not there."""
     images: dict[str, set[str]] = {}  # folder of labels -> names that images have
-    others: dict[
-        str, str
-    ] = {}  # label file -> ending of what lies in its image's place
+    others: dict[str, str] = {}  # label file -> ending of what is there for its image
     for place in data.places(split):
         if not place.is_dir():
             continue  # a list of images; others may well lie beside them

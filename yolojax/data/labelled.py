@@ -56,7 +56,7 @@ class CocoIds:
 
     images: tuple[int | str, ...]  # by position
     categories: tuple[int, ...]  # by class id
-    file: str | None  # the one file that the split comes from; None: several
+    file: str | None  # the one file that says all of the split; None: there is none
 
 
 @dataclasses.dataclass(frozen=True)

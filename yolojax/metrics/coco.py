@@ -247,21 +247,40 @@ def published_truth(
         wanted: categories whose annotations count.
     """
     there, kept = set(numbers), set(wanted)
-
-    def counts(annotation: Any) -> bool:
-        return (
-            isinstance(annotation, dict)
-            and annotation.get("image_id") in there
-            and annotation.get("category_id") in kept
-            and len(annotation.get("bbox") or ()) == 4
+    annotations = []
+    for found in content.get("annotations", []):
+        entry = found if isinstance(found, dict) else {}
+        name, category, box = (
+            entry.get(k) for k in ("image_id", "category_id", "bbox")
         )
-
+        if not isinstance(name, int | str) or name not in there:
+            continue
+        if not isinstance(category, int) or category not in kept or not _is_box(box):
+            continue
+        crowd, area = entry.get("iscrowd") or 0, entry.get("area")
+        if crowd not in (0, 1):
+            continue  # nor does training use it
+        annotations.append(
+            {
+                "id": len(annotations) + 1,
+                "image_id": name,
+                "category_id": category,
+                "bbox": box,
+                "area": area if isinstance(area, int | float) else box[2] * box[3],
+                "iscrowd": int(crowd),
+            }
+        )
     images = (entry for entry in content["images"] if isinstance(entry, dict))
     return {
         "images": [entry for entry in images if entry.get("id") in there],
-        "annotations": list(filter(counts, content.get("annotations", []))),
+        "annotations": annotations,
         "categories": content["categories"],
     }
+
+
+def _is_box(value: Any) -> bool:
+    numbers = isinstance(value, list) and len(value) == 4
+    return numbers and all(isinstance(number, int | float) for number in value)
 
 
 def evaluate(
