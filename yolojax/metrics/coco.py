@@ -247,9 +247,9 @@ def published_truth(
         wanted: categories whose annotations count.
     """
     there, kept = set(numbers), set(wanted)
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for found in content.get("annotations", []):
-        entry = found if isinstance(found, dict) else {}
+        entry: dict[str, Any] = found if isinstance(found, dict) else {}
         name, category, box = (
             entry.get(k) for k in ("image_id", "category_id", "bbox")
         )
