@@ -9,7 +9,7 @@ on the number of detections.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -250,12 +250,9 @@ def published_truth(
     annotations: list[dict[str, Any]] = []
     for found in content.get("annotations", []):
         entry: dict[str, Any] = found if isinstance(found, dict) else {}
-        name, category, box = (
-            entry.get(k) for k in ("image_id", "category_id", "bbox")
-        )
-        if not isinstance(name, int | str) or name not in there:
-            continue
-        if not isinstance(category, int) or category not in kept or not _is_box(box):
+        name, category = entry.get("image_id"), entry.get("category_id")
+        box: Any = entry.get("bbox")
+        if not _among(name, there) or not _among(category, kept) or not _is_box(box):
             continue
         crowd, area = entry.get("iscrowd") or 0, entry.get("area")
         if crowd not in (0, 1):
@@ -272,10 +269,14 @@ def published_truth(
         )
     images = (entry for entry in content["images"] if isinstance(entry, dict))
     return {
-        "images": [entry for entry in images if entry.get("id") in there],
+        "images": [entry for entry in images if _among(entry.get("id"), there)],
         "annotations": annotations,
         "categories": content["categories"],
     }
+
+
+def _among(value: Any, known: Collection[Any]) -> bool:
+    return isinstance(value, int | str) and value in known
 
 
 def _is_box(value: Any) -> bool:
