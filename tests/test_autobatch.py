@@ -132,6 +132,16 @@ def test_a_step_takes_its_state_and_so_much_for_each_image(classes):
     assert less.temporaries < 0.8 * four.temporaries
 
 
+def test_images_take_memory_only_if_they_will_be_kept(place, monkeypatch):
+    config, source, mesh = opened(place, cache="ram")
+    needed = 3 * int(autobatch._pixels(config, source).sum())
+    for available, left in ((2 * needed, needed), (needed, needed)):
+        monkeypatch.setattr(
+            autobatch.host_memory, "available", lambda free=available: free
+        )
+        assert autobatch.free_bytes(config, [source], mesh) == left
+
+
 def test_the_predicted_program_is_the_one_that_a_run_compiles(
     place, tmp_path, monkeypatch
 ):
