@@ -18,7 +18,8 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
-from yolojax import checks, kinds
+from yolojax.config import across as checks
+from yolojax.config import kinds
 from yolojax.registry import did_you_mean
 
 log = logging.getLogger("yolojax")

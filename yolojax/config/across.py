@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from yolojax import kinds
+from yolojax.config import kinds
 
 LABELLED = ("detect", "segment", "pose", "obb")  # tasks with labelled objects
 
