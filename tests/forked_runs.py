@@ -44,7 +44,7 @@ CONFIGS = {  # task -> config file, folder of its data in a place
 
 def write_data(folder, task="detect"):
     """Writes a data set of 22 and 10 pictures into its folder."""
-    from yolojax.data import shapes
+    from yolojax.data.shapes import folder as shapes
 
     counts = {"train": 22, "val": 10}
     root = folder / CONFIGS[task][1]

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import yaml
 
-from yolojax.data import cache, shapes, shapes_scene
+from yolojax.data import cache
+from yolojax.data.shapes import folder as shapes
+from yolojax.data.shapes import scene as shapes_scene
 
 SMALL = {"train": 6, "val": 3}
 ROOT = Path(__file__).parents[1]

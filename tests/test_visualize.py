@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pictures import colors_in, is_colour, read, where
 
-from yolojax.data.shapes import draw_scene
+from yolojax.data.shapes.folder import draw_scene
 from yolojax.visualize import (
     PALETTE,
     batch_grid,

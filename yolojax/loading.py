@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from yolojax import registry, tasks
-from yolojax.data import SOURCES, cache, layout_of, prefetch, rect, shapes
+from yolojax.data import SOURCES, cache, layout_of, prefetch, rect
 from yolojax.data.class_folder import ClassFolder, open_class_folder
 from yolojax.data.classify import (
     ClassifyEvalBatches,
@@ -32,6 +32,7 @@ from yolojax.data.objects import LabelFormat
 from yolojax.data.pipeline import EvalBatches, TrainBatches
 from yolojax.data.plan import AugmentOptions
 from yolojax.data.records import Records
+from yolojax.data.shapes import folder as shapes
 from yolojax.data.yolo_folder import open_yolo_folder
 
 log = logging.getLogger("yolojax")

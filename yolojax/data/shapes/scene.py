@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from yolojax.data.shapes_outline import clip_polygon
-from yolojax.data.shapes_paint import (
+from yolojax.data.shapes.outline import clip_polygon
+from yolojax.data.shapes.paint import (
     Array,
     Mask,
     Placed,

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from yolojax.data import cache
-from yolojax.data.shapes_outline import visible_polygon
-from yolojax.data.shapes_paint import Array
-from yolojax.data.shapes_scene import (
+from yolojax.data.shapes.outline import visible_polygon
+from yolojax.data.shapes.paint import Array
+from yolojax.data.shapes.scene import (
     CLASSES,
     KEYPOINT_FLIP,
     KEYPOINTS,

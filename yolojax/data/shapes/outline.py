@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from yolojax.data.shapes_paint import Array
+from yolojax.data.shapes.paint import Array
 
 _FINE = 8  # samples per pixel side where one shape hides part of another
 _TOLERANCE = 0.1  # pixels by which a simplified contour may differ

@@ -1,0 +1,1 @@
+"""The drawn data set: scenes, painted, written as an ordinary YOLO folder."""
