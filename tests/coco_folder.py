@@ -11,7 +11,7 @@ from test_yolo_folder import picture
 from yolojax.data import pipeline, records
 from yolojax.data.coco_json import open_coco_json
 from yolojax.data.labelled import Wanted
-from yolojax.data.objects import BOXES
+from yolojax.data.samples.objects import BOXES
 
 ALL = Wanted("detect", False, None, 1.0, "head", 0)
 NAMES = ["cat", "dog", "owl"]

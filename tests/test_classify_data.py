@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from yolojax.data import classify, policies, prefetch
+from yolojax.data import classify, prefetch
 from yolojax.data.class_folder import open_class_folder
 from yolojax.data.classify import (
     ClassifyEvalBatches,
@@ -15,6 +15,7 @@ from yolojax.data.classify import (
     ClassifyTrainBatches,
     ClassRecords,
 )
+from yolojax.data.samples import policies
 
 PLAIN = {
     **{"scale": 0.0, "fliplr": 0.0, "flipud": 0.0, "auto_augment": "none"},

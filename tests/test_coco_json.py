@@ -25,7 +25,7 @@ from coco_folder import (
 
 from yolojax import evaluate
 from yolojax.data import coco_files, coco_json, coco_objects, pipeline, records
-from yolojax.data.objects import BOXES, LabelFormat
+from yolojax.data.samples.objects import BOXES, LabelFormat
 from yolojax.data.yolo_folder import open_yolo_folder
 from yolojax.metrics import coco
 from yolojax.types import Detections

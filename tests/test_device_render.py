@@ -11,10 +11,11 @@ from test_plan import PLAIN, data_set, recipe_of, sample
 from test_render import difference, paint, pictures
 
 from yolojax import device_records, sharding
-from yolojax.data import device_plan, images, pipeline, plan, prefetch
+from yolojax.data import images, pipeline, prefetch
 from yolojax.data import stack as stack_lib
-from yolojax.data.plan import LayerPlan, SamplePlan, SourcePlan
 from yolojax.data.records import Records
+from yolojax.data.samples import device_plan, plan
+from yolojax.data.samples.plan import LayerPlan, SamplePlan, SourcePlan
 from yolojax.ops import render
 
 SIZE = 64

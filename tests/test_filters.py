@@ -8,8 +8,8 @@ import pytest
 from test_plan import PLAIN, USUAL, data_set, sample
 from test_render import four, paint, pictures
 
-from yolojax.data.plan import FilterPlan
-from yolojax.data.render import apply_filters
+from yolojax.data.samples.plan import FilterPlan
+from yolojax.data.samples.render import apply_filters
 
 NONE = FilterPlan(blur=0, median_blur=0, gray=False, clahe=0.0)
 

@@ -8,8 +8,9 @@ import pytest
 from test_pipeline import BUCKETS, MIXED, assert_same, everything, held
 from test_yolo_folder import add, opened, picture, write_yaml
 
-from yolojax.data import geometry, labels, objects, pipeline, prefetch, yolo_folder
-from yolojax.data.objects import LabelFormat
+from yolojax.data import geometry, labels, pipeline, prefetch, yolo_folder
+from yolojax.data.samples import objects
+from yolojax.data.samples.objects import LabelFormat
 
 MASKS = LabelFormat("masks", mask_ratio=4, overlap_mask=True, flip_idx=None)
 KEYPOINTS = LabelFormat("keypoints", 1, False, (1, 0, 2))

@@ -15,8 +15,9 @@ from test_plan import PLAIN, USUAL, options_of
 from test_polygons import corners, star
 from test_render import difference, draw, paint, pictures
 
-from yolojax.data import geometry, objects, plan, polygons, render
-from yolojax.data.objects import Annotations, LabelFormat, Objects
+from yolojax.data import geometry
+from yolojax.data.samples import objects, plan, polygons, render
+from yolojax.data.samples.objects import Annotations, LabelFormat, Objects
 
 MASKS = LabelFormat("masks", mask_ratio=4, overlap_mask=True, flip_idx=None)
 KEYPOINTS = LabelFormat("keypoints", 1, False, (0, 2, 1, 4, 3))

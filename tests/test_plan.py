@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolojax.data import geometry, objects, plan
-from yolojax.data.objects import BOXES, Annotations
+from yolojax.data import geometry
+from yolojax.data.samples import objects, plan
+from yolojax.data.samples.objects import BOXES, Annotations
 
 GOLDEN = Path(__file__).parent / "golden"
 

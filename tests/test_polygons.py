@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolojax.data import polygons
+from yolojax.data.samples import polygons
 
 SQUARE = np.array([[0, 0], [8, 0], [8, 4], [0, 4]], np.float32)
 

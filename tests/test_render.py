@@ -18,7 +18,8 @@ from test_plan import (
     sample,
 )
 
-from yolojax.data import geometry, images, plan, render
+from yolojax.data import geometry, images
+from yolojax.data.samples import plan, render
 
 
 def pictures(sizes, seed=7):

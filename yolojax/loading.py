@@ -28,10 +28,10 @@ from yolojax.data.coco_json import open_coco_json
 from yolojax.data.description import TFDS, DataDescription
 from yolojax.data.host_memory import size_text
 from yolojax.data.labelled import LabelledImages, Wanted
-from yolojax.data.objects import LabelFormat
 from yolojax.data.pipeline import EvalBatches, TrainBatches
-from yolojax.data.plan import AugmentOptions
 from yolojax.data.records import Records
+from yolojax.data.samples.objects import LabelFormat
+from yolojax.data.samples.plan import AugmentOptions
 from yolojax.data.shapes import folder as shapes
 from yolojax.data.yolo_folder import open_yolo_folder
 

@@ -20,11 +20,12 @@ from ml_collections import config_dict
 
 from yolojax import config as config_lib
 from yolojax import loading
-from yolojax.data import objects, pipeline
+from yolojax.data import pipeline
 from yolojax.data.classify import ClassifyTrainBatches, ClassRecords
 from yolojax.data.pipeline import TrainBatches
 from yolojax.data.records import Records
-from yolojax.data.render import render
+from yolojax.data.samples import objects
+from yolojax.data.samples.render import render
 
 IMGSZ = 640
 IMAGES = 128

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from yolojax.data import geometry, polygons
+from yolojax.data import geometry
+from yolojax.data.samples import polygons
 
 KINDS = ("boxes", "masks", "keypoints", "rotated")
 POINTS = 1000  # of a polygon while its sample is made

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from yolojax.data import geometry
-from yolojax.data.plan import FilterPlan, LayerPlan, SamplePlan, SourcePlan
+from yolojax.data.samples.plan import FilterPlan, LayerPlan, SamplePlan, SourcePlan
 
 GREY = 114  # where no image is
 STRIP = 32  # rows blended at a time

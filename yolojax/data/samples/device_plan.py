@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from yolojax.data import geometry
-from yolojax.data.plan import AugmentOptions, LayerPlan, SamplePlan, SourcePlan
-from yolojax.data.render import aligned_window, is_aligned, row_spans
+from yolojax.data.samples.plan import AugmentOptions, LayerPlan, SamplePlan, SourcePlan
+from yolojax.data.samples.render import aligned_window, is_aligned, row_spans
 
 MOSAIC_TILES = 4
 # Filled polygons, and filters of whole pictures.

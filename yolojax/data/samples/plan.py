@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from yolojax.data import geometry
-from yolojax.data import objects as objects_lib
-from yolojax.data import polygons as polygons_lib
-from yolojax.data.objects import Annotations, LabelFormat, Objects
+from yolojax.data.samples import objects as objects_lib
+from yolojax.data.samples import polygons as polygons_lib
+from yolojax.data.samples.objects import Annotations, LabelFormat, Objects
 
 MIN_SHARE = 0.10  # smallest visible part of a box pasted by cutmix
 MIN_SHARE_POLYGON = 0.01  # the same for a box around a polygon

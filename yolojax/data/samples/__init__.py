@@ -1,0 +1,1 @@
+"""What happens to one sample: numbers first (plan), then pixels (render)."""
