@@ -8,10 +8,11 @@ import cv2
 from test_plan import USUAL
 from test_yolo_folder import picture
 
-from yolojax.data import pipeline, records
+from yolojax.data import pipeline
 from yolojax.data.coco_json import open_coco_json
 from yolojax.data.labelled import Wanted
 from yolojax.data.samples.objects import BOXES
+from yolojax.data.store import records
 
 ALL = Wanted("detect", False, None, 1.0, "head", 0)
 NAMES = ["cat", "dog", "owl"]

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from yolojax.data import geometry, record_file
-from yolojax.data.records import Records
+from yolojax.data import geometry
+from yolojax.data.store import record_file
+from yolojax.data.store.records import Records
 
 ROOT = Path(record_file.__file__).parents[2]
 

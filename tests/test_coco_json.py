@@ -24,8 +24,9 @@ from coco_folder import (
 )
 
 from yolojax import evaluate
-from yolojax.data import coco_files, coco_json, coco_objects, pipeline, records
+from yolojax.data import coco_files, coco_json, coco_objects, pipeline
 from yolojax.data.samples.objects import BOXES, LabelFormat
+from yolojax.data.store import records
 from yolojax.data.yolo_folder import open_yolo_folder
 from yolojax.metrics import coco
 from yolojax.types import Detections

@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from yolojax.data import host_memory
+from yolojax.data.store import host_memory
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 

@@ -14,14 +14,8 @@ import pytest
 from test_plan import PLAIN, USUAL
 from test_yolo_folder import add, opened, picture, write_yaml
 
-from yolojax.data import (
-    Wanted,
-    geometry,
-    open_yolo_folder,
-    pipeline,
-    prefetch,
-    records,
-)
+from yolojax.data import Wanted, geometry, open_yolo_folder, pipeline, prefetch
+from yolojax.data.store import records
 
 BUCKETS = (4, 8, 16, 32, 64)
 MIXED = dataclasses.replace(USUAL, mosaic=0.7, mixup=0.3, cutmix=0.3)

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from test_yolo_folder import add, opened, picture, write_yaml
 
+from yolojax import cache, pipeline_speed
 from yolojax import config as config_lib
-from yolojax import pipeline_speed
-from yolojax.data import cache
 from yolojax.data.class_folder import open_class_folder
 from yolojax.data.labelled import LabelledImages
 

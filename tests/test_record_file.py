@@ -14,7 +14,7 @@ import types
 import pytest
 from drawn_source import Drawn, build, held, in_folder, record_path, summary
 
-from yolojax.data import record_file
+from yolojax.data.store import record_file
 
 
 def test_file_is_found_again_by_content(tmp_path, caplog):

@@ -12,9 +12,10 @@ import pytest
 from drawn_source import Drawn, DrawnClasses, child, held, in_folder, summary
 from test_plan import USUAL
 
-from yolojax.data import classify, host_memory, pipeline, prefetch
+from yolojax.data import classify, pipeline, prefetch
 from yolojax.data.classify import ClassRecords
-from yolojax.data.records import Records
+from yolojax.data.store import host_memory
+from yolojax.data.store.records import Records
 
 MODES = (False, "ram", "disk")
 MIXED = dataclasses.replace(USUAL, mosaic=0.7, mixup=0.3, cutmix=0.3)

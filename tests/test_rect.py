@@ -12,7 +12,7 @@ from test_plan import PLAIN, USUAL
 
 from yolojax.data import Wanted, geometry, open_yolo_folder, rect
 from yolojax.data.pipeline import TrainBatches
-from yolojax.data.records import Records
+from yolojax.data.store.records import Records
 
 
 def sizes(count=40, seed=0):

@@ -18,8 +18,9 @@ from test_plan import (
     sample,
 )
 
-from yolojax.data import geometry, images
+from yolojax.data import geometry
 from yolojax.data.samples import plan, render
+from yolojax.data.store import images
 
 
 def pictures(sizes, seed=7):

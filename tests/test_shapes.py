@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from yolojax.data import cache
+from yolojax import cache
 from yolojax.data.shapes import folder as shapes
 from yolojax.data.shapes import scene as shapes_scene
 

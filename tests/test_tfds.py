@@ -24,10 +24,10 @@ from yolojax.data import (
     open_tfds,
     pipeline,
     prefetch,
-    records,
 )
 from yolojax.data import tfds as source_lib
 from yolojax.data.labelled import Wanted
+from yolojax.data.store import records
 from yolojax.data.yolo_folder import open_yolo_folder
 
 ALL = Wanted("detect", False, None, 1.0, "head", 0)

@@ -19,8 +19,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from yolojax.data import host_memory
-from yolojax.data.records import Records
+from yolojax.data.store import host_memory
+from yolojax.data.store.records import Records
 from yolojax.ops import render
 from yolojax.types import Array, PyTree
 

@@ -254,7 +254,7 @@ def _set_up_jax(config: Any) -> None:
     """Chooses platform and compilation cache; must run before JAX makes devices."""
     import jax
 
-    from yolojax.data.cache import cache_root
+    from yolojax.cache import cache_root
 
     if config.device:
         kind, _, count = config.device.partition(":")

@@ -23,9 +23,9 @@ from yolojax import loading
 from yolojax.data import pipeline
 from yolojax.data.classify import ClassifyTrainBatches, ClassRecords
 from yolojax.data.pipeline import TrainBatches
-from yolojax.data.records import Records
 from yolojax.data.samples import objects
 from yolojax.data.samples.render import render
+from yolojax.data.store.records import Records
 
 IMGSZ = 640
 IMAGES = 128

@@ -16,8 +16,8 @@ import numpy as np
 from array_record.python import array_record_module
 
 from yolojax.data import Wanted, open_yolo_folder
-from yolojax.data.record_file import Layout
-from yolojax.data.records import Records
+from yolojax.data.store.record_file import Layout
+from yolojax.data.store.records import Records
 
 IMGSZ = 640
 READS = 2000

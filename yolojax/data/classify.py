@@ -15,8 +15,8 @@ from PIL import Image
 
 from yolojax.data.class_folder import ClassFolder
 from yolojax.data.pipeline import Batch, epoch_order
-from yolojax.data.records import Pixels
 from yolojax.data.samples.policies import POLICIES, Rng, colour_jitter
+from yolojax.data.store.records import Pixels
 
 NO_POLICY = "none"  # plain colour jitter instead
 CROP_ASPECT = (3 / 4, 4 / 3)  # width / height of a random crop

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from yolojax.data import coco_objects
-from yolojax.data import images as images_lib
 from yolojax.data.coco_objects import AnnotationError
 from yolojax.data.description import DataDescription
 from yolojax.data.geometry import Hw
 from yolojax.data.scan import Problem
+from yolojax.data.store import images as images_lib
 from yolojax.files import replace_text
 
 VERSION = 2  # raise it when files are read differently

@@ -11,9 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
-from yolojax.data import images, subset
+from yolojax.data import subset
 from yolojax.data.description import DataDescription
 from yolojax.data.scan import Problem, Verdict
+from yolojax.data.store import images
 
 TASKS = ("detect", "segment", "pose", "obb")
 NEED_POLYGONS = ("segment", "obb")  # others use polygons if every object has one

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from yolojax.data import images
 from yolojax.data.description import DataDescription
 from yolojax.data.scan import Problem
+from yolojax.data.store import images
 
 EXTENSIONS = frozenset(
     "avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split()

@@ -16,14 +16,15 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from yolojax.data import geometry, images
-from yolojax.data.records import Records
+from yolojax.data import geometry
 from yolojax.data.rect import RectGroups
 from yolojax.data.samples import device_plan
 from yolojax.data.samples import objects as objects_lib
 from yolojax.data.samples.objects import BOXES, LabelFormat, Objects
 from yolojax.data.samples.plan import AugmentOptions, Recipe, SamplePlan, plan_sample
 from yolojax.data.samples.render import render
+from yolojax.data.store import images
+from yolojax.data.store.records import Records
 
 DRY_SAMPLES = 2048  # planned before training to choose the usual number of object slots
 

@@ -34,7 +34,7 @@ import filelock
 from tqdm import tqdm
 
 import yolojax
-from yolojax.data.cache import cache_root
+from yolojax.cache import cache_root
 from yolojax.files import replace_text
 
 log = logging.getLogger("yolojax")

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from yolojax.data import cache
+from yolojax import cache
 from yolojax.data.shapes.outline import visible_polygon
 from yolojax.data.shapes.paint import Array
 from yolojax.data.shapes.scene import (

@@ -28,8 +28,8 @@ import filelock
 import numpy as np
 from tqdm import tqdm
 
-from yolojax.data import cache
-from yolojax.data.host_memory import size_text
+from yolojax import cache
+from yolojax.data.store.host_memory import size_text
 from yolojax.files import replace_text
 
 VERSION = 1  # raise it when bytes or index change: it is part of the key

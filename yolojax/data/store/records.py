@@ -12,11 +12,12 @@ from typing import Protocol
 
 import numpy as np
 
-from yolojax.data import cache as cache_lib
-from yolojax.data import host_memory
+from yolojax import cache as cache_lib
 from yolojax.data.geometry import resized_hw
-from yolojax.data.host_memory import size_text
-from yolojax.data.record_file import (
+from yolojax.data.samples.objects import Annotations
+from yolojax.data.store import host_memory
+from yolojax.data.store.host_memory import size_text
+from yolojax.data.store.record_file import (
     Content,
     Layout,
     Load,
@@ -24,7 +25,6 @@ from yolojax.data.record_file import (
     for_each,
     open_or_build,
 )
-from yolojax.data.samples.objects import Annotations
 
 CACHES = (False, "ram", "disk", "device")
 ROOM = 1.1  # of the bytes needed, to be free in memory
