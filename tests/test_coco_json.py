@@ -24,7 +24,10 @@ from coco_folder import (
 )
 
 from yolojax import evaluate
-from yolojax.data import coco_files, coco_json, coco_objects, pipeline
+from yolojax.data import pipeline
+from yolojax.data.formats.coco import annotations as coco_objects
+from yolojax.data.formats.coco import files as coco_files
+from yolojax.data.formats.coco import open as coco_json
 from yolojax.data.samples.objects import BOXES, LabelFormat
 from yolojax.data.store import records
 from yolojax.data.yolo_folder import open_yolo_folder

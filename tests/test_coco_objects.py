@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from faster_coco_eval import mask as coco_mask
 
-from yolojax.data import coco_objects
+from yolojax.data.formats.coco import annotations as coco_objects
 
 GOLDEN = Path(__file__).parent / "golden"
 CONVERTED = json.loads((GOLDEN / "coco_conversion.json").read_text())

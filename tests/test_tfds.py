@@ -18,7 +18,6 @@ from yolojax import config as config_lib
 from yolojax import loading
 from yolojax.data import (
     SOURCES,
-    coco_objects,
     layout_of,
     open_coco_json,
     open_tfds,
@@ -26,6 +25,7 @@ from yolojax.data import (
     prefetch,
 )
 from yolojax.data import tfds as source_lib
+from yolojax.data.formats.coco import annotations as coco_objects
 from yolojax.data.labelled import Wanted
 from yolojax.data.store import records
 from yolojax.data.yolo_folder import open_yolo_folder

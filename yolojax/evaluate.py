@@ -24,7 +24,7 @@ from yolojax import (
     visualize,
     writers,
 )
-from yolojax.data import coco_files
+from yolojax.data.formats.coco import files as coco_files
 from yolojax.data.labelled import LabelledImages
 from yolojax.metrics import coco
 from yolojax.metrics.classification import ClassifyResult

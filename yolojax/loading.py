@@ -24,8 +24,8 @@ from yolojax.data.classify import (
     ClassifyTrainBatches,
     ClassRecords,
 )
-from yolojax.data.coco_json import open_coco_json
 from yolojax.data.description import TFDS, DataDescription
+from yolojax.data.formats.coco.open import open_coco_json
 from yolojax.data.labelled import LabelledImages, Wanted
 from yolojax.data.pipeline import EvalBatches, TrainBatches
 from yolojax.data.samples.objects import LabelFormat

@@ -1,7 +1,7 @@
 """Data sets, augmentation plans, their pixels, and the loader. No JAX in here."""
 
-from yolojax.data.coco_json import open_coco_json
 from yolojax.data.description import layout_of
+from yolojax.data.formats.coco.open import open_coco_json
 from yolojax.data.labelled import LabelledImages, Wanted
 from yolojax.data.tfds import open_tfds
 from yolojax.data.yolo_folder import open_yolo_folder

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from yolojax.data import coco_objects, labelled, scan, subset
+from yolojax.data import labelled, scan, subset
 from yolojax.data.description import SPLITS, TFDS, DataDescription
+from yolojax.data.formats.coco import annotations as coco_objects
 from yolojax.data.geometry import Hw
 from yolojax.data.labelled import LabelledImages, Wanted
 from yolojax.data.labels import REASONS, LabelError, parse_labels

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from yolojax.data import coco_objects, labelled, scan, subset
-from yolojax.data.coco_files import Part, Parts, Summary, read_files, summary_of
-from yolojax.data.coco_objects import AnnotationError
+from yolojax.data import labelled, scan, subset
 from yolojax.data.description import SPLITS, DataDescription, read_data_yaml
+from yolojax.data.formats.coco import annotations as coco_objects
+from yolojax.data.formats.coco.annotations import AnnotationError
+from yolojax.data.formats.coco.files import Part, Parts, Summary, read_files, summary_of
 from yolojax.data.geometry import Hw
 from yolojax.data.labelled import NEED_POLYGONS, CocoIds, LabelledImages, Wanted
 from yolojax.data.labels import REASONS, LabelError, ParsedLabels, parse_labels
