@@ -10,7 +10,7 @@ from test_yolo_folder import picture
 
 from yolojax.data import pipeline
 from yolojax.data.formats.coco.open import open_coco_json
-from yolojax.data.labelled import Wanted
+from yolojax.data.formats.labelled import Wanted
 from yolojax.data.samples.objects import BOXES
 from yolojax.data.store import records
 

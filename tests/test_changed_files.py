@@ -11,8 +11,8 @@ from test_yolo_folder import ALL, add, picture, write_yaml
 
 from yolojax import config as config_lib
 from yolojax import files, journal, run_folder
+from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.data.store.records import Records
-from yolojax.data.yolo_folder import open_yolo_folder
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 from yolojax import check
 from yolojax import config as config_lib
 from yolojax.data import doctor
-from yolojax.data.labelled import Wanted
-from yolojax.data.scan import Problem
-from yolojax.data.yolo_folder import open_yolo_folder
+from yolojax.data.formats.labelled import Wanted
+from yolojax.data.formats.scan import Problem
+from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.writers.data_tables import findings_report
 
 ROOT = Path(__file__).parents[1]

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from yolojax.data import class_folder
-from yolojax.data.class_folder import open_class_folder
+from yolojax.data.formats import class_folder
+from yolojax.data.formats.class_folder import open_class_folder
 
 ROOT = Path(__file__).parents[1]
 

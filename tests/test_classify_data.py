@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from yolojax.data import classify, prefetch
-from yolojax.data.class_folder import open_class_folder
 from yolojax.data.classify import (
     ClassifyEvalBatches,
     ClassifyOptions,
     ClassifyTrainBatches,
     ClassRecords,
 )
+from yolojax.data.formats.class_folder import open_class_folder
 from yolojax.data.samples import policies
 
 PLAIN = {

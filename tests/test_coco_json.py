@@ -28,9 +28,9 @@ from yolojax.data import pipeline
 from yolojax.data.formats.coco import annotations as coco_objects
 from yolojax.data.formats.coco import files as coco_files
 from yolojax.data.formats.coco import open as coco_json
+from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.data.samples.objects import BOXES, LabelFormat
 from yolojax.data.store import records
-from yolojax.data.yolo_folder import open_yolo_folder
 from yolojax.metrics import coco
 from yolojax.types import Detections
 

@@ -6,7 +6,7 @@ import os
 import pytest
 from test_yolo_folder import add, opened, write_yaml
 
-from yolojax.data import description
+from yolojax.data.formats import description
 
 
 @pytest.fixture

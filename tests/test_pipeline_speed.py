@@ -6,8 +6,8 @@ from test_yolo_folder import add, opened, picture, write_yaml
 
 from yolojax import cache, pipeline_speed
 from yolojax import config as config_lib
-from yolojax.data.class_folder import open_class_folder
-from yolojax.data.labelled import LabelledImages
+from yolojax.data.formats.class_folder import open_class_folder
+from yolojax.data.formats.labelled import LabelledImages
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import yaml
 
-from yolojax.data.class_folder import open_class_folder
-from yolojax.data.labelled import Wanted
+from yolojax.data.formats.class_folder import open_class_folder
+from yolojax.data.formats.labelled import Wanted
+from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.data.shapes import folder as shapes
 from yolojax.data.shapes import scene as shapes_scene
 from yolojax.data.shapes.outline import clip_polygon, visible_polygon
-from yolojax.data.yolo_folder import open_yolo_folder
 
 SIZE = 160
 SMALL = {"train": 6, "val": 3}

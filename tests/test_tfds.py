@@ -24,11 +24,11 @@ from yolojax.data import (
     pipeline,
     prefetch,
 )
-from yolojax.data import tfds as source_lib
+from yolojax.data.formats import tfds as source_lib
 from yolojax.data.formats.coco import annotations as coco_objects
-from yolojax.data.labelled import Wanted
+from yolojax.data.formats.labelled import Wanted
+from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.data.store import records
-from yolojax.data.yolo_folder import open_yolo_folder
 
 ALL = Wanted("detect", False, None, 1.0, "head", 0)
 NAMES = ["cat", "dog", "owl"]

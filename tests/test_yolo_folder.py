@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from yolojax.data import SOURCES, description, labels, listing, subset, yolo_folder
-from yolojax.data.labelled import Wanted
-from yolojax.data.yolo_folder import LabelRules, open_yolo_folder, verify
+from yolojax.data import SOURCES
+from yolojax.data.formats import description, labels, listing, subset, yolo_folder
+from yolojax.data.formats.labelled import Wanted
+from yolojax.data.formats.yolo_folder import LabelRules, open_yolo_folder, verify
 
 GOLDEN = Path(__file__).parent / "golden"
 TABLES = json.loads((GOLDEN / "data_tables.json").read_text())

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from yolojax import device_records, loading, step_memory
 from yolojax.data import geometry, input_size
-from yolojax.data.class_folder import ClassFolder
+from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.store import host_memory, records
 
 log = logging.getLogger("yolojax")

@@ -30,7 +30,7 @@ from yolojax import (
     steps,
     writers,
 )
-from yolojax.data.labelled import LabelledImages
+from yolojax.data.formats.labelled import LabelledImages
 from yolojax.data.pipeline import TrainBatches
 from yolojax.losses.assign import assign
 from yolojax.models.blocks import INFERENCE

@@ -9,8 +9,14 @@ from typing import Any
 from ml_collections import config_dict
 
 from yolojax import build, files, loading, run_folder, visualize
-from yolojax.data import class_folder, doctor, statistics
-from yolojax.data.description import SPLITS, TFDS, DataDescription, read_data_yaml
+from yolojax.data import doctor, statistics
+from yolojax.data.formats import class_folder
+from yolojax.data.formats.description import (
+    SPLITS,
+    TFDS,
+    DataDescription,
+    read_data_yaml,
+)
 from yolojax.writers.data_tables import findings_report, statistics_table
 
 log = logging.getLogger("yolojax")

@@ -25,7 +25,7 @@ from yolojax import (
     writers,
 )
 from yolojax.data.formats.coco import files as coco_files
-from yolojax.data.labelled import LabelledImages
+from yolojax.data.formats.labelled import LabelledImages
 from yolojax.metrics import coco
 from yolojax.metrics.classification import ClassifyResult
 from yolojax.metrics.detection import DetectionResult

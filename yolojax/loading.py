@@ -17,23 +17,23 @@ import numpy as np
 
 from yolojax import cache, registry, tasks
 from yolojax.data import SOURCES, layout_of, prefetch, rect
-from yolojax.data.class_folder import ClassFolder, open_class_folder
 from yolojax.data.classify import (
     ClassifyEvalBatches,
     ClassifyOptions,
     ClassifyTrainBatches,
     ClassRecords,
 )
-from yolojax.data.description import TFDS, DataDescription
+from yolojax.data.formats.class_folder import ClassFolder, open_class_folder
 from yolojax.data.formats.coco.open import open_coco_json
-from yolojax.data.labelled import LabelledImages, Wanted
+from yolojax.data.formats.description import TFDS, DataDescription
+from yolojax.data.formats.labelled import LabelledImages, Wanted
+from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.data.pipeline import EvalBatches, TrainBatches
 from yolojax.data.samples.objects import LabelFormat
 from yolojax.data.samples.plan import AugmentOptions
 from yolojax.data.shapes import folder as shapes
 from yolojax.data.store.host_memory import size_text
 from yolojax.data.store.records import Records
-from yolojax.data.yolo_folder import open_yolo_folder
 
 log = logging.getLogger("yolojax")
 

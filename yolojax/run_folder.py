@@ -10,9 +10,9 @@ from typing import Any
 import filelock
 
 from yolojax import config as config_lib
-from yolojax.data import subset
-from yolojax.data.class_folder import ClassFolder
-from yolojax.data.labelled import LabelledImages
+from yolojax.data.formats import subset
+from yolojax.data.formats.class_folder import ClassFolder
+from yolojax.data.formats.labelled import LabelledImages
 from yolojax.files import replace_text
 
 log = logging.getLogger("yolojax")

@@ -1,10 +1,10 @@
 """Data sets, augmentation plans, their pixels, and the loader. No JAX in here."""
 
-from yolojax.data.description import layout_of
 from yolojax.data.formats.coco.open import open_coco_json
-from yolojax.data.labelled import LabelledImages, Wanted
-from yolojax.data.tfds import open_tfds
-from yolojax.data.yolo_folder import open_yolo_folder
+from yolojax.data.formats.description import layout_of
+from yolojax.data.formats.labelled import LabelledImages, Wanted
+from yolojax.data.formats.tfds import open_tfds
+from yolojax.data.formats.yolo_folder import open_yolo_folder
 
 # How a data set of each layout is opened; see `open_yolo_folder` for the arguments.
 SOURCES = {"yolo": open_yolo_folder, "coco": open_coco_json, "tfds": open_tfds}

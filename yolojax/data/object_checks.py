@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from yolojax.data.labelled import LabelledImages
+from yolojax.data.formats.labelled import LabelledImages
 
 OUTSIDE = 1.5  # pixels beyond the image that rounding explains
 THIN = 2.0  # pixels at the training size; augmentation drops what is narrower

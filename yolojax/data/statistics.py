@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from yolojax.data import subset
-from yolojax.data.class_folder import ClassFolder
-from yolojax.data.labelled import LabelledImages
+from yolojax.data.formats import subset
+from yolojax.data.formats.class_folder import ClassFolder
+from yolojax.data.formats.labelled import LabelledImages
 
 SIZE_EDGES = (8, 16, 32, 96)  # pixels at the training size
 COCO_EDGES = (32, 96)  # pixels of the original image: small, medium, large

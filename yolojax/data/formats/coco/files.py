@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from yolojax.data.description import DataDescription
 from yolojax.data.formats.coco import annotations as coco_objects
 from yolojax.data.formats.coco.annotations import AnnotationError
+from yolojax.data.formats.description import DataDescription
+from yolojax.data.formats.scan import Problem
 from yolojax.data.geometry import Hw
-from yolojax.data.scan import Problem
 from yolojax.data.store import images as images_lib
 from yolojax.files import replace_text
 

@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from yolojax.data import labelled, scan, subset
-from yolojax.data.description import SPLITS, DataDescription, read_data_yaml
+from yolojax.data.formats import labelled, scan, subset
 from yolojax.data.formats.coco import annotations as coco_objects
 from yolojax.data.formats.coco.annotations import AnnotationError
 from yolojax.data.formats.coco.files import Part, Parts, Summary, read_files, summary_of
+from yolojax.data.formats.description import SPLITS, DataDescription, read_data_yaml
+from yolojax.data.formats.labelled import NEED_POLYGONS, CocoIds, LabelledImages, Wanted
+from yolojax.data.formats.labels import REASONS, LabelError, ParsedLabels, parse_labels
+from yolojax.data.formats.listing import verify_image
+from yolojax.data.formats.scan import LabelRules, Problem, Verdict
 from yolojax.data.geometry import Hw
-from yolojax.data.labelled import NEED_POLYGONS, CocoIds, LabelledImages, Wanted
-from yolojax.data.labels import REASONS, LabelError, ParsedLabels, parse_labels
-from yolojax.data.listing import verify_image
-from yolojax.data.scan import LabelRules, Problem, Verdict
 
 NO_ROWS = np.zeros((0, 5), np.float32)
 

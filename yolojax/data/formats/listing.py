@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from yolojax.data.description import DataDescription
-from yolojax.data.scan import Problem
+from yolojax.data.formats.description import DataDescription
+from yolojax.data.formats.scan import Problem
 from yolojax.data.store import images
 
 EXTENSIONS = frozenset(

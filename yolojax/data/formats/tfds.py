@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from yolojax.data import labelled, scan, subset
-from yolojax.data.description import SPLITS, TFDS, DataDescription
+from yolojax.data.formats import labelled, scan, subset
 from yolojax.data.formats.coco import annotations as coco_objects
+from yolojax.data.formats.description import SPLITS, TFDS, DataDescription
+from yolojax.data.formats.labelled import LabelledImages, Wanted
+from yolojax.data.formats.labels import REASONS, LabelError, parse_labels
+from yolojax.data.formats.listing import verify_encoded
+from yolojax.data.formats.scan import LabelRules, Problem, Verdict
 from yolojax.data.geometry import Hw
-from yolojax.data.labelled import LabelledImages, Wanted
-from yolojax.data.labels import REASONS, LabelError, parse_labels
-from yolojax.data.listing import verify_encoded
-from yolojax.data.scan import LabelRules, Problem, Verdict
 from yolojax.files import replace_text
 
 VERSION = 1  # raise it when records are read differently

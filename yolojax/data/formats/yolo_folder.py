@@ -10,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from yolojax.data import labelled, scan, subset
-from yolojax.data.description import DataDescription, read_data_yaml
-from yolojax.data.labelled import LabelledImages, Wanted
-from yolojax.data.labels import (
+from yolojax.data.formats import labelled, scan, subset
+from yolojax.data.formats.description import DataDescription, read_data_yaml
+from yolojax.data.formats.labelled import LabelledImages, Wanted
+from yolojax.data.formats.labels import (
     REASONS,
     LabelError,
     ParsedLabels,
     label_path,
     parse_labels,
 )
-from yolojax.data.listing import find_images, verify_image
-from yolojax.data.scan import LabelRules, Problem, Verdict
+from yolojax.data.formats.listing import find_images, verify_image
+from yolojax.data.formats.scan import LabelRules, Problem, Verdict
 
 
 def open_yolo_folder(

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from yolojax.data.labels import label_path
+from yolojax.data.formats.labels import label_path
 from yolojax.files import replace_bytes
 
 CACHE_VERSION = 4  # raise it when the scan decides differently

@@ -16,9 +16,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from yolojax.data import subset
-from yolojax.data.listing import ImageVerdict, distinct, is_image, verify_image, walk
-from yolojax.data.scan import Problem
+from yolojax.data.formats import subset
+from yolojax.data.formats.listing import (
+    ImageVerdict,
+    distinct,
+    is_image,
+    verify_image,
+    walk,
+)
+from yolojax.data.formats.scan import Problem
 from yolojax.data.store import images
 from yolojax.files import replace_text
 

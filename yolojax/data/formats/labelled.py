@@ -11,9 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
-from yolojax.data import subset
-from yolojax.data.description import DataDescription
-from yolojax.data.scan import Problem, Verdict
+from yolojax.data.formats import subset
+from yolojax.data.formats.description import DataDescription
+from yolojax.data.formats.scan import Problem, Verdict
 from yolojax.data.store import images
 
 TASKS = ("detect", "segment", "pose", "obb")
