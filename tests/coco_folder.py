@@ -8,7 +8,7 @@ import cv2
 from test_plan import USUAL
 from test_yolo_folder import picture
 
-from yolojax.data import pipeline
+from yolojax.data.batches import labelled as pipeline
 from yolojax.data.formats.coco.open import open_coco_json
 from yolojax.data.formats.labelled import Wanted
 from yolojax.data.samples.objects import BOXES

@@ -14,7 +14,7 @@ import pytest
 from yolojax import autobatch, checkpoint, loading, models, parts, sharding, step_memory
 from yolojax import build as build_lib
 from yolojax import config as config_lib
-from yolojax.data import input_size
+from yolojax.data.batches import input_size
 from yolojax.data.store import host_memory
 from yolojax.models.blocks import ConvBN
 from yolojax.models.yolo11 import HEAD_NAME

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from yolojax.data import classify, prefetch
-from yolojax.data.classify import (
+from yolojax.data.batches import prefetch
+from yolojax.data.batches import whole as classify
+from yolojax.data.batches.whole import (
     ClassifyEvalBatches,
     ClassifyOptions,
     ClassifyTrainBatches,

@@ -24,7 +24,7 @@ from coco_folder import (
 )
 
 from yolojax import evaluate
-from yolojax.data import pipeline
+from yolojax.data.batches import labelled as pipeline
 from yolojax.data.formats.coco import annotations as coco_objects
 from yolojax.data.formats.coco import files as coco_files
 from yolojax.data.formats.coco import open as coco_json

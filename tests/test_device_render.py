@@ -11,8 +11,9 @@ from test_plan import PLAIN, data_set, recipe_of, sample
 from test_render import difference, paint, pictures
 
 from yolojax import device_records, sharding
-from yolojax.data import pipeline, prefetch
-from yolojax.data import stack as stack_lib
+from yolojax.data.batches import labelled as pipeline
+from yolojax.data.batches import prefetch
+from yolojax.data.batches import stack as stack_lib
 from yolojax.data.samples import device_plan, plan
 from yolojax.data.samples.plan import LayerPlan, SamplePlan, SourcePlan
 from yolojax.data.store import images

@@ -5,7 +5,7 @@ import collections
 import numpy as np
 import pytest
 
-from yolojax.data import input_size
+from yolojax.data.batches import input_size
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ import pytest
 from test_pipeline import BUCKETS, MIXED, assert_same, everything, held
 from test_yolo_folder import add, opened, picture, write_yaml
 
-from yolojax.data import geometry, pipeline, prefetch
+from yolojax.data import geometry
+from yolojax.data.batches import labelled as pipeline
+from yolojax.data.batches import prefetch
 from yolojax.data.formats import labels, yolo_folder
 from yolojax.data.samples import objects
 from yolojax.data.samples.objects import LabelFormat

@@ -9,7 +9,7 @@ import pytest
 from forked_runs import job, results, run_here, state_of
 
 from yolojax import checkpoint, journal, optim, train
-from yolojax.data.pipeline import TrainBatches
+from yolojax.data.batches.labelled import TrainBatches
 
 PLAN = {
     **{"n_images": 40, "batch": 4, "nbs": 16, "epochs": 100, "lr0": 0.01, "lrf": 0.01},

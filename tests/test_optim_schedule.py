@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from yolojax import optim
-from yolojax.data.pipeline import TrainBatches
+from yolojax.data.batches.labelled import TrainBatches
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEDULES = sorted(GOLDEN.glob("schedule_*.json"))

@@ -14,7 +14,9 @@ import pytest
 from test_plan import PLAIN, USUAL
 from test_yolo_folder import add, opened, picture, write_yaml
 
-from yolojax.data import Wanted, geometry, open_yolo_folder, pipeline, prefetch
+from yolojax.data import Wanted, geometry, open_yolo_folder
+from yolojax.data.batches import labelled as pipeline
+from yolojax.data.batches import prefetch
 from yolojax.data.store import records
 
 BUCKETS = (4, 8, 16, 32, 64)

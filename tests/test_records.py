@@ -12,8 +12,10 @@ import pytest
 from drawn_source import Drawn, DrawnClasses, child, held, in_folder, summary
 from test_plan import USUAL
 
-from yolojax.data import classify, pipeline, prefetch
-from yolojax.data.classify import ClassRecords
+from yolojax.data.batches import labelled as pipeline
+from yolojax.data.batches import prefetch
+from yolojax.data.batches import whole as classify
+from yolojax.data.batches.whole import ClassRecords
 from yolojax.data.store import host_memory
 from yolojax.data.store.records import Records
 

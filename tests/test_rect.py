@@ -10,8 +10,9 @@ import pytest
 from forked_runs import job, results
 from test_plan import PLAIN, USUAL
 
-from yolojax.data import Wanted, geometry, open_yolo_folder, rect
-from yolojax.data.pipeline import TrainBatches
+from yolojax.data import Wanted, geometry, open_yolo_folder
+from yolojax.data.batches import rect
+from yolojax.data.batches.labelled import TrainBatches
 from yolojax.data.store.records import Records
 
 

@@ -16,14 +16,9 @@ from test_yolo_folder import picture
 
 from yolojax import config as config_lib
 from yolojax import loading
-from yolojax.data import (
-    SOURCES,
-    layout_of,
-    open_coco_json,
-    open_tfds,
-    pipeline,
-    prefetch,
-)
+from yolojax.data import SOURCES, layout_of, open_coco_json, open_tfds
+from yolojax.data.batches import labelled as pipeline
+from yolojax.data.batches import prefetch
 from yolojax.data.formats import tfds as source_lib
 from yolojax.data.formats.coco import annotations as coco_objects
 from yolojax.data.formats.labelled import Wanted

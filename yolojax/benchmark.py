@@ -30,8 +30,8 @@ from yolojax import (
     steps,
     writers,
 )
+from yolojax.data.batches.labelled import TrainBatches
 from yolojax.data.formats.labelled import LabelledImages
-from yolojax.data.pipeline import TrainBatches
 from yolojax.losses.assign import assign
 from yolojax.models.blocks import INFERENCE
 from yolojax.ops.anchors import anchor_points

@@ -16,8 +16,10 @@ import jax
 import numpy as np
 
 from yolojax import cache, registry, tasks
-from yolojax.data import SOURCES, layout_of, prefetch, rect
-from yolojax.data.classify import (
+from yolojax.data import SOURCES, layout_of
+from yolojax.data.batches import prefetch, rect
+from yolojax.data.batches.labelled import EvalBatches, TrainBatches
+from yolojax.data.batches.whole import (
     ClassifyEvalBatches,
     ClassifyOptions,
     ClassifyTrainBatches,
@@ -28,7 +30,6 @@ from yolojax.data.formats.coco.open import open_coco_json
 from yolojax.data.formats.description import TFDS, DataDescription
 from yolojax.data.formats.labelled import LabelledImages, Wanted
 from yolojax.data.formats.yolo_folder import open_yolo_folder
-from yolojax.data.pipeline import EvalBatches, TrainBatches
 from yolojax.data.samples.objects import LabelFormat
 from yolojax.data.samples.plan import AugmentOptions
 from yolojax.data.shapes import folder as shapes

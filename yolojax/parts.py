@@ -19,8 +19,8 @@ from yolojax import (
     optim,
     sharding,
 )
-from yolojax.data import input_size
-from yolojax.data.pipeline import TrainBatches
+from yolojax.data.batches import input_size
+from yolojax.data.batches.labelled import TrainBatches
 from yolojax.dispatch import Dispatch
 from yolojax.journal import (
     Clock,

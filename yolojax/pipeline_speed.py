@@ -20,9 +20,9 @@ from ml_collections import config_dict
 
 from yolojax import config as config_lib
 from yolojax import loading
-from yolojax.data import pipeline
-from yolojax.data.classify import ClassifyTrainBatches, ClassRecords
-from yolojax.data.pipeline import TrainBatches
+from yolojax.data.batches import labelled as pipeline
+from yolojax.data.batches.labelled import TrainBatches
+from yolojax.data.batches.whole import ClassifyTrainBatches, ClassRecords
 from yolojax.data.samples import objects
 from yolojax.data.samples.render import render
 from yolojax.data.store.records import Records

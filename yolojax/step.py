@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax import struct
 
 from yolojax import optim
-from yolojax.data import input_size
+from yolojax.data.batches import input_size
 from yolojax.models.blocks import INFERENCE, Mode
 from yolojax.tasks import Task
 from yolojax.tasks.detect import Selection

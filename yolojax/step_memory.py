@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import config_dict
 
 from yolojax import build, loading, models
-from yolojax.data import input_size
+from yolojax.data.batches import input_size
 from yolojax.step import Hyper, initial_state, make_train_step
 from yolojax.types import Batch, TrainState
 from yolojax.weights.freeze import frozen_paths

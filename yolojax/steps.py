@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from yolojax import optim, sharding
-from yolojax.data.pipeline import TrainBatches
-from yolojax.data.stack import stack, with_slots
+from yolojax.data.batches.labelled import TrainBatches
+from yolojax.data.batches.stack import stack, with_slots
 from yolojax.parts import Parts
 from yolojax.step import Hyper, Logs
 from yolojax.types import Batch, TrainState

@@ -22,7 +22,8 @@ from yolojax import (
     writers,
 )
 from yolojax import config as config_lib
-from yolojax.data import input_size, statistics
+from yolojax.data import statistics
+from yolojax.data.batches import input_size
 from yolojax.epoch_end import (
     end_epoch,
     finish,

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from yolojax.data.batches.labelled import Batch, epoch_order
 from yolojax.data.formats.class_folder import ClassFolder
-from yolojax.data.pipeline import Batch, epoch_order
 from yolojax.data.samples.policies import POLICIES, Rng, colour_jitter
 from yolojax.data.store.records import Pixels
 

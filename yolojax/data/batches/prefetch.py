@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags
 from grain.multiprocessing import SharedMemoryArray
 
-from yolojax.data.pipeline import Batch
+from yolojax.data.batches.labelled import Batch
 
 
 class Loader:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from yolojax.data import geometry
-from yolojax.data.rect import RectGroups
+from yolojax.data.batches.rect import RectGroups
 from yolojax.data.samples import device_plan
 from yolojax.data.samples import objects as objects_lib
 from yolojax.data.samples.objects import BOXES, LabelFormat, Objects
