@@ -13,7 +13,7 @@ import pytest
 
 from yolojax import check
 from yolojax import config as config_lib
-from yolojax.data import doctor
+from yolojax.data.examine import doctor
 from yolojax.data.formats.labelled import Wanted
 from yolojax.data.formats.scan import Problem
 from yolojax.data.formats.yolo_folder import open_yolo_folder

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolojax.data import object_checks
-from yolojax.data.object_checks import SAME, Flat
+from yolojax.data.examine import object_checks
+from yolojax.data.examine.object_checks import SAME, Flat
 
 CORNER = st.sampled_from([0.0, 1.0, 50.0, 100.0, 100.5, 101.0])
 SIDE = st.sampled_from([0.0, 1.0, 99.0, 100.0, 100.7, 101.0, 150.0])

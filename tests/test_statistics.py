@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from pictures import ink, read, where
 
+from yolojax.data.examine.statistics import SIZE_BINS, Summary, collect
 from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.formats.labelled import LabelledImages
-from yolojax.data.statistics import SIZE_BINS, Summary, collect
 from yolojax.visualize import statistics_png
 from yolojax.writers.data_tables import statistics_table
 

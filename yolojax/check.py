@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from yolojax import build, files, loading, run_folder, visualize
-from yolojax.data import doctor, statistics
+from yolojax.data.examine import doctor, statistics
 from yolojax.data.formats import class_folder
 from yolojax.data.formats.description import (
     SPLITS,

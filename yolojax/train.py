@@ -22,8 +22,8 @@ from yolojax import (
     writers,
 )
 from yolojax import config as config_lib
-from yolojax.data import statistics
 from yolojax.data.batches import input_size
+from yolojax.data.examine import statistics
 from yolojax.epoch_end import (
     end_epoch,
     finish,

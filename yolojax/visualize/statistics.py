@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from yolojax.data.statistics import SIZE_BINS, BoxStatistics, Statistics
+from yolojax.data.examine.statistics import SIZE_BINS, BoxStatistics, Statistics
 from yolojax.visualize.canvas import FAINT, INK, empty, fits, new_figure, save, tidy
 from yolojax.visualize.style import class_name
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from yolojax.data.doctor import SEVERITIES, Finding
-from yolojax.data.statistics import (
+from yolojax.data.examine.doctor import SEVERITIES, Finding
+from yolojax.data.examine.statistics import (
     COCO_EDGES,
     ELONGATED,
     SIZE_EDGES,

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from yolojax.data import object_checks
+from yolojax.data.examine import object_checks
+from yolojax.data.examine.object_checks import Found
 from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.formats.description import DataDescription
 from yolojax.data.formats.labelled import LabelledImages
 from yolojax.data.formats.labels import label_path
 from yolojax.data.formats.listing import is_image, walk
 from yolojax.data.formats.scan import Problem
-from yolojax.data.object_checks import Found
 
 SEVERITIES = ("error", "warning", "note")
 LISTED = 200  # places of one finding that are looked up
