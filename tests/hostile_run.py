@@ -15,7 +15,7 @@ import time
 import zipfile
 from pathlib import Path
 
-from yolojax.weights import published, torch_file
+from yolojax.weights.torch import published, torch_file
 
 LIMIT = 3 << 30  # bytes of address space of a child; beyond it allocations fail
 

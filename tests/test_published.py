@@ -25,7 +25,7 @@ from checkpoint_bytes import (
     whole,
 )
 
-from yolojax.weights import published, torch_file
+from yolojax.weights.torch import published, torch_file
 
 TINY = Path(__file__).parent / "golden" / "ckpt_tiny_detect.pt"
 NAMES = [

@@ -17,7 +17,8 @@ from yolojax.models import heads, yolo11
 from yolojax.models.blocks import INFERENCE
 from yolojax.ops import boxes as box_ops
 from yolojax.tasks.detect import Detect, Selection
-from yolojax.weights import published, sources, torch_file, transfer
+from yolojax.weights import sources, transfer
+from yolojax.weights.torch import published, torch_file
 
 
 def network(weights, task, name="yolo11n"):

@@ -37,9 +37,9 @@ from checkpoint_bytes import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolojax.weights import pickle_machine, published, torch_file
-from yolojax.weights.archive import open_archive
-from yolojax.weights.torch_file import Record
+from yolojax.weights.torch import pickle_machine, published, torch_file
+from yolojax.weights.torch.archive import open_archive
+from yolojax.weights.torch.torch_file import Record
 
 HERE = Path(__file__).parent
 TINY = HERE / "golden" / "ckpt_tiny_detect.pt"

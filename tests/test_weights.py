@@ -17,8 +17,9 @@ from test_heads import HEADS
 
 from yolojax import models
 from yolojax.models import heads
-from yolojax.weights import freeze, names, published, sources, transfer
+from yolojax.weights import freeze, names, sources, transfer
 from yolojax.weights.sources import Weights
+from yolojax.weights.torch import published
 
 PETS = ("cat", "dog", "bird")
 

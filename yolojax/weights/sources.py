@@ -15,7 +15,8 @@ import yolojax
 from yolojax import checkpoint, files
 from yolojax.models import heads
 from yolojax.models.blocks import CLASSIFICATION_NORM, DETECTION_NORM
-from yolojax.weights import names, published, torch_file
+from yolojax.weights import names
+from yolojax.weights.torch import published, torch_file
 
 log = logging.getLogger("yolojax")
 

@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from yolojax.weights.torch_file import Record
+from yolojax.weights.torch.torch_file import Record
 
 MAX_DEPTH = 64  # modules within modules; networks here have 9
 MAX_ENTRIES = 50_000  # modules and tensors, also absent ones; scale n has 1 000

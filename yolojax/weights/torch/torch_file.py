@@ -18,8 +18,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from yolojax.weights.archive import Archive, open_archive
-from yolojax.weights.pickle_machine import (
+from yolojax.weights.torch.archive import Archive, open_archive
+from yolojax.weights.torch.pickle_machine import (
     DAMAGED,
     NAME,
     REFUSED,
