@@ -9,7 +9,8 @@ from conftest import fill_by_rule, published_name, rule_image, to_published
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from yolojax import models, sharding
+from yolojax import models
+from yolojax.devices import mesh as sharding
 from yolojax.losses.detection import Gains
 from yolojax.models.blocks import INFERENCE, Mode
 from yolojax.tasks.spec import TaskSpec

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from yolojax import autobatch, checkpoint, loading, models, parts, sharding, step_memory
+from yolojax import autobatch, checkpoint, loading, models, parts, step_memory
 from yolojax import build as build_lib
 from yolojax import config as config_lib
 from yolojax.data.batches import input_size
 from yolojax.data.store import host_memory
+from yolojax.devices import mesh as sharding
 from yolojax.models.blocks import ConvBN
 from yolojax.models.yolo11 import HEAD_NAME
 from yolojax.step import Logs

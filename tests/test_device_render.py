@@ -10,7 +10,6 @@ import pytest
 from test_plan import PLAIN, data_set, recipe_of, sample
 from test_render import difference, paint, pictures
 
-from yolojax import device_records, sharding
 from yolojax.data.batches import labelled as pipeline
 from yolojax.data.batches import prefetch
 from yolojax.data.batches import stack as stack_lib
@@ -18,6 +17,8 @@ from yolojax.data.samples import device_plan, plan
 from yolojax.data.samples.plan import LayerPlan, SamplePlan, SourcePlan
 from yolojax.data.store import images
 from yolojax.data.store.records import Records
+from yolojax.devices import images as device_records
+from yolojax.devices import mesh as sharding
 from yolojax.ops import render
 
 SIZE = 64

@@ -12,7 +12,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from task_cases import check_gradients
 
-from yolojax import models, sharding
+from yolojax import models
+from yolojax.devices import mesh as sharding
 from yolojax.losses import segmentation
 from yolojax.losses.assign import Assignment
 from yolojax.losses.detection import Gains

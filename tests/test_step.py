@@ -17,7 +17,8 @@ from conftest import (
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from yolojax import models, optim, sharding
+from yolojax import models, optim
+from yolojax.devices import mesh as sharding
 from yolojax.losses.detection import Gains
 from yolojax.models.blocks import INFERENCE
 from yolojax.ops import boxes as box_ops

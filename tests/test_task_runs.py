@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from forked_runs import CONFIGS, job, results, state_of
 
-from yolojax import build, loading, optim, sharding
+from yolojax import build, loading, optim
 from yolojax import config as config_lib
+from yolojax.devices import mesh as sharding
 from yolojax.step import Hyper, initial_state, make_train_step
 from yolojax.weights import sources
 

@@ -16,11 +16,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from yolojax import device_records, loading, step_memory
+from yolojax import loading, step_memory
 from yolojax.data import geometry
 from yolojax.data.batches import input_size
 from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.store import host_memory, records
+from yolojax.devices import images as device_records
 
 log = logging.getLogger("yolojax")
 

@@ -21,17 +21,17 @@ import psutil
 from yolojax import (
     autobatch,
     build,
-    device_records,
     loading,
     pipeline_speed,
     run_folder,
-    sharding,
     step_memory,
     steps,
     writers,
 )
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.data.formats.labelled import LabelledImages
+from yolojax.devices import images as device_records
+from yolojax.devices import mesh as sharding
 from yolojax.losses.assign import assign
 from yolojax.models.blocks import INFERENCE
 from yolojax.ops.anchors import anchor_points

@@ -20,12 +20,12 @@ from yolojax import (
     loading,
     models,
     run_folder,
-    sharding,
     visualize,
     writers,
 )
 from yolojax.data.formats.coco import files as coco_files
 from yolojax.data.formats.labelled import LabelledImages
+from yolojax.devices import mesh as sharding
 from yolojax.metrics import coco
 from yolojax.metrics.classification import ClassifyResult
 from yolojax.metrics.detection import DetectionResult

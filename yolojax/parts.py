@@ -9,18 +9,11 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from yolojax import (
-    build,
-    checkpoint,
-    device_records,
-    files,
-    loading,
-    models,
-    optim,
-    sharding,
-)
+from yolojax import build, checkpoint, files, loading, models, optim
 from yolojax.data.batches import input_size
 from yolojax.data.batches.labelled import TrainBatches
+from yolojax.devices import images as device_records
+from yolojax.devices import mesh as sharding
 from yolojax.dispatch import Dispatch
 from yolojax.journal import (
     Clock,

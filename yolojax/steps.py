@@ -5,9 +5,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from yolojax import optim, sharding
+from yolojax import optim
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.data.batches.stack import stack, with_slots
+from yolojax.devices import mesh as sharding
 from yolojax.parts import Parts
 from yolojax.step import Hyper, Logs
 from yolojax.types import Batch, TrainState

@@ -17,13 +17,13 @@ from yolojax import (
     loading,
     optim,
     run_folder,
-    sharding,
     visualize,
     writers,
 )
 from yolojax import config as config_lib
 from yolojax.data.batches import input_size
 from yolojax.data.examine import statistics
+from yolojax.devices import mesh as sharding
 from yolojax.epoch_end import (
     end_epoch,
     finish,

@@ -10,8 +10,9 @@ import os
 import subprocess
 import sys
 
-from yolojax import build, loading, sharding, step_memory
+from yolojax import build, loading, step_memory
 from yolojax import config as config_lib
+from yolojax.devices import mesh as sharding
 from yolojax.step import initial_state
 from yolojax.steps import hyper_at
 

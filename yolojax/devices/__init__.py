@@ -1,0 +1,1 @@
+"""The devices of a run, and what lies in their memory."""
