@@ -154,7 +154,8 @@ def run_all(jobs, folder):
 
 def kill_at(iteration):
     """Ends the process as the iteration begins, all saves being on disk."""
-    from yolojax import checkpoint, steps
+    from yolojax import steps
+    from yolojax.runs import checkpoint
 
     _after(checkpoint.Checkpoints, "save_last", lambda self, *_: self.wait())
     _before(steps, "hyper_at", lambda _, i: i == iteration and _kill())
@@ -162,7 +163,7 @@ def kill_at(iteration):
 
 def kill_in_save(number, which="last"):
     """Ends the process while the checkpoint of this number is being written."""
-    from yolojax import checkpoint
+    from yolojax.runs import checkpoint
 
     def watch(self, saved, *_):
         if saved == number:
@@ -177,7 +178,7 @@ def kill_in_save(number, which="last"):
 
 def kill_after_best(number):
     """Ends the process between best weights and the state that goes with them."""
-    from yolojax import checkpoint
+    from yolojax.runs import checkpoint
 
     def watch(self, saved, *_):
         if saved == number:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from yolojax import autobatch, checkpoint, loading, models, parts, step_memory
+from yolojax import autobatch, loading, models, parts, step_memory
 from yolojax import build as build_lib
 from yolojax import config as config_lib
 from yolojax.data.batches import input_size
@@ -19,6 +19,7 @@ from yolojax.data.store import host_memory
 from yolojax.devices import mesh as sharding
 from yolojax.models.blocks import ConvBN
 from yolojax.models.yolo11 import HEAD_NAME
+from yolojax.runs import checkpoint
 from yolojax.step import Logs
 from yolojax.steps import hyper_at
 

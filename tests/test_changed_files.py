@@ -10,9 +10,10 @@ from forked_runs import job
 from test_yolo_folder import ALL, add, picture, write_yaml
 
 from yolojax import config as config_lib
-from yolojax import files, journal, run_folder
+from yolojax import files, journal
 from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.data.store.records import Records
+from yolojax.runs import folder as run_folder
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from forked_runs import job, results, run_here, state_of
 
-from yolojax import checkpoint, journal, optim, train
+from yolojax import journal, optim, train
 from yolojax.data.batches.labelled import TrainBatches
+from yolojax.runs import checkpoint
 
 PLAN = {
     **{"n_images": 40, "batch": 4, "nbs": 16, "epochs": 100, "lr0": 0.01, "lrf": 0.01},

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from yolojax import config, evaluate, journal, main, run_folder, train
+from yolojax import config, evaluate, journal, main, train
+from yolojax.runs import folder as run_folder
 
 ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs" / "yolo11n.py")

@@ -5,8 +5,8 @@ import logging
 import pytest
 from forked_runs import results, run_here, state_of
 
-from yolojax import checkpoint
 from yolojax.dispatch import Dispatch
+from yolojax.runs import checkpoint
 
 
 @pytest.fixture

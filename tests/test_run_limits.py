@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from forked_runs import results, run_here, state_of
 
-from yolojax import checkpoint, evaluate, loading, run_folder, step, train
 from yolojax import config as config_lib
+from yolojax import evaluate, loading, step, train
 from yolojax.journal import NonFiniteLoss
+from yolojax.runs import checkpoint
+from yolojax.runs import folder as run_folder
 
 
 def test_two_processes_do_not_train_in_one_folder(place, measured, tmp_path):

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolojax import config as config_lib
-from yolojax import run_folder
 from yolojax.data.formats import labelled, subset
 from yolojax.data.formats.class_folder import open_class_folder
 from yolojax.data.formats.description import read_data_yaml
 from yolojax.data.formats.labelled import Wanted
 from yolojax.data.formats.scan import Verdict
 from yolojax.data.formats.yolo_folder import open_yolo_folder
+from yolojax.runs import folder as run_folder
 
 # Per image the classes of its objects, drawn from few so that images share them.
 IMAGES = st.lists(st.lists(st.integers(0, 12), max_size=6), min_size=1, max_size=60)

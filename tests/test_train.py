@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from forked_runs import HERE, job, results, run_here, scalars, state_of
 
-from yolojax import checkpoint, writers
 from yolojax import config as config_lib
+from yolojax import writers
+from yolojax.runs import checkpoint
 from yolojax.tasks.detect import Detect
 
 COLUMNS = writers.run_columns(Detect.loss_names, Detect.metric_names, 3)

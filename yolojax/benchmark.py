@@ -23,7 +23,6 @@ from yolojax import (
     build,
     loading,
     pipeline_speed,
-    run_folder,
     step_memory,
     steps,
     writers,
@@ -36,6 +35,7 @@ from yolojax.losses.assign import assign
 from yolojax.models.blocks import INFERENCE
 from yolojax.ops.anchors import anchor_points
 from yolojax.pipeline_speed import seconds
+from yolojax.runs import folder as run_folder
 from yolojax.step import Hyper, Render, initial_state, make_train_step
 from yolojax.types import Array, Batch, TrainState
 

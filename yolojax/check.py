@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from yolojax import build, files, loading, run_folder, visualize
+from yolojax import build, files, loading, visualize
 from yolojax.data.examine import doctor, statistics
 from yolojax.data.formats import class_folder
 from yolojax.data.formats.description import (
@@ -17,6 +17,7 @@ from yolojax.data.formats.description import (
     DataDescription,
     read_data_yaml,
 )
+from yolojax.runs import folder as run_folder
 from yolojax.writers.data_tables import findings_report, statistics_table
 
 log = logging.getLogger("yolojax")

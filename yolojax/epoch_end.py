@@ -9,10 +9,11 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from yolojax import checkpoint, evaluate, files, loading, optim, visualize, writers
+from yolojax import evaluate, files, loading, optim, visualize, writers
 from yolojax.devices import mesh as sharding
 from yolojax.journal import Clock, Journal, NonFiniteLoss, Outputs, StopRequest
 from yolojax.parts import Parts, record_of
+from yolojax.runs import checkpoint
 from yolojax.step import Logs
 from yolojax.types import TrainState
 

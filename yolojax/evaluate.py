@@ -13,16 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from yolojax import (
-    autobatch,
-    build,
-    files,
-    loading,
-    models,
-    run_folder,
-    visualize,
-    writers,
-)
+from yolojax import autobatch, build, files, loading, models, visualize, writers
 from yolojax.data.formats.coco import files as coco_files
 from yolojax.data.formats.labelled import LabelledImages
 from yolojax.devices import mesh as sharding
@@ -30,6 +21,7 @@ from yolojax.metrics import coco
 from yolojax.metrics.classification import ClassifyResult
 from yolojax.metrics.detection import DetectionResult
 from yolojax.metrics.parts import TwoPartResult
+from yolojax.runs import folder as run_folder
 from yolojax.step import make_eval_step
 from yolojax.types import Detections, PyTree
 from yolojax.weights import transfer

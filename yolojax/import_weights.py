@@ -5,7 +5,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from yolojax import build, checkpoint, files, models, run_folder
+from yolojax import build, files, models
+from yolojax.runs import checkpoint
+from yolojax.runs import folder as run_folder
 from yolojax.weights import transfer
 
 log = logging.getLogger("yolojax")

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from yolojax import build, checkpoint, files, loading, models, optim
+from yolojax import build, files, loading, models, optim
 from yolojax.data.batches import input_size
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.devices import images as device_records
@@ -23,6 +23,7 @@ from yolojax.journal import (
     journal_from,
     names_hash,
 )
+from yolojax.runs import checkpoint
 from yolojax.step import TrainStep, initial_state, make_eval_step, make_train_step
 from yolojax.types import TrainState
 from yolojax.weights import transfer

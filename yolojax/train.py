@@ -10,16 +10,7 @@ from typing import Any
 
 import jax
 
-from yolojax import (
-    autobatch,
-    build,
-    checkpoint,
-    loading,
-    optim,
-    run_folder,
-    visualize,
-    writers,
-)
+from yolojax import autobatch, build, loading, optim, visualize, writers
 from yolojax import config as config_lib
 from yolojax.data.batches import input_size
 from yolojax.data.examine import statistics
@@ -34,6 +25,8 @@ from yolojax.epoch_end import (
 )
 from yolojax.journal import Clock, Journal, Meter, Outputs, StopRequest
 from yolojax.parts import Parts, make_parts, replanned, start_state
+from yolojax.runs import checkpoint
+from yolojax.runs import folder as run_folder
 from yolojax.step import Logs
 from yolojax.steps import do_steps
 from yolojax.types import TrainState

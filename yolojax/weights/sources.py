@@ -12,9 +12,10 @@ import safetensors
 import safetensors.numpy
 
 import yolojax
-from yolojax import checkpoint, files
+from yolojax import files
 from yolojax.models import heads
 from yolojax.models.blocks import CLASSIFICATION_NORM, DETECTION_NORM
+from yolojax.runs import checkpoint
 from yolojax.weights import names
 from yolojax.weights.torch import published, torch_file
 
