@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from yolojax import autobatch, loading, models, parts, step_memory
-from yolojax import build as build_lib
+from yolojax import autobatch, models, parts, step_memory
 from yolojax import config as config_lib
+from yolojax.assembly import data as loading
+from yolojax.assembly import network as build_lib
 from yolojax.data.batches import input_size
 from yolojax.data.store import host_memory
 from yolojax.devices import mesh as sharding

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import ml_collections
 import pytest
 
-from yolojax import build, config, loading, optim
+from yolojax import config, optim
+from yolojax.assembly import data as loading
+from yolojax.assembly import network as build
 from yolojax.models.blocks import INFERENCE
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))

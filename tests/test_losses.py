@@ -184,7 +184,7 @@ def test_whole_network_gradients_match_reference(golden):
 
 
 def test_rare_classes_weigh_more():
-    from yolojax import build
+    from yolojax.assembly import network as build
 
     assert build.class_weights(np.array([10, 40]), 0.0) is None
     weights = build.class_weights(np.array([100, 25, 0, 4]), 0.5)

@@ -12,7 +12,8 @@ import pytest
 from forked_runs import results, run_here, state_of
 
 from yolojax import config as config_lib
-from yolojax import evaluate, loading, step, train
+from yolojax import evaluate, step, train
+from yolojax.assembly import data as loading
 from yolojax.journal import NonFiniteLoss
 from yolojax.runs import checkpoint
 from yolojax.runs import folder as run_folder

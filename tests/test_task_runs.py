@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from forked_runs import CONFIGS, job, results, state_of
 
-from yolojax import build, loading, optim
 from yolojax import config as config_lib
+from yolojax import optim
+from yolojax.assembly import data as loading
+from yolojax.assembly import network as build
 from yolojax.devices import mesh as sharding
 from yolojax.step import Hyper, initial_state, make_train_step
 from yolojax.weights import sources

@@ -15,7 +15,7 @@ from coco_folder import first_batches, same_batches, same_source
 from test_yolo_folder import picture
 
 from yolojax import config as config_lib
-from yolojax import loading
+from yolojax.assembly import data as loading
 from yolojax.data import SOURCES, layout_of, open_coco_json, open_tfds
 from yolojax.data.batches import labelled as pipeline
 from yolojax.data.batches import prefetch

@@ -11,8 +11,9 @@ import pytest
 from conftest import GOLDEN
 from forked_runs import TINY, job, state_of
 
-from yolojax import build, evaluate, export, import_weights, train
 from yolojax import config as config_lib
+from yolojax import evaluate, export, import_weights, train
+from yolojax.assembly import network as build
 from yolojax.runs import checkpoint
 from yolojax.weights import names, sources
 

@@ -16,7 +16,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from yolojax import loading, step_memory
+from yolojax import step_memory
+from yolojax.assembly import data as loading
 from yolojax.data import geometry
 from yolojax.data.batches import input_size
 from yolojax.data.formats.class_folder import ClassFolder

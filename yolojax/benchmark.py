@@ -18,15 +18,9 @@ import jax
 import jax.numpy as jnp
 import psutil
 
-from yolojax import (
-    autobatch,
-    build,
-    loading,
-    pipeline_speed,
-    step_memory,
-    steps,
-    writers,
-)
+from yolojax import autobatch, pipeline_speed, step_memory, steps, writers
+from yolojax.assembly import data as loading
+from yolojax.assembly import network as build
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.data.formats.labelled import LabelledImages
 from yolojax.devices import images as device_records

@@ -8,7 +8,9 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from yolojax import build, files, loading, visualize
+from yolojax import files, visualize
+from yolojax.assembly import data as loading
+from yolojax.assembly import network as build
 from yolojax.data.examine import doctor, statistics
 from yolojax.data.formats import class_folder
 from yolojax.data.formats.description import (

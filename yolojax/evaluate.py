@@ -13,7 +13,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from yolojax import autobatch, build, files, loading, models, visualize, writers
+from yolojax import autobatch, files, models, visualize, writers
+from yolojax.assembly import data as loading
+from yolojax.assembly import network as build
 from yolojax.data.formats.coco import files as coco_files
 from yolojax.data.formats.labelled import LabelledImages
 from yolojax.devices import mesh as sharding

@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from yolojax import build, models
+from yolojax import models
+from yolojax.assembly import network as build
 from yolojax.runs import folder as run_folder
 from yolojax.weights import sources, transfer
 

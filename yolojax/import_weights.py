@@ -5,7 +5,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from yolojax import build, files, models
+from yolojax import files, models
+from yolojax.assembly import network as build
 from yolojax.runs import checkpoint
 from yolojax.runs import folder as run_folder
 from yolojax.weights import transfer

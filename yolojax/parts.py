@@ -9,7 +9,9 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from yolojax import build, files, loading, models, optim
+from yolojax import files, models, optim
+from yolojax.assembly import data as loading
+from yolojax.assembly import network as build
 from yolojax.data.batches import input_size
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.devices import images as device_records

@@ -19,7 +19,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from yolojax import config as config_lib
-from yolojax import loading
+from yolojax.assembly import data as loading
 from yolojax.data.batches import labelled as pipeline
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.data.batches.whole import ClassifyTrainBatches, ClassRecords

@@ -17,7 +17,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import config_dict
 
-from yolojax import build, loading, models
+from yolojax import models
+from yolojax.assembly import data as loading
+from yolojax.assembly import network as build
 from yolojax.data.batches import input_size
 from yolojax.step import Hyper, initial_state, make_train_step
 from yolojax.types import Batch, TrainState

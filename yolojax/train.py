@@ -10,8 +10,10 @@ from typing import Any
 
 import jax
 
-from yolojax import autobatch, build, loading, optim, visualize, writers
+from yolojax import autobatch, optim, visualize, writers
 from yolojax import config as config_lib
+from yolojax.assembly import data as loading
+from yolojax.assembly import network as build
 from yolojax.data.batches import input_size
 from yolojax.data.examine import statistics
 from yolojax.devices import mesh as sharding

@@ -10,8 +10,10 @@ import os
 import subprocess
 import sys
 
-from yolojax import build, loading, step_memory
 from yolojax import config as config_lib
+from yolojax import step_memory
+from yolojax.assembly import data as loading
+from yolojax.assembly import network as build
 from yolojax.devices import mesh as sharding
 from yolojax.step import initial_state
 from yolojax.steps import hyper_at
