@@ -154,7 +154,7 @@ def run_all(jobs, folder):
 
 def kill_at(iteration):
     """Ends the process as the iteration begins, all saves being on disk."""
-    from yolojax import steps
+    from yolojax.program import ahead as steps
     from yolojax.runs import checkpoint
 
     _after(checkpoint.Checkpoints, "save_last", lambda self, *_: self.wait())
@@ -190,7 +190,7 @@ def kill_after_best(number):
 
 def signal_at(iteration, number):
     """Sends a signal to the process as an iteration begins."""
-    from yolojax import steps
+    from yolojax.program import ahead as steps
 
     _before(
         steps, "hyper_at", lambda _, i: i == iteration and os.kill(os.getpid(), number)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from yolojax import autobatch, models, parts, step_memory
 from yolojax import config as config_lib
+from yolojax import models, parts
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build_lib
 from yolojax.data.batches import input_size
@@ -20,9 +20,11 @@ from yolojax.data.store import host_memory
 from yolojax.devices import mesh as sharding
 from yolojax.models.blocks import ConvBN
 from yolojax.models.yolo11 import HEAD_NAME
+from yolojax.program import batch_size as autobatch
+from yolojax.program import memory as step_memory
+from yolojax.program.ahead import hyper_at
+from yolojax.program.step import Logs
 from yolojax.runs import checkpoint
-from yolojax.step import Logs
-from yolojax.steps import hyper_at
 
 MIB = 2**20
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from forked_runs import job, results, state_of
 
-from yolojax import step
+from yolojax.program import step
 from yolojax.types import Batch
 
 SIZES = (32, 64)

@@ -5,7 +5,7 @@ import logging
 import pytest
 from forked_runs import results, run_here, state_of
 
-from yolojax.dispatch import Dispatch
+from yolojax.program.dispatch import Dispatch
 from yolojax.runs import checkpoint
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from yolojax.programs import Programs, compiling
+from yolojax.program.compiler import Programs, compiling
 
 
 class Maker:

@@ -12,9 +12,10 @@ import pytest
 from forked_runs import results, run_here, state_of
 
 from yolojax import config as config_lib
-from yolojax import evaluate, step, train
+from yolojax import evaluate, train
 from yolojax.assembly import data as loading
 from yolojax.journal import NonFiniteLoss
+from yolojax.program import step
 from yolojax.runs import checkpoint
 from yolojax.runs import folder as run_folder
 

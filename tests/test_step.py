@@ -22,7 +22,7 @@ from yolojax.devices import mesh as sharding
 from yolojax.losses.detection import Gains
 from yolojax.models.blocks import INFERENCE
 from yolojax.ops import boxes as box_ops
-from yolojax.step import Hyper, initial_state, make_scan_step, make_train_step
+from yolojax.program.step import Hyper, initial_state, make_scan_step, make_train_step
 from yolojax.tasks.detect import Detect
 from yolojax.types import Batch
 from yolojax.weights import names

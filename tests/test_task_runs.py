@@ -14,7 +14,7 @@ from yolojax import optim
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
 from yolojax.devices import mesh as sharding
-from yolojax.step import Hyper, initial_state, make_train_step
+from yolojax.program.step import Hyper, initial_state, make_train_step
 from yolojax.weights import sources
 
 TASKS = [task for task in CONFIGS if task != "detect"]  # it has files of its own

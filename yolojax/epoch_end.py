@@ -14,8 +14,8 @@ from yolojax.assembly import data as loading
 from yolojax.devices import mesh as sharding
 from yolojax.journal import Clock, Journal, NonFiniteLoss, Outputs, StopRequest
 from yolojax.parts import Parts, record_of
+from yolojax.program.step import Logs
 from yolojax.runs import checkpoint
-from yolojax.step import Logs
 from yolojax.types import TrainState
 
 MANY_SKIPPED = 0.2  # of the optimiser steps, by overflow

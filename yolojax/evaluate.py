@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from yolojax import autobatch, files, models, visualize, writers
+from yolojax import files, models, visualize, writers
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
 from yolojax.data.formats.coco import files as coco_files
@@ -23,8 +23,9 @@ from yolojax.metrics import coco
 from yolojax.metrics.classification import ClassifyResult
 from yolojax.metrics.detection import DetectionResult
 from yolojax.metrics.parts import TwoPartResult
+from yolojax.program import batch_size as autobatch
+from yolojax.program.step import make_eval_step
 from yolojax.runs import folder as run_folder
-from yolojax.step import make_eval_step
 from yolojax.types import Detections, PyTree
 from yolojax.weights import transfer
 from yolojax.weights.sources import Weights

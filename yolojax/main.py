@@ -212,7 +212,7 @@ def _leave(status: int) -> NoReturn:
 
     By then everything is closed: errors pass through the `with` blocks first.
     """
-    from yolojax.programs import compiling
+    from yolojax.program.compiler import compiling
 
     if compiling():  # Python would clear away under a thread that is still at work
         sys.stdout.flush()

@@ -16,7 +16,6 @@ from yolojax.data.batches import input_size
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.devices import images as device_records
 from yolojax.devices import mesh as sharding
-from yolojax.dispatch import Dispatch
 from yolojax.journal import (
     Clock,
     Journal,
@@ -25,8 +24,14 @@ from yolojax.journal import (
     journal_from,
     names_hash,
 )
+from yolojax.program.dispatch import Dispatch
+from yolojax.program.step import (
+    TrainStep,
+    initial_state,
+    make_eval_step,
+    make_train_step,
+)
 from yolojax.runs import checkpoint
-from yolojax.step import TrainStep, initial_state, make_eval_step, make_train_step
 from yolojax.types import TrainState
 from yolojax.weights import transfer
 from yolojax.weights.freeze import frozen_paths

@@ -10,8 +10,8 @@ from typing import Any
 
 import jax
 
-from yolojax import autobatch, optim, visualize, writers
 from yolojax import config as config_lib
+from yolojax import optim, visualize, writers
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
 from yolojax.data.batches import input_size
@@ -27,10 +27,11 @@ from yolojax.epoch_end import (
 )
 from yolojax.journal import Clock, Journal, Meter, Outputs, StopRequest
 from yolojax.parts import Parts, make_parts, replanned, start_state
+from yolojax.program import batch_size as autobatch
+from yolojax.program.ahead import do_steps
+from yolojax.program.step import Logs
 from yolojax.runs import checkpoint
 from yolojax.runs import folder as run_folder
-from yolojax.step import Logs
-from yolojax.steps import do_steps
 from yolojax.types import TrainState
 from yolojax.writers import data_tables
 

@@ -11,12 +11,12 @@ import subprocess
 import sys
 
 from yolojax import config as config_lib
-from yolojax import step_memory
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
 from yolojax.devices import mesh as sharding
-from yolojax.step import initial_state
-from yolojax.steps import hyper_at
+from yolojax.program import memory as step_memory
+from yolojax.program.ahead import hyper_at
+from yolojax.program.step import initial_state
 
 CASES = [  # model, pixels, batch
     *(("yolo11n", 320, 8), ("yolo11n", 320, 16)),

@@ -16,13 +16,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from yolojax import step_memory
 from yolojax.assembly import data as loading
 from yolojax.data import geometry
 from yolojax.data.batches import input_size
 from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.store import host_memory, records
 from yolojax.devices import images as device_records
+from yolojax.program import memory as step_memory
 
 log = logging.getLogger("yolojax")
 

@@ -13,8 +13,8 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from yolojax.programs import Programs
-from yolojax.step import Hyper, Logs, TrainStep, make_scan_step
+from yolojax.program.compiler import Programs
+from yolojax.program.step import Hyper, Logs, TrainStep, make_scan_step
 from yolojax.types import Array, Batch, PyTree, TrainState
 
 log = logging.getLogger("yolojax")

@@ -21,7 +21,7 @@ from yolojax import models
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
 from yolojax.data.batches import input_size
-from yolojax.step import Hyper, initial_state, make_train_step
+from yolojax.program.step import Hyper, initial_state, make_train_step
 from yolojax.types import Batch, TrainState
 from yolojax.weights.freeze import frozen_paths
 
