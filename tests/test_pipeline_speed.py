@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from test_yolo_folder import add, opened, picture, write_yaml
 
-from yolojax import cache, pipeline_speed
+from yolojax import cache
 from yolojax import config as config_lib
 from yolojax.data.formats.class_folder import open_class_folder
 from yolojax.data.formats.labelled import LabelledImages
+from yolojax.speed import pipeline as pipeline_speed
 
 
 @pytest.fixture(autouse=True)

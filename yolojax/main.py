@@ -23,7 +23,7 @@ MODES = {  # name -> module with run(config, workdir), which may return an exit 
     "val": "yolojax.evaluate",
     "import": "yolojax.import_weights",
     "export": "yolojax.export",
-    "benchmark": "yolojax.benchmark",
+    "benchmark": "yolojax.speed.network",
     "check": "yolojax.check",
 }
 

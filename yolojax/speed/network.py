@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import psutil
 
-from yolojax import pipeline_speed, writers
+from yolojax import writers
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
 from yolojax.data.batches.labelled import TrainBatches
@@ -28,12 +28,13 @@ from yolojax.devices import mesh as sharding
 from yolojax.losses.assign import assign
 from yolojax.models.blocks import INFERENCE
 from yolojax.ops.anchors import anchor_points
-from yolojax.pipeline_speed import seconds
 from yolojax.program import ahead as steps
 from yolojax.program import batch_size as autobatch
 from yolojax.program import memory as step_memory
 from yolojax.program.step import Hyper, Render, initial_state, make_train_step
 from yolojax.runs import folder as run_folder
+from yolojax.speed import pipeline as pipeline_speed
+from yolojax.speed.pipeline import seconds
 from yolojax.types import Array, Batch, TrainState
 
 log = logging.getLogger("yolojax")
