@@ -257,7 +257,7 @@ def _child(job, outputs):
 
 def _serve(folder):
     # Imports only: no devices, so no threads, which a fork would not take along.
-    import yolojax.evaluate  # noqa: F401
+    import yolojax.inference.evaluate  # noqa: F401
     import yolojax.train  # noqa: F401
 
     found = []

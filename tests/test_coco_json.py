@@ -23,7 +23,6 @@ from coco_folder import (
     write_yolo,
 )
 
-from yolojax import evaluate
 from yolojax.data.batches import labelled as pipeline
 from yolojax.data.formats.coco import annotations as coco_objects
 from yolojax.data.formats.coco import files as coco_files
@@ -31,6 +30,7 @@ from yolojax.data.formats.coco import open as coco_json
 from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.data.samples.objects import BOXES, LabelFormat
 from yolojax.data.store import records
+from yolojax.inference import evaluate
 from yolojax.metrics import coco
 from yolojax.types import Detections
 

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from yolojax import config, evaluate, journal, main, train
+from yolojax import config, journal, main, train
+from yolojax.inference import evaluate
 from yolojax.runs import folder as run_folder
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,8 @@ import pytest
 from conftest import GOLDEN, rule_image
 
 from yolojax import config as config_lib
-from yolojax import evaluate, models
+from yolojax import models
+from yolojax.inference import evaluate
 from yolojax.losses.detection import Gains
 from yolojax.models import heads, yolo11
 from yolojax.models.blocks import INFERENCE

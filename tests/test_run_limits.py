@@ -12,8 +12,9 @@ import pytest
 from forked_runs import results, run_here, state_of
 
 from yolojax import config as config_lib
-from yolojax import evaluate, train
+from yolojax import train
 from yolojax.assembly import data as loading
+from yolojax.inference import evaluate
 from yolojax.journal import NonFiniteLoss
 from yolojax.program import step
 from yolojax.runs import checkpoint

@@ -12,8 +12,9 @@ from conftest import GOLDEN
 from forked_runs import TINY, job, state_of
 
 from yolojax import config as config_lib
-from yolojax import evaluate, export, import_weights, train
+from yolojax import export, import_weights, train
 from yolojax.assembly import network as build
+from yolojax.inference import evaluate
 from yolojax.runs import checkpoint
 from yolojax.weights import names, sources
 

@@ -9,9 +9,10 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from yolojax import evaluate, files, optim, visualize, writers
+from yolojax import files, optim, visualize, writers
 from yolojax.assembly import data as loading
 from yolojax.devices import mesh as sharding
+from yolojax.inference import evaluate
 from yolojax.journal import Clock, Journal, NonFiniteLoss, Outputs, StopRequest
 from yolojax.parts import Parts, record_of
 from yolojax.program.step import Logs

@@ -20,7 +20,7 @@ from yolojax.registry import did_you_mean
 
 MODES = {  # name -> module with run(config, workdir), which may return an exit status
     "train": "yolojax.train",
-    "val": "yolojax.evaluate",
+    "val": "yolojax.inference.evaluate",
     "import": "yolojax.import_weights",
     "export": "yolojax.export",
     "benchmark": "yolojax.speed.network",

@@ -1,0 +1,1 @@
+"""Pictures or batches in, detections out."""
