@@ -56,7 +56,7 @@ def place(tmp_path_factory):
 @pytest.fixture
 def measured(monkeypatch, place, caplog):
     """Sets what the validations of an epoch will measure; [] when used up."""
-    from yolojax import epoch_end
+    from yolojax.training import epoch_end
 
     real, values = epoch_end.validate, []
 

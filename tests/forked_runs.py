@@ -73,7 +73,7 @@ def job(place, name, *faults, mode="train", task="detect", **settings):
 def run_here(place, name, **settings):
     """Runs in this process: one batch per epoch, hardly any validation."""
     from yolojax import config as config_lib
-    from yolojax import train
+    from yolojax.training import loop as train
 
     config = config_lib.default("detect")
     short = {"fraction": 4, "data": str(place / "data"), "device": "cpu:1", "nbs": 4}
@@ -199,7 +199,7 @@ def signal_at(iteration, number):
 
 def signal_in_validation(call, number):
     """Sends a signal to the process in its n-th validation."""
-    from yolojax import epoch_end
+    from yolojax.training import epoch_end
 
     calls = []
 
@@ -258,7 +258,7 @@ def _child(job, outputs):
 def _serve(folder):
     # Imports only: no devices, so no threads, which a fork would not take along.
     import yolojax.inference.evaluate  # noqa: F401
-    import yolojax.train  # noqa: F401
+    import yolojax.training.loop  # noqa: F401
 
     found = []
     for job in json.load(sys.stdin):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from yolojax import config as config_lib
-from yolojax import models, parts
+from yolojax import models
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build_lib
 from yolojax.data.batches import input_size
@@ -25,6 +25,7 @@ from yolojax.program import memory as step_memory
 from yolojax.program.ahead import hyper_at
 from yolojax.program.step import Logs
 from yolojax.runs import checkpoint
+from yolojax.training import run as parts
 
 MIB = 2**20
 

@@ -10,10 +10,11 @@ from forked_runs import job
 from test_yolo_folder import ALL, add, picture, write_yaml
 
 from yolojax import config as config_lib
-from yolojax import files, journal
+from yolojax import files
 from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.data.store.records import Records
 from yolojax.runs import folder as run_folder
+from yolojax.training import clock as journal
 
 
 @pytest.fixture

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from forked_runs import job, results, run_here, state_of
 
-from yolojax import journal, optim, train
+from yolojax import optim
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.runs import checkpoint
+from yolojax.training import clock as journal
+from yolojax.training import loop as train
 
 PLAN = {
     **{"n_images": 40, "batch": 4, "nbs": 16, "epochs": 100, "lr0": 0.01, "lrf": 0.01},

@@ -11,9 +11,11 @@ import jax
 import numpy as np
 import pytest
 
-from yolojax import config, journal, main, train
+from yolojax import config, main
 from yolojax.inference import evaluate
 from yolojax.runs import folder as run_folder
+from yolojax.training import clock as journal
+from yolojax.training import loop as train
 
 ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs" / "yolo11n.py")

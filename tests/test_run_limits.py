@@ -12,13 +12,13 @@ import pytest
 from forked_runs import results, run_here, state_of
 
 from yolojax import config as config_lib
-from yolojax import train
 from yolojax.assembly import data as loading
 from yolojax.inference import evaluate
-from yolojax.journal import NonFiniteLoss
 from yolojax.program import step
 from yolojax.runs import checkpoint
 from yolojax.runs import folder as run_folder
+from yolojax.training import loop as train
+from yolojax.training.clock import NonFiniteLoss
 
 
 def test_two_processes_do_not_train_in_one_folder(place, measured, tmp_path):

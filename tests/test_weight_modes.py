@@ -12,10 +12,11 @@ from conftest import GOLDEN
 from forked_runs import TINY, job, state_of
 
 from yolojax import config as config_lib
-from yolojax import export, import_weights, train
+from yolojax import export, import_weights
 from yolojax.assembly import network as build
 from yolojax.inference import evaluate
 from yolojax.runs import checkpoint
+from yolojax.training import loop as train
 from yolojax.weights import names, sources
 
 # Nothing but batch statistics changes at a learning rate of 0.

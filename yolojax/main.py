@@ -19,7 +19,7 @@ from yolojax import config as config_lib
 from yolojax.registry import did_you_mean
 
 MODES = {  # name -> module with run(config, workdir), which may return an exit status
-    "train": "yolojax.train",
+    "train": "yolojax.training.loop",
     "val": "yolojax.inference.evaluate",
     "import": "yolojax.import_weights",
     "export": "yolojax.export",

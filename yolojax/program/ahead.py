@@ -9,8 +9,8 @@ from yolojax import optim
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.data.batches.stack import stack, with_slots
 from yolojax.devices import mesh as sharding
-from yolojax.parts import Parts
 from yolojax.program.step import Hyper, Logs
+from yolojax.training.run import Parts
 from yolojax.types import Batch, TrainState
 
 LOOK_AHEAD = 100  # steps whose input sizes are compiled first

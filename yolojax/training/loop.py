@@ -17,7 +17,13 @@ from yolojax.assembly import network as build
 from yolojax.data.batches import input_size
 from yolojax.data.examine import statistics
 from yolojax.devices import mesh as sharding
-from yolojax.epoch_end import (
+from yolojax.program import batch_size as autobatch
+from yolojax.program.ahead import do_steps
+from yolojax.program.step import Logs
+from yolojax.runs import checkpoint
+from yolojax.runs import folder as run_folder
+from yolojax.training.clock import Clock, Journal, Meter, Outputs, StopRequest
+from yolojax.training.epoch_end import (
     end_epoch,
     finish,
     has_result,
@@ -25,13 +31,7 @@ from yolojax.epoch_end import (
     save,
     stop_non_finite,
 )
-from yolojax.journal import Clock, Journal, Meter, Outputs, StopRequest
-from yolojax.parts import Parts, make_parts, replanned, start_state
-from yolojax.program import batch_size as autobatch
-from yolojax.program.ahead import do_steps
-from yolojax.program.step import Logs
-from yolojax.runs import checkpoint
-from yolojax.runs import folder as run_folder
+from yolojax.training.run import Parts, make_parts, replanned, start_state
 from yolojax.types import TrainState
 from yolojax.writers import data_tables
 

@@ -13,10 +13,10 @@ from yolojax import files, optim, visualize, writers
 from yolojax.assembly import data as loading
 from yolojax.devices import mesh as sharding
 from yolojax.inference import evaluate
-from yolojax.journal import Clock, Journal, NonFiniteLoss, Outputs, StopRequest
-from yolojax.parts import Parts, record_of
 from yolojax.program.step import Logs
 from yolojax.runs import checkpoint
+from yolojax.training.clock import Clock, Journal, NonFiniteLoss, Outputs, StopRequest
+from yolojax.training.run import Parts, record_of
 from yolojax.types import TrainState
 
 MANY_SKIPPED = 0.2  # of the optimiser steps, by overflow

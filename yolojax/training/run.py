@@ -16,14 +16,6 @@ from yolojax.data.batches import input_size
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.devices import images as device_records
 from yolojax.devices import mesh as sharding
-from yolojax.journal import (
-    Clock,
-    Journal,
-    apply_patience,
-    check_same_run,
-    journal_from,
-    names_hash,
-)
 from yolojax.program.dispatch import Dispatch
 from yolojax.program.step import (
     TrainStep,
@@ -32,6 +24,14 @@ from yolojax.program.step import (
     make_train_step,
 )
 from yolojax.runs import checkpoint
+from yolojax.training.clock import (
+    Clock,
+    Journal,
+    apply_patience,
+    check_same_run,
+    journal_from,
+    names_hash,
+)
 from yolojax.types import TrainState
 from yolojax.weights import transfer
 from yolojax.weights.freeze import frozen_paths
