@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from yolojax import check
 from yolojax import config as config_lib
+from yolojax.commands import check
 from yolojax.data.examine import doctor
 from yolojax.data.formats.labelled import Wanted
 from yolojax.data.formats.scan import Problem

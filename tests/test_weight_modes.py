@@ -12,8 +12,8 @@ from conftest import GOLDEN
 from forked_runs import TINY, job, state_of
 
 from yolojax import config as config_lib
-from yolojax import export, import_weights
 from yolojax.assembly import network as build
+from yolojax.commands import export, import_weights
 from yolojax.inference import evaluate
 from yolojax.runs import checkpoint
 from yolojax.training import loop as train

@@ -21,10 +21,10 @@ from yolojax.registry import did_you_mean
 MODES = {  # name -> module with run(config, workdir), which may return an exit status
     "train": "yolojax.training.loop",
     "val": "yolojax.inference.evaluate",
-    "import": "yolojax.import_weights",
-    "export": "yolojax.export",
+    "import": "yolojax.commands.import_weights",
+    "export": "yolojax.commands.export",
     "benchmark": "yolojax.speed.network",
-    "check": "yolojax.check",
+    "check": "yolojax.commands.check",
 }
 
 _PACKAGE = Path(__file__).parent
