@@ -16,6 +16,7 @@ import forked_runs
 import jax
 import numpy as np
 import pytest
+from places import GOLDEN
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -26,8 +27,6 @@ jax.config.update(
     or str(Path(tempfile.gettempdir()) / "yolojax-test-jax-cache"),
 )
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture

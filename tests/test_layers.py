@@ -2,11 +2,10 @@
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "yolojax"
 
 LAYERS = [  # lowest first; a module imports from lower layers or its own package

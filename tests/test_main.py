@@ -10,6 +10,7 @@ import cv2
 import jax
 import numpy as np
 import pytest
+from places import ROOT
 
 from yolojax import config, main
 from yolojax.inference import evaluate
@@ -17,7 +18,6 @@ from yolojax.runs import folder as run_folder
 from yolojax.training import clock as journal
 from yolojax.training import loop as train
 
-ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs" / "yolo11n.py")
 TINY = (
     *("--config.model=tiny_model:build", "--config.imgsz=64", "--config.epochs=1"),

@@ -12,7 +12,8 @@ import cv2
 import forked_runs
 import numpy as np
 import pytest
-from forked_runs import HERE, job, results, run_here, scalars, state_of
+from forked_runs import job, results, run_here, scalars, state_of
+from places import HELPERS, ROOT
 
 from yolojax import config as config_lib
 from yolojax import writers
@@ -34,11 +35,11 @@ PICTURES = {
 def whole(place):
     """A run by the command that a user types."""
     words = job(place, "whole", **LEARN)["argv"]
-    environment = os.environ | {"PYTHONPATH": str(HERE)}
+    environment = os.environ | {"PYTHONPATH": str(HELPERS)}
     done = subprocess.run(
         [sys.executable, "-m", "yolojax.main", *words],
         env=environment | {"YOLOJAX_CACHE": str(place / "cache")},
-        cwd=HERE.parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,

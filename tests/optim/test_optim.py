@@ -2,19 +2,18 @@
 
 import json
 import re
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from places import GOLDEN
 
 from yolojax import optim
 from yolojax.optim.muon import orthogonalise_kernels
 from yolojax.optim.transforms import _radam_rho
 
-GOLDEN = Path(__file__).parent / "golden"
 NAMES = sorted(optim.OPTIMIZERS)
 PATHS = {  # reference name -> (path here, axes that bring the array here)
     "conv.weight": (("conv", "kernel"), (2, 3, 1, 0)),

@@ -22,6 +22,7 @@ from coco_folder import (
     write_example,
     write_yolo,
 )
+from places import GOLDEN
 
 from yolojax.data.batches import labelled as pipeline
 from yolojax.data.formats.coco import annotations as coco_objects
@@ -34,7 +35,6 @@ from yolojax.inference import evaluate
 from yolojax.metrics import coco
 from yolojax.types import Detections
 
-GOLDEN = Path(__file__).parent / "golden"
 CONVERTED = json.loads((GOLDEN / "coco_conversion.json").read_text())
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 import zlib
-from pathlib import Path
 
 import hostile_files
 import ml_dtypes
@@ -36,13 +35,13 @@ from checkpoint_bytes import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import GOLDEN, HELPERS, ROOT
 
 from yolojax.weights.torch import pickle_machine, published, torch_file
 from yolojax.weights.torch.archive import open_archive
 from yolojax.weights.torch.torch_file import Record
 
-HERE = Path(__file__).parent
-TINY = HERE / "golden" / "ckpt_tiny_detect.pt"
+TINY = GOLDEN / "ckpt_tiny_detect.pt"
 TYPES = {
     "HalfStorage": np.float16,
     "BFloat16Storage": ml_dtypes.bfloat16,
@@ -235,11 +234,11 @@ def test_a_named_module_is_not_imported(tmp_path, monkeypatch, load):
 def child(mode, folder, tmp_path_factory):
     """Returns the results of a folder's files by id, from a process of its own."""
     environment = os.environ | {
-        "PYTHONPATH": str(HERE.parent),
+        "PYTHONPATH": str(ROOT),
         "OPENBLAS_NUM_THREADS": "1",  # its threads would reserve the address space
     }
     done = subprocess.run(
-        [sys.executable, HERE / "hostile_run.py", mode, folder],
+        [sys.executable, HELPERS / "hostile_run.py", mode, folder],
         env=environment,
         cwd=tmp_path_factory.mktemp("cwd"),
         capture_output=True,

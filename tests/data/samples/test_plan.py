@@ -2,18 +2,16 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import GOLDEN
 
 from yolojax.data import geometry
 from yolojax.data.samples import objects, plan
 from yolojax.data.samples.objects import BOXES, Annotations
-
-GOLDEN = Path(__file__).parent / "golden"
 
 PLAIN = plan.AugmentOptions(
     mosaic=0.0,

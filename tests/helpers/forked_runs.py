@@ -15,8 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-
-HERE = Path(__file__).parent
+from places import HELPERS, ROOT
 
 TINY = {
     "model": "tiny_model:build",
@@ -136,14 +135,14 @@ def run_all(jobs, folder):
         folder: for caches and output.
     """
     environment = os.environ | {
-        "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}",
+        "PYTHONPATH": f"{HELPERS}{os.pathsep}{ROOT}",
         "YOLOJAX_CACHE": str(folder / "cache"),
     }
     done = subprocess.run(
         [sys.executable, __file__, str(folder)],
         input=json.dumps(jobs),
         env=environment,
-        cwd=HERE.parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=570,

@@ -16,15 +16,14 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from unittest.mock import Mock
 from urllib.request import Request
 
 import pytest
+from places import ROOT
 
 from yolojax.weights import hub
 
-ROOT = Path(__file__).parents[1]
 FILE, SIDECAR = "tiny.pt", "tiny.pt.sha256"
 PART, NOTE, LOCK = ".tiny.pt.part", ".tiny.pt.part.json", ".tiny.pt.lock"
 DATA, OTHER = (random.Random(seed).randbytes(400_000) for seed in (0, 1))

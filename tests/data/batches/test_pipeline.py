@@ -6,11 +6,11 @@ import os
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from places import ROOT
 from test_plan import PLAIN, USUAL
 from test_yolo_folder import add, opened, picture, write_yaml
 
@@ -264,7 +264,7 @@ def test_loader_left_open_cleans_up_at_exit(source, tmp_path):
     (tmp_path / "batches.pkl").write_bytes(pickle.dumps(train(source).batches))
     (tmp_path / "leave_open.py").write_text(LEAVE_OPEN)
     command = [sys.executable, tmp_path / "leave_open.py", tmp_path / "batches.pkl"]
-    root = Path(pipeline.__file__).parents[2]
+    root = ROOT
     environment = os.environ | {"PYTHONPATH": str(root)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0 and done.stderr == "", done.stderr

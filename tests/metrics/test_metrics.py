@@ -1,10 +1,10 @@
 """Detection metrics: reference values, scenes computed by hand, empty input."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from places import GOLDEN
 
 from yolojax.metrics import confusion
 from yolojax.metrics.average_precision import (
@@ -20,7 +20,6 @@ from yolojax.metrics.average_precision import (
 )
 from yolojax.metrics.detection import DetectionMetrics, DetectionResult
 
-GOLDEN = Path(__file__).parent / "golden"
 SETS = ("det_a", "det_b", "det_coco128val")
 
 

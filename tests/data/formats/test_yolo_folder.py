@@ -9,13 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from places import GOLDEN
 
 from yolojax.data import SOURCES
 from yolojax.data.formats import description, labels, listing, subset, yolo_folder
 from yolojax.data.formats.labelled import Wanted
 from yolojax.data.formats.yolo_folder import LabelRules, open_yolo_folder, verify
 
-GOLDEN = Path(__file__).parent / "golden"
 TABLES = json.loads((GOLDEN / "data_tables.json").read_text())
 CASES = json.loads((GOLDEN / "label_cases.json").read_text())
 ALL = Wanted("detect", False, None, 1.0, "head", 0)

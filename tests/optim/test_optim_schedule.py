@@ -2,17 +2,16 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from places import GOLDEN
 
 from yolojax import optim
 from yolojax.data.batches.labelled import TrainBatches
 
-GOLDEN = Path(__file__).parent / "golden"
 SCHEDULES = sorted(GOLDEN.glob("schedule_*.json"))
 
 

@@ -2,16 +2,14 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from places import ROOT
 
 from yolojax.data.formats import class_folder
 from yolojax.data.formats.class_folder import open_class_folder
-
-ROOT = Path(__file__).parents[1]
 
 
 def picture(path, hw=(12, 16), level=90):

@@ -1,16 +1,15 @@
 """COCO annotations as rows: golden conversions, run lengths, joined outlines."""
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from faster_coco_eval import mask as coco_mask
+from places import GOLDEN
 
 from yolojax.data.formats.coco import annotations as coco_objects
 
-GOLDEN = Path(__file__).parent / "golden"
 CONVERTED = json.loads((GOLDEN / "coco_conversion.json").read_text())
 
 

@@ -5,11 +5,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from places import ROOT
 
 from yolojax import config as config_lib
 from yolojax.commands import check
@@ -19,7 +19,6 @@ from yolojax.data.formats.scan import Problem
 from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.writers.data_tables import findings_report
 
-ROOT = Path(__file__).parents[1]
 BOXES = "0 0.3 0.3 0.2 0.2\n1 0.7 0.7 0.2 0.3\n"
 # Two keypoints, the second one hidden.
 POSES = "0 0.3 0.3 0.2 0.2 0.3 0.3 2 0 0 0\n1 0.7 0.7 0.2 0.3 0.7 0.8 2 0.7 0.7 1\n"

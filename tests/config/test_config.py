@@ -2,19 +2,19 @@ import ast
 import logging
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import pytest
+from places import ROOT
 
 from yolojax import config, optim
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
 from yolojax.models.blocks import INFERENCE
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 # Defaults of the reference for every setting that detection training needs.
 REFERENCE = {

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from places import ROOT
 
 from yolojax import cache
 from yolojax.data.shapes import folder as shapes
 from yolojax.data.shapes import scene as shapes_scene
 
 SMALL = {"train": 6, "val": 3}
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

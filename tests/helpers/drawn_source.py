@@ -15,12 +15,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+from places import ROOT
 
 from yolojax.data import geometry
 from yolojax.data.store import record_file
 from yolojax.data.store.records import Records
-
-ROOT = Path(record_file.__file__).parents[2]
 
 
 class Drawn:

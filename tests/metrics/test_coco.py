@@ -3,15 +3,14 @@
 import copy
 import json
 import sys
-from pathlib import Path
 
 import faster_coco_eval
 import numpy as np
 import pytest
+from places import GOLDEN
 
 from yolojax.metrics import coco
 
-GOLDEN = Path(__file__).parent / "golden"
 SETS = ("a", "b", "coco128val")
 WHOLE = (1.0, 1.0, 0.0, 0.0)  # a letterbox that changes nothing
 PAIR = ("cat", "dog")

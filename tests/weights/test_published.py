@@ -24,10 +24,11 @@ from checkpoint_bytes import (
     text,
     whole,
 )
+from places import GOLDEN
 
 from yolojax.weights.torch import published, torch_file
 
-TINY = Path(__file__).parent / "golden" / "ckpt_tiny_detect.pt"
+TINY = GOLDEN / "ckpt_tiny_detect.pt"
 NAMES = [
     "model.0.conv.weight",
     *(
