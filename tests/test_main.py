@@ -10,7 +10,7 @@ import cv2
 import jax
 import numpy as np
 import pytest
-from places import ROOT
+from places import HELPERS, ROOT
 
 from yolojax import config, main
 from yolojax.inference import evaluate
@@ -27,7 +27,7 @@ TINY = (
 
 def command(*arguments, cwd, paths=(), cache=None):
     """Returns the finished process of one command line."""
-    paths = [*map(str, paths), str(ROOT), str(ROOT / "tests")]
+    paths = [*map(str, paths), str(ROOT), str(HELPERS)]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(paths),
         "YOLOJAX_CACHE": str(cache or cwd / "cache"),

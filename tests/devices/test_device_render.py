@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_plan import PLAIN, data_set, recipe_of, sample
-from test_render import difference, paint, pictures
+from painted import difference, paint, pictures
+from recipes import PLAIN, data_set, recipe_of, sample
 
 from yolojax.data.batches import labelled as pipeline
 from yolojax.data.batches import prefetch

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 import cv2
-from test_plan import USUAL
-from test_yolo_folder import picture
+from recipes import USUAL
+from yolo_files import picture
 
 from yolojax.data.batches import labelled as pipeline
 from yolojax.data.formats.coco.open import open_coco_json

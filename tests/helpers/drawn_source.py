@@ -15,9 +15,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from places import ROOT
+from batch_cases import MIXED
+from places import HELPERS, ROOT
 
 from yolojax.data import geometry
+from yolojax.data.batches import labelled, prefetch
 from yolojax.data.store import record_file
 from yolojax.data.store.records import Records
 
@@ -70,6 +72,16 @@ def held(source, cache, folder, imgsz=32):
     return Records(source, imgsz=imgsz, cache=cache, threads=2, cache_dir=folder)
 
 
+def loader(records, *, epochs=25, workers=0):
+    batches = labelled.TrainBatches(
+        records, imgsz=32, batch=3, epochs=epochs, seed=1, augment=MIXED,
+        close_mosaic=5, object_buckets=(8, 16, 32),
+    )  # fmt: skip
+    return prefetch.load(
+        batches, start_step=0, workers=workers, num_threads=2, prefetch=2
+    )
+
+
 def summary(records):
     """Returns a hash of all images."""
     digest = hashlib.sha256()
@@ -80,7 +92,7 @@ def summary(records):
 
 def child(script, *arguments, **options):
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(HELPERS)])
     }
     return subprocess.Popen(
         [sys.executable, "-W", "error", script, *map(str, arguments)],

@@ -5,9 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from conftest import fill_by_rule, published_name, rule_image, to_published
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from reference_rule import fill_by_rule, published_name, rule_image, to_published
 
 from yolojax import models
 from yolojax.devices import mesh as sharding

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import fill_by_rule, rule_image
+from reference_rule import fill_by_rule, rule_image
 from task_cases import check_gradients
 
 from yolojax import models

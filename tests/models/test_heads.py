@@ -6,20 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import fill_by_rule, rule_image
+from head_cases import HEADS, check_layers, close
+from reference_rule import fill_by_rule, rule_image
 
 from yolojax import models
 from yolojax.models import blocks, heads
 from yolojax.models.blocks import INFERENCE, Mode
 from yolojax.ops import conv
 
-HEADS = {  # with the class counts of the published models
-    "detect": functools.partial(heads.Detect, 80),
-    "segment": functools.partial(heads.Segment, 80),
-    "pose": functools.partial(heads.Pose, 1, (17, 3)),
-    "obb": functools.partial(heads.OBB, 15),
-    "classify": functools.partial(heads.Classify, 1000, 0.0),
-}
 OUTPUTS = {  # name here: name in the reference files, channels first
     "boxes": "boxes",
     "scores": "scores",
@@ -31,22 +25,6 @@ OUTPUTS = {  # name here: name in the reference files, channels first
 
 def build(task, scale="n", dtype=jnp.float32, remat=False):
     return models.build(f"yolo11{scale}", HEADS[task], dtype=dtype, remat=remat)
-
-
-def close(got, want, tolerance):
-    limit = tolerance * max(1.0, np.abs(want).max())
-    assert got.shape == want.shape
-    assert np.abs(np.asarray(got) - want).max() <= limit
-
-
-def check_layers(kept, values):
-    names = sorted(name for name in values if name.endswith("_sample"))
-    assert len(kept) == len(names) > 0
-    for index, name in enumerate(names):  # the first that disagrees is the wrong one
-        x = kept[f"layer_{index}"][0].transpose(0, 3, 1, 2)
-        assert x.shape == tuple(values[f"layer{index:02d}_shape"])
-        sample = x.reshape(-1)[:: -(-x.size // 256)]
-        close(sample, values[name][: sample.size], 2e-5)
 
 
 # Of the reference outputs of segment, pose and obb, every seventh cell is stored, of

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import (
-    GOLDEN,
+from head_cases import HEADS, check_layers, close
+from places import GOLDEN
+from reference_rule import (
     fill_by_rule,
     from_published,
     published_axes,
@@ -19,7 +20,6 @@ from conftest import (
     rule_weight,
     to_published,
 )
-from test_heads import HEADS, check_layers, close
 
 from yolojax import models
 from yolojax.models import blocks, heads

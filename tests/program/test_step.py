@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import (
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from reference_rule import (
     fill_by_rule,
     published_name,
     rule_weight,
     to_published,
 )
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from yolojax import models, optim
 from yolojax.devices import mesh as sharding

@@ -7,7 +7,7 @@ import forked_runs
 import numpy as np
 import pytest
 from forked_runs import job
-from test_yolo_folder import ALL, add, picture, write_yaml
+from yolo_files import ALL, add, picture, write_yaml
 
 from yolojax import config as config_lib
 from yolojax import files

@@ -8,7 +8,7 @@ import forked_runs
 import numpy as np
 import pytest
 from forked_runs import job, results
-from test_plan import PLAIN, USUAL
+from recipes import PLAIN, USUAL
 
 from yolojax.data import Wanted, geometry, open_yolo_folder
 from yolojax.data.batches import rect

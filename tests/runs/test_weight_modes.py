@@ -8,8 +8,8 @@ import shutil
 import forked_runs
 import numpy as np
 import pytest
-from conftest import GOLDEN
 from forked_runs import TINY, job, state_of
+from places import GOLDEN
 
 from yolojax import config as config_lib
 from yolojax.assembly import network as build

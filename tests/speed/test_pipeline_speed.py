@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_yolo_folder import add, opened, picture, write_yaml
+from yolo_files import add, opened, picture, write_yaml
 
 from yolojax import cache
 from yolojax import config as config_lib

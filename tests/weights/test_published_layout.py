@@ -16,8 +16,9 @@ from checkpoint_bytes import (
     storage,
     tensor,
 )
-from conftest import GOLDEN, fill_by_rule, rule_weight
-from test_heads import HEADS
+from head_cases import HEADS
+from places import GOLDEN
+from reference_rule import fill_by_rule, rule_weight
 
 from yolojax import models
 from yolojax.models.blocks import CLASSIFICATION_NORM, DETECTION_NORM

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import GOLDEN, rule_image
+from places import GOLDEN
+from reference_rule import rule_image
 
 from yolojax import config as config_lib
 from yolojax import models

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
-from conftest import GOLDEN
-from test_heads import HEADS
+from head_cases import HEADS
+from places import GOLDEN
 
 from yolojax import models
 from yolojax.models import heads

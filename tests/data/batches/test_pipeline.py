@@ -10,17 +10,14 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from batch_cases import BUCKETS, MIXED, assert_same, everything, held
 from places import ROOT
-from test_plan import PLAIN, USUAL
-from test_yolo_folder import add, opened, picture, write_yaml
+from recipes import PLAIN, USUAL
+from yolo_files import add, opened, picture, write_yaml
 
 from yolojax.data import Wanted, geometry, open_yolo_folder
 from yolojax.data.batches import labelled as pipeline
 from yolojax.data.batches import prefetch
-from yolojax.data.store import records
-
-BUCKETS = (4, 8, 16, 32, 64)
-MIXED = dataclasses.replace(USUAL, mosaic=0.7, mixup=0.3, cutmix=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +36,6 @@ def source(tmp_path_factory):
     add(root, "val", "v0")
     write_yaml(root, "names: [a, b, c]\ntrain: images/train\nval: images/val\n")
     return opened(root)
-
-
-def held(source, *, cache=False, imgsz=64):
-    return records.Records(source, imgsz=imgsz, cache=cache, threads=2)
 
 
 def train(source, *, cache=False, workers=0, start_step=0, num_threads=2, **kwargs):
@@ -80,20 +73,6 @@ def evaluation(source, *, workers=0, **kwargs):
         num_threads=1,
         prefetch=1,
     )
-
-
-def everything(loader):
-    with loader:
-        return [{k: np.array(v) for k, v in batch.items()} for batch in loader]
-
-
-def assert_same(first, second):
-    assert len(first) == len(second)
-    for a, b in zip(first, second, strict=True):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert a[key].dtype == b[key].dtype
-            np.testing.assert_array_equal(a[key], b[key], err_msg=key)
 
 
 def test_batches_have_the_promised_arrays(source):

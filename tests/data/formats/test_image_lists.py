@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from test_yolo_folder import add, opened, write_yaml
+from yolo_files import add, opened, write_yaml
 
 from yolojax.data.formats import description
 

@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 import pytest
-from test_pipeline import BUCKETS, MIXED, assert_same, everything, held
-from test_yolo_folder import add, opened, picture, write_yaml
+from batch_cases import BUCKETS, MIXED, assert_same, everything, held
+from yolo_files import add, opened, picture, write_yaml
 
 from yolojax.data import geometry
 from yolojax.data.batches import labelled as pipeline

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from coco_folder import first_batches, same_batches, same_source
-from test_yolo_folder import picture
+from yolo_files import picture
 
 from yolojax import config as config_lib
 from yolojax.assembly import data as loading

@@ -5,8 +5,8 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
-from test_plan import PLAIN, USUAL, data_set, sample
-from test_render import four, paint, pictures
+from painted import four, paint, pictures
+from recipes import PLAIN, USUAL, data_set, sample
 
 from yolojax.data.samples.plan import FilterPlan
 from yolojax.data.samples.render import apply_filters

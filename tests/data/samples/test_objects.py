@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_plan import PLAIN, USUAL, options_of
-from test_polygons import corners, star
-from test_render import difference, draw, paint, pictures
+from outlines import corners, star
+from painted import difference, draw, paint, pictures
+from recipes import PLAIN, USUAL, options_of
 
 from yolojax.data import geometry
 from yolojax.data.samples import objects, plan, polygons, render

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from outlines import corners, star
 
 from yolojax.data.samples import polygons
 
@@ -15,14 +16,6 @@ SQUARE = np.array([[0, 0], [8, 0], [8, 4], [0, 4]], np.float32)
 def shapes(assets):
     """Returns reference arrays of polygon arithmetic, too large for this folder."""
     return dict(np.load(assets / "golden" / "augment_shapes.npz", allow_pickle=False))
-
-
-def star(rng, points=12, center=(20.0, 20.0), radius=18.0):
-    """Returns a polygon [points, 2] that is seldom convex."""
-    angles = np.linspace(0, 2 * np.pi, points, endpoint=False)
-    radii = radius * rng.uniform(0.3, 1, points)
-    around = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii[:, None]
-    return (around + center).astype(np.float32)
 
 
 # Resampling
@@ -105,16 +98,6 @@ def test_bounds_of_the_corner_of_an_image_inside_a_polygon():
 def test_rotated_boxes_match_reference(shapes):
     got = polygons.rotated_boxes(shapes["obb/corners"])
     np.testing.assert_allclose(got, shapes["obb/back_xywhr"], atol=1e-3)
-
-
-def corners(xywhr):
-    x, y, w, h, angle = xywhr
-    along = np.array([np.cos(angle), np.sin(angle)]) * w / 2
-    across = np.array([-np.sin(angle), np.cos(angle)]) * h / 2
-    signs = ((1, 1), (1, -1), (-1, -1), (-1, 1))
-    return np.array(
-        [[x, y] + a * along + b * across for a, b in signs], dtype=np.float32
-    )
 
 
 @settings(max_examples=60, deadline=None)

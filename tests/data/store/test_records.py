@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_source import Drawn, DrawnClasses, child, held, in_folder, summary
-from test_plan import USUAL
+from drawn_source import Drawn, DrawnClasses, child, held, in_folder, loader, summary
+from recipes import USUAL
 
-from yolojax.data.batches import labelled as pipeline
 from yolojax.data.batches import prefetch
 from yolojax.data.batches import whole as classify
 from yolojax.data.batches.whole import ClassRecords
@@ -22,16 +21,6 @@ from yolojax.data.store.records import Records
 MODES = (False, "ram", "disk")
 MIXED = dataclasses.replace(USUAL, mosaic=0.7, mixup=0.3, cutmix=0.3)
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-
-
-def loader(records, *, epochs=25, workers=0):
-    batches = pipeline.TrainBatches(
-        records, imgsz=32, batch=3, epochs=epochs, seed=1, augment=MIXED,
-        close_mosaic=5, object_buckets=(8, 16, 32),
-    )  # fmt: skip
-    return prefetch.load(
-        batches, start_step=0, workers=workers, num_threads=2, prefetch=2
-    )
 
 
 def everything(found):
@@ -226,11 +215,11 @@ def test_batches_pickle_without_pixels_and_with_labels_once(tmp_path):
 LEAVE_OPEN = """
 import sys
 from pathlib import Path
-import drawn_source, test_records
+import drawn_source
 from drawn_source import Drawn
 if __name__ == "__main__":
     kept = drawn_source.held(Drawn(), sys.argv[1], Path(sys.argv[2]))
-    batch = next(test_records.loader(kept, workers=1))
+    batch = next(drawn_source.loader(kept, workers=1))
 """
 
 

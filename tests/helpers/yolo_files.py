@@ -1,0 +1,42 @@
+"""Small YOLO folders, written by hand."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from yolojax.data.formats.labelled import Wanted
+from yolojax.data.formats.yolo_folder import open_yolo_folder
+
+ALL = Wanted("detect", False, None, 1.0, "head", 0)
+
+
+GOOD = "0 0.5 0.5 0.2 0.3\n"
+
+
+def picture(height=40, width=60, seed=0):
+    rng = np.random.default_rng(seed)
+    return cv2.resize(rng.integers(0, 256, (5, 5, 3), np.uint8), (width, height))
+
+
+def add(root, split, name, *, text=GOOD, image=None, suffix=".jpg"):
+    """Writes an image and its label file; returns the path of the image."""
+    for folder in ("images", "labels"):
+        (root / folder / split).mkdir(parents=True, exist_ok=True)
+    path = root / "images" / split / f"{name}{suffix}"
+    cv2.imwrite(str(path), picture() if image is None else image)
+    if text is not None:
+        (root / "labels" / split / f"{name}.txt").write_text(text)
+    return path
+
+
+def write_yaml(root, text):
+    (root / "data.yaml").write_text(text)
+    return root / "data.yaml"
+
+
+def opened(root, split="train", cache_dir=None, threads=2, **changes):
+    wanted = dataclasses.replace(ALL, **changes)
+    return open_yolo_folder(
+        root / "data.yaml", split, wanted, cache_dir=cache_dir, threads=threads
+    )
