@@ -31,7 +31,7 @@ from yolojax.data.formats.coco import open as coco_json
 from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.data.samples.objects import BOXES, LabelFormat
 from yolojax.data.store import records
-from yolojax.inference import evaluate
+from yolojax.inference.coco_results import CocoResults
 from yolojax.metrics import coco
 from yolojax.types import Detections
 
@@ -239,7 +239,7 @@ def test_detections_on_a_crowd_are_no_false_positives(folder, tmp_path, capsys):
     found = Detections(boxes=boxes, scores=scores, classes=classes, valid=valid)
 
     def numbers(source):
-        files = evaluate.CocoFiles(source, None, single_cls=False)
+        files = CocoResults(source, None, single_cls=False)
         files.add(host, found)
         return files.finish(300, tmp_path)
 
@@ -278,7 +278,7 @@ def test_results_speak_of_the_users_file(folder, tmp_path, capsys):
     )
 
     def written(source, classes=None, single_cls=False):
-        files = evaluate.CocoFiles(source, classes, single_cls=single_cls)
+        files = CocoResults(source, classes, single_cls=single_cls)
         files.add(host, found)
         numbers = files.finish(300, tmp_path)
         return numbers, json.loads((tmp_path / "predictions.json").read_text())
