@@ -13,6 +13,7 @@ import sys
 from yolojax import config as config_lib
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
+from yolojax.assembly.optimizer import make_optimizer, run_schedule
 from yolojax.devices import mesh as sharding
 from yolojax.program import memory as step_memory
 from yolojax.program.ahead import hyper_at
@@ -45,13 +46,13 @@ def one(data, model, imgsz, batch):
     need = step_memory.need_of(step, mesh)
     host = loading.train_batches(config, source)[0]
     net = build.network(config, len(source.names))
-    plan = build.run_plan(config, len(source), len(source.names))
+    plan = run_schedule(config, len(source), len(source.names))
 
     def fresh_state():
         variables = build.initial_variables(net, config.seed)
         state = initial_state(
             variables,
-            build.optimizer(config, plan, variables["params"]),
+            make_optimizer(config, plan, variables["params"]),
             seed=config.seed,
             num_losses=len(net.task.loss_names),
             accumulates=plan.accumulate_nominal > 1,

@@ -12,6 +12,7 @@ from places import ROOT
 from yolojax import config, optim
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
+from yolojax.assembly.optimizer import run_schedule
 from yolojax.models.blocks import INFERENCE
 
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -365,7 +366,7 @@ def test_every_optimizer_name_exists():
 
 
 def plan(**settings):
-    return build.run_plan(changed(**settings), n_images=200, num_classes=3)
+    return run_schedule(changed(**settings), n_images=200, num_classes=3)
 
 
 def test_auto_optimizer_says_which_settings_it_does_not_use():

@@ -12,7 +12,7 @@ from forked_runs import TINY, job, state_of
 from places import GOLDEN
 
 from yolojax import config as config_lib
-from yolojax.assembly import network as build
+from yolojax.assembly.weights import given_weights
 from yolojax.commands import export, import_weights
 from yolojax.inference import evaluate
 from yolojax.runs import checkpoint
@@ -204,14 +204,14 @@ def test_published_weights_are_found_by_name(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("YOLOJAX_WEIGHTS", str(tmp_path))
     with caplog.at_level(logging.INFO, "yolojax"):
         for value in (True, "yolo11n.pt"):
-            found = build.given_weights(
+            found = given_weights(
                 settled(pretrained=value, model="yolo11n"), "pretrained"
             )
             assert found.names == ("cat", "dog", "bird")
     said = [text for text in caplog.messages if "are licensed under" in text]
     assert len(said) == 2  # once each time that they are used
     with pytest.raises(ValueError, match="nobody publishes weights of 'tiny_model"):
-        build.given_weights(settled(pretrained=True), "pretrained")
+        given_weights(settled(pretrained=True), "pretrained")
 
 
 def test_weights_that_are_nowhere(tmp_path, monkeypatch):
@@ -219,7 +219,7 @@ def test_weights_that_are_nowhere(tmp_path, monkeypatch):
     closed = "http://127.0.0.1:9/{file}"
     config = settled(pretrained="yolo11x.pt", weights_url=closed)
     with pytest.raises(ValueError) as caught:
-        build.given_weights(config, "pretrained")
+        given_weights(config, "pretrained")
     text = str(caught.value)
     assert "http://127.0.0.1:9/yolo11x.pt" in text and "YOLOJAX_WEIGHTS" in text
     assert str(tmp_path) in text

@@ -1,33 +1,22 @@
-"""From a checked config to the things a run is made of. ConfigDicts stop here."""
+"""From a checked config to a task, its network and what it computes in."""
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 from flax import linen as nn
 
 from yolojax import config as config_lib
-from yolojax import models, optim, precision, registry, tasks
+from yolojax import models, precision, registry, tasks
 from yolojax.losses.detection import Gains
 from yolojax.tasks.detect import Selection
 from yolojax.tasks.spec import TaskSpec
-from yolojax.weights import hub, sources, transfer
+from yolojax.weights import transfer
 from yolojax.weights.sources import Weights
 
 log = logging.getLogger("yolojax")
-
-# Ends of the names under which weights are published.
-_PUBLISHED_SUFFIX = {
-    "detect": "",
-    "segment": "-seg",
-    "pose": "-pose",
-    "obb": "-obb",
-    "classify": "-cls",
-}
 
 
 class Keypoints(NamedTuple):
@@ -121,64 +110,6 @@ def selection(config: Any, most_objects: int) -> Selection:
     )
 
 
-def given_weights(config: Any, key: str) -> Weights:
-    """Returns the weights that config.pretrained or config.weights names.
-
-    Raises:
-        ValueError: they cannot be found, downloaded or read.
-    """
-    value = config[key]
-    if value is True and config.model not in models.MODELS:
-        raise ValueError(
-            f"config.{key} = True: nobody publishes weights of {config.model!r}."
-            f" Give a file, or set {key}=False."
-        )
-    if value is True:
-        name = f"{config.model}{_PUBLISHED_SUFFIX[config.task]}.pt"
-        path = hub.locate(name, url=config.weights_url)
-    elif config_lib.is_published_name(value) and not Path(value).exists():
-        path = hub.locate(value, url=config.weights_url)
-    else:
-        path = Path(value)
-    try:
-        found = sources.load(path)
-    except ValueError as error:
-        raise ValueError(f"config.{key} = {value!r}: {error}") from error
-    if found.licence:
-        log.info("%s: these weights are licensed under %s", path, found.licence)
-    return found
-
-
-def refuse_weights(config: Any) -> None:
-    """Raises ValueError if config.weights is given to a mode that has no use for it."""
-    if config.weights is not None:
-        raise ValueError(
-            f"config.weights = {config.weights!r} is for --mode val, export and import."
-            " To start training from weights, set config.pretrained."
-        )
-
-
-def weights_of(config: Any, workdir: Path | None) -> Weights:
-    """Returns config.weights if given, else the best weights of a run's folder.
-
-    Raises:
-        ValueError: neither is given, or they cannot be read.
-    """
-    if config.weights is not None:
-        return given_weights(config, "weights")
-    if workdir is None:
-        raise ValueError(
-            "this mode needs weights: --workdir, the folder of a training run, or"
-            " --config.weights, a .pt or .safetensors file."
-        )
-    if not workdir.is_dir():
-        raise ValueError(
-            f"--workdir {workdir} holds no checkpoint: there is no such folder. Give"
-            " that of a training run that has finished an epoch."
-        )
-    return sources.load(workdir)
-
-
 def keypoints_of(source: Any) -> Keypoints | None:
     """Returns the keypoints of a data set, None if it has none."""
     if getattr(source, "keypoints", None) is None:
@@ -205,50 +136,6 @@ def width_for(
     net = network(config, num_classes, None, width, keypoints)
     shapes = models.variable_shapes(net.model)
     return width if transfer.same_head_inputs(shapes, weights) else None
-
-
-def run_plan(config: Any, n_images: int, num_classes: int) -> optim.RunPlan:
-    """Returns the optimiser's plan of the whole run."""
-    names = (
-        *("batch", "nbs", "epochs", "lr0", "lrf", "cos_lr", "momentum", "weight_decay"),
-        *("warmup_epochs", "warmup_momentum", "warmup_bias_lr", "optimizer"),
-    )
-    return optim.plan_run(
-        n_images=n_images,
-        num_classes=num_classes,
-        timed=config.time is not None,
-        **{name: getattr(config, name) for name in names},
-    )
-
-
-def optimizer(
-    config: Any,
-    plan: optim.RunPlan,
-    params: Any,
-    frozen: frozenset[str] = frozenset(),
-) -> optax.GradientTransformationExtraArgs:
-    """Returns clipping and optimiser for a parameter tree (or its shapes).
-
-    Args:
-        config: the run's settings.
-        plan: the run's plan.
-        params: parameter tree; only paths and shapes are read.
-        frozen: paths of parameters that stay as they are.
-    """
-    still = jax.tree_util.tree_map_with_path(
-        lambda path, _: (
-            jax.tree_util.keystr(path, simple=True, separator="/") in frozen
-        ),
-        params,
-    )
-    return optim.build(
-        plan.optimizer,
-        params,
-        weight_decay=plan.weight_decay,
-        momentum=plan.momentum,
-        clip_norm=config.clip_norm,
-        frozen=still if frozen else None,
-    )
 
 
 def class_weights(counts: np.ndarray, power: float) -> Any:

@@ -10,7 +10,7 @@ from ml_collections import config_dict
 
 from yolojax import files, visualize
 from yolojax.assembly import data as loading
-from yolojax.assembly import network as build
+from yolojax.assembly.weights import refuse_weights
 from yolojax.data.examine import doctor, statistics
 from yolojax.data.formats import class_folder
 from yolojax.data.formats.description import (
@@ -31,7 +31,7 @@ def run(config: Any, workdir: Path | None) -> int:
     Returns:
         0, or 1 if there are errors: the exit status.
     """
-    build.refuse_weights(config)
+    refuse_weights(config)
     parent = workdir or run_folder.usual(config.task)
     sources, findings, data = open_all(config)
     stats = {

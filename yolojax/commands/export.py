@@ -7,6 +7,7 @@ from typing import Any
 
 from yolojax import models
 from yolojax.assembly import network as build
+from yolojax.assembly.weights import weights_of
 from yolojax.runs import folder as run_folder
 from yolojax.weights import sources, transfer
 
@@ -16,7 +17,7 @@ log = logging.getLogger("yolojax")
 def run(config: Any, workdir: Path | None) -> None:
     """Writes the weights of a run, or config.weights, as a `.safetensors` file."""
     run_folder.refuse_two_places(config, workdir)
-    given = build.weights_of(config, workdir)
+    given = weights_of(config, workdir)
     classes = transfer.num_classes(given)
     net = build.network_of(config, given)
     transfer.fit(models.variable_shapes(net.model), given)  # of this model and task?

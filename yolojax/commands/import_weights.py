@@ -7,6 +7,7 @@ from typing import Any
 
 from yolojax import files, models
 from yolojax.assembly import network as build
+from yolojax.assembly.weights import given_weights
 from yolojax.runs import checkpoint
 from yolojax.runs import folder as run_folder
 from yolojax.weights import transfer
@@ -22,7 +23,7 @@ def run(config: Any, workdir: Path | None) -> None:
         raise ValueError(
             "--mode import needs config.weights: a .pt or .safetensors file."
         )
-    given = build.given_weights(config, "weights")
+    given = given_weights(config, "weights")
     classes = transfer.num_classes(given)
     net = build.network_of(config, given)
     variables, report = transfer.fit(models.variable_shapes(net.model), given)

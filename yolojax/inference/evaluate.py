@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from yolojax import models, visualize, writers
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
+from yolojax.assembly.weights import weights_of
 from yolojax.data.formats.labelled import LabelledImages
 from yolojax.devices import mesh as sharding
 from yolojax.inference.coco_results import CocoResults
@@ -110,7 +111,7 @@ def draw(evaluation: Evaluation, names: tuple[str, ...], folder: Path) -> None:
 
 def run(config: Any, workdir: Path | None) -> None:
     """Evaluates config.weights, or the best weights of a run: `--mode val`."""
-    given = build.weights_of(config, workdir)
+    given = weights_of(config, workdir)
     source = loading.open_split(config, config.split, known=given.names)
     names = source.names
     net, variables = _network(config, given, source)

@@ -17,7 +17,7 @@ from yolojax.optim.groups import (
 from yolojax.optim.muon import orthogonalise
 from yolojax.optim.schedule import (
     Hyper,
-    RunPlan,
+    RunSchedule,
     auto_optimizer,
     epochs_in,
     is_update,
@@ -49,7 +49,7 @@ __all__ = [
     "MUSGD_GROUPS",
     "OPTIMIZERS",
     "Hyper",
-    "RunPlan",
+    "RunSchedule",
     "Stopper",
     "auto_optimizer",
     "build",

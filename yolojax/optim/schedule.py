@@ -30,7 +30,7 @@ class Hyper:
 
 
 @dataclasses.dataclass(frozen=True)
-class RunPlan:
+class RunSchedule:
     """Everything about a run that is known before its first iteration."""
 
     n_images: int
@@ -80,7 +80,7 @@ def plan_run(
     optimizer: str,
     num_classes: int,
     timed: bool = False,
-) -> RunPlan:
+) -> RunSchedule:
     """Returns the plan of a run.
 
     Args:
@@ -120,7 +120,7 @@ def plan_run(
     nominal = max(round(nbs / batch), 1)
     warmup = min(warmup_epochs, epochs - 1)
     groups = MUSGD_GROUPS if name == "musgd" else GROUPS
-    plan = RunPlan(
+    plan = RunSchedule(
         n_images=n_images,
         batch=batch,
         nbs=nbs,
@@ -143,7 +143,7 @@ def plan_run(
     return dataclasses.replace(plan, notes=notes + _few_steps_note(plan))
 
 
-def with_epochs(plan: RunPlan, epochs: int, warmup_epochs: float) -> RunPlan:
+def with_epochs(plan: RunSchedule, epochs: int, warmup_epochs: float) -> RunSchedule:
     """Returns the plan of a run of another length, optimiser and rates as they are.
 
     Args:
@@ -185,7 +185,7 @@ def auto_optimizer(updates: int, num_classes: int) -> tuple[str, float, float]:
     return "adamw", round(0.002 * 5 / (4 + num_classes), 6), 0.9
 
 
-def schedule(plan: RunPlan, iteration: int) -> Hyper:
+def schedule(plan: RunSchedule, iteration: int) -> Hyper:
     """Returns the values of a global iteration, counted from 0.
 
     The rate decays from epoch to epoch. During warm-up it rises to the rate of the
@@ -229,7 +229,7 @@ def update_due(last: int, iteration: int, accumulate: int) -> bool:
 
 
 @functools.lru_cache(maxsize=8)
-def optimizer_steps(plan: RunPlan) -> np.ndarray:
+def optimizer_steps(plan: RunSchedule) -> np.ndarray:
     """Returns the iterations that end with an update, ascending int64, read-only.
 
     The count runs through epoch boundaries. Gradients after the last entry are never
@@ -248,17 +248,17 @@ def optimizer_steps(plan: RunPlan) -> np.ndarray:
     return steps
 
 
-def is_update(plan: RunPlan, iteration: int) -> bool:
+def is_update(plan: RunSchedule, iteration: int) -> bool:
     """Returns whether an iteration ends with an update, without any running state."""
     return updates_before(plan, iteration + 1) > updates_before(plan, iteration)
 
 
-def updates_before(plan: RunPlan, iteration: int) -> int:
+def updates_before(plan: RunSchedule, iteration: int) -> int:
     """Returns the number of updates done when an iteration begins."""
     return int(np.searchsorted(optimizer_steps(plan), iteration, side="left"))
 
 
-def _decay_factor(plan: RunPlan, epoch: int) -> float:
+def _decay_factor(plan: RunSchedule, epoch: int) -> float:
     progress = epoch / plan.epochs
     if plan.cos_lr:
         return (1 - math.cos(math.pi * progress)) / 2 * (plan.lrf - 1) + 1
@@ -285,7 +285,7 @@ def _auto_note(
     )
 
 
-def _few_steps_note(plan: RunPlan) -> tuple[str, ...]:
+def _few_steps_note(plan: RunSchedule) -> tuple[str, ...]:
     steps = plan.planned_steps
     if steps >= _FEW_STEPS:
         return ()

@@ -132,7 +132,7 @@ def _prepare_slots(
         )
 
 
-def hyper_at(plan: optim.RunPlan, iteration: int) -> Hyper:
+def hyper_at(plan: optim.RunSchedule, iteration: int) -> Hyper:
     """Returns the schedule's values of one iteration as arrays."""
     values = optim.schedule(plan, iteration)
     wide = jax.dtypes.canonicalize_dtype(np.float64)

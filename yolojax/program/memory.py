@@ -20,6 +20,7 @@ from ml_collections import config_dict
 from yolojax import models
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
+from yolojax.assembly.optimizer import make_optimizer, run_schedule
 from yolojax.data.batches import input_size
 from yolojax.program.step import Hyper, initial_state, make_train_step
 from yolojax.types import Batch, TrainState
@@ -122,8 +123,8 @@ def lowered_step(
     net = build.network(config, classes, weights, class_width, keypoints)
     variables = models.variable_shapes(net.model)
     frozen = frozen_paths(variables["params"], config.freeze)
-    plan = build.run_plan(config, len(source), classes)
-    tx = build.optimizer(config, plan, variables["params"], frozen)
+    plan = run_schedule(config, len(source), classes)
+    tx = make_optimizer(config, plan, variables["params"], frozen)
     state: TrainState = jax.eval_shape(
         functools.partial(
             initial_state,

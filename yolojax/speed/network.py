@@ -21,6 +21,8 @@ import psutil
 from yolojax import writers
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
+from yolojax.assembly.optimizer import make_optimizer, run_schedule
+from yolojax.assembly.weights import refuse_weights
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.data.formats.labelled import LabelledImages
 from yolojax.devices import images as device_records
@@ -44,7 +46,7 @@ CROWD = (16, 640, 300)  # batch, pixels, objects of the assigner's memory figure
 
 def run(config: Any, workdir: Path | None) -> None:
     """Measures and prints one line per figure; also written to a run's folder."""
-    build.refuse_weights(config)
+    refuse_weights(config)
     ready = time.time() - psutil.Process().create_time()
     source = loading.open_split(config, "train")
     log.info(
@@ -128,9 +130,9 @@ def _run_of(config: Any, source: loading.Source) -> tuple[_Run, TrainState]:
     mesh = sharding.make_mesh(config.device, None if automatic else config.batch)
     if automatic:
         config = autobatch.resolve(config, [source], mesh)
-    plan = build.run_plan(config, len(source), len(source.names))
+    plan = run_schedule(config, len(source), len(source.names))
     variables = build.initial_variables(net, config.seed)
-    tx = build.optimizer(config, plan, variables["params"])
+    tx = make_optimizer(config, plan, variables["params"])
     state = initial_state(
         variables,
         tx,

@@ -100,7 +100,7 @@ class Outputs:
 
     def write(
         self,
-        plan: optim.RunPlan,
+        plan: optim.RunSchedule,
         journal: Journal,
         losses: Mapping[str, float],
         step: int,

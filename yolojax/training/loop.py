@@ -14,6 +14,7 @@ from yolojax import config as config_lib
 from yolojax import optim, visualize, writers
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
+from yolojax.assembly.weights import given_weights, refuse_weights
 from yolojax.data.batches import input_size
 from yolojax.data.examine import statistics
 from yolojax.devices import mesh as sharding
@@ -91,7 +92,7 @@ def _attempt(
         record = None if newest is None else checkpoints.record(newest)
         start = None
         if record is None and config.pretrained is not False:
-            start = build.given_weights(config, "pretrained")
+            start = given_weights(config, "pretrained")
         if settled is None:
             settled = _with_batch(config, sources, mesh, record, start)
         _check_sizes(settled, sources[0])
@@ -402,7 +403,7 @@ def _check_finite(
 
 def _check_mode(config: Any) -> None:
     """Refuses settings that have no meaning while training, and warns of others."""
-    build.refuse_weights(config)
+    refuse_weights(config)
     if config.save_json:
         raise ValueError("config.save_json = True is for --mode val.")
     patience = config.patience

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from yolojax import files, models, optim
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
+from yolojax.assembly.optimizer import make_optimizer, run_schedule
 from yolojax.data.batches import input_size
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.devices import images as device_records
@@ -51,7 +52,7 @@ class Parts:
     names: tuple[str, ...]
     paths: tuple[str, ...]  # of the training images
     net: build.Network
-    plan: optim.RunPlan
+    plan: optim.RunSchedule
     batches: loading.TrainingBatches
     val_batches: loading.EvaluationBatches
     mesh: Mesh
@@ -125,7 +126,7 @@ def make_parts(
     # No more rows than images, as far as the devices can share them evenly.
     rows = min(2 * config.batch, -(-len(val_source) // mesh.size) * mesh.size)
     val_batches = loading.eval_batches(config, val_source, rows)
-    tx = build.optimizer(config, plan, params, frozen)
+    tx = make_optimizer(config, plan, params, frozen)
     selection = build.selection(config, loading.most_objects(train_source, val_source))
     return Parts(
         config=config,
@@ -152,9 +153,9 @@ def make_parts(
 
 def _plan(
     config: Any, images: int, num_classes: int, record: Mapping[str, Any] | None
-) -> optim.RunPlan:
+) -> optim.RunSchedule:
     """Returns the optimiser's plan; of a timed run that goes on, as long as it was."""
-    plan = build.run_plan(config, images, num_classes)
+    plan = run_schedule(config, images, num_classes)
     if config.time is None or record is None:
         return plan
     planned = record.get("planned_epochs", plan.epochs)

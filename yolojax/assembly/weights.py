@@ -1,0 +1,79 @@
+"""From a checked config to the weights that it names."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from yolojax import config as config_lib
+from yolojax import models
+from yolojax.weights import hub, sources
+from yolojax.weights.sources import Weights
+
+log = logging.getLogger("yolojax")
+
+# Ends of the names under which weights are published.
+_PUBLISHED_SUFFIX = {
+    "detect": "",
+    "segment": "-seg",
+    "pose": "-pose",
+    "obb": "-obb",
+    "classify": "-cls",
+}
+
+
+def given_weights(config: Any, key: str) -> Weights:
+    """Returns the weights that config.pretrained or config.weights names.
+
+    Raises:
+        ValueError: they cannot be found, downloaded or read.
+    """
+    value = config[key]
+    if value is True and config.model not in models.MODELS:
+        raise ValueError(
+            f"config.{key} = True: nobody publishes weights of {config.model!r}."
+            f" Give a file, or set {key}=False."
+        )
+    if value is True:
+        name = f"{config.model}{_PUBLISHED_SUFFIX[config.task]}.pt"
+        path = hub.locate(name, url=config.weights_url)
+    elif config_lib.is_published_name(value) and not Path(value).exists():
+        path = hub.locate(value, url=config.weights_url)
+    else:
+        path = Path(value)
+    try:
+        found = sources.load(path)
+    except ValueError as error:
+        raise ValueError(f"config.{key} = {value!r}: {error}") from error
+    if found.licence:
+        log.info("%s: these weights are licensed under %s", path, found.licence)
+    return found
+
+
+def refuse_weights(config: Any) -> None:
+    """Raises ValueError if config.weights is given to a mode that has no use for it."""
+    if config.weights is not None:
+        raise ValueError(
+            f"config.weights = {config.weights!r} is for --mode val, export and import."
+            " To start training from weights, set config.pretrained."
+        )
+
+
+def weights_of(config: Any, workdir: Path | None) -> Weights:
+    """Returns config.weights if given, else the best weights of a run's folder.
+
+    Raises:
+        ValueError: neither is given, or they cannot be read.
+    """
+    if config.weights is not None:
+        return given_weights(config, "weights")
+    if workdir is None:
+        raise ValueError(
+            "this mode needs weights: --workdir, the folder of a training run, or"
+            " --config.weights, a .pt or .safetensors file."
+        )
+    if not workdir.is_dir():
+        raise ValueError(
+            f"--workdir {workdir} holds no checkpoint: there is no such folder. Give"
+            " that of a training run that has finished an epoch."
+        )
+    return sources.load(workdir)
