@@ -21,7 +21,6 @@ SPEC = TaskSpec(
     gains=Gains(7.5, 0.5, 1.5),
     class_weights=None,
     class_width=None,
-    overlap_mask=True,
     keypoint_shape=(5, 3),
     keypoint_sigmas=None,
     pose=12.0,

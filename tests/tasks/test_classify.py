@@ -13,13 +13,12 @@ from yolojax import models
 from yolojax.losses.classification import classification_loss
 from yolojax.losses.detection import Gains
 from yolojax.models.blocks import Mode
-from yolojax.tasks import classify
 from yolojax.tasks.classify import Classify
-from yolojax.tasks.detect import Selection
+from yolojax.tasks.detect import DetectionRules
 from yolojax.tasks.spec import TaskSpec
 from yolojax.types import Batch
 
-SELECTION = Selection(0.001, 0.7, 300, multi_label=True, agnostic=False)
+SELECTION = DetectionRules(0.001, 0.7, 300, multi_label=True, agnostic=False)
 
 
 def batch_of(labels, valid=None):
@@ -127,7 +126,6 @@ def test_task_is_made_from_its_settings():
         gains=Gains(7.5, 0.5, 1.5),
         class_weights=None,
         class_width=None,
-        overlap_mask=True,
         keypoint_shape=None,
         keypoint_sigmas=None,
         pose=12.0,
@@ -135,7 +133,7 @@ def test_task_is_made_from_its_settings():
         angle=1.0,
         dropout=0.0,
     )
-    task = classify.make(dataclasses.replace(spec, dropout=0.3))
+    task = Classify.make(dataclasses.replace(spec, dropout=0.3))
     head = task.head()(dtype=jnp.float32, name="head")
     assert (head.num_classes, head.dropout, head.name) == (7, 0.3, "head")
     assert not task.batch_scaled

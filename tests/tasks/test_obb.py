@@ -21,8 +21,7 @@ from yolojax.losses.assign import ROTATED, assign
 from yolojax.losses.detection import Gains
 from yolojax.losses.rotated import angle_loss
 from yolojax.ops import anchors, boxes, nms, rotated
-from yolojax.tasks import obb
-from yolojax.tasks.detect import Detect, Selection
+from yolojax.tasks.detect import Detect, DetectionRules
 from yolojax.tasks.obb import OBB
 
 GAINS = Gains(7.5, 0.5, 1.5)
@@ -471,10 +470,8 @@ def test_decode_gives_boxes_before_their_rotation():
         "scores": jnp.array(logits),
         "angles": jnp.array(angles),
     }
-    selection = Selection(0.25, 0.7, 4, False, False)
-    decode = functools.partial(
-        task_of(2).decode, image_hw=(64, 96), selection=selection
-    )
+    rules = DetectionRules(0.25, 0.7, 4, False, False)
+    decode = functools.partial(task_of(2).decode, image_hw=(64, 96), rules=rules)
     found = jax.jit(decode)(outputs)
     assert found.boxes.shape == (2, 4, 4)
     np.testing.assert_array_equal(found.valid[:, :2], [[1, 0], [0, 0]])
@@ -490,7 +487,7 @@ def test_decode_gives_boxes_before_their_rotation():
 def test_task_is_made_from_settings():
     change = {"class_weights": (1.0, 2.0), "class_width": 80, "angle": 0.5}
     spec = dataclasses.replace(SPEC, **change)
-    task = obb.make(spec)
+    task = OBB.make(spec)
     assert task.angle_gain == 0.5
     assert task.boxes.class_weights == (1.0, 2.0)
     assert task.head()().class_width == 80

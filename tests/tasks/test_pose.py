@@ -18,8 +18,7 @@ from task_cases import (
 from yolojax.losses.detection import Gains
 from yolojax.losses.pose import PoseGains
 from yolojax.ops import anchors, boxes, keypoints, nms
-from yolojax.tasks import pose
-from yolojax.tasks.detect import Detect, Selection
+from yolojax.tasks.detect import Detect, DetectionRules
 from yolojax.tasks.pose import Pose
 
 GAINS = Gains(7.5, 0.5, 1.5)
@@ -259,8 +258,8 @@ def test_decode_gives_the_keypoints_of_each_box():
         "scores": jnp.array(logits),
         "keypoints": jnp.array(raw.reshape(2, -1, 15)),
     }
-    selection = Selection(0.25, 0.7, 4, False, False)
-    decode = functools.partial(task.decode, image_hw=(64, 96), selection=selection)
+    rules = DetectionRules(0.25, 0.7, 4, False, False)
+    decode = functools.partial(task.decode, image_hw=(64, 96), rules=rules)
     found = jax.jit(decode)(outputs)
     assert found.keypoints.shape == (2, 4, 5, 3)
     np.testing.assert_array_equal(found.valid[:, :3], [[1, 1, 0], [0, 0, 0]])
@@ -273,17 +272,17 @@ def test_decode_gives_the_keypoints_of_each_box():
 
 
 def test_task_is_made_from_settings():
-    task = pose.make(SPEC)
+    task = Pose.make(SPEC)
     assert task.sigmas == (0.2,) * 5
     assert task.gains == PoseGains(12.0, 1.0)
     assert task.head()().keypoint_shape == (5, 3)
     assert task.metric_names[4:6] == ("metrics/precision(P)", "metrics/recall(P)")
-    coco = pose.make(dataclasses.replace(SPEC, keypoint_shape=(17, 3)))
+    coco = Pose.make(dataclasses.replace(SPEC, keypoint_shape=(17, 3)))
     assert coco.sigmas == keypoints.COCO_SIGMAS
-    other = pose.make(dataclasses.replace(SPEC, keypoint_shape=(17, 2)))
+    other = Pose.make(dataclasses.replace(SPEC, keypoint_shape=(17, 2)))
     assert set(other.sigmas) == {1 / 17}
     own = (0.1, 0.2, 0.3, 0.4, 0.5)
-    assert pose.make(dataclasses.replace(SPEC, keypoint_sigmas=own)).sigmas == own
+    assert Pose.make(dataclasses.replace(SPEC, keypoint_sigmas=own)).sigmas == own
     task.metrics()
 
 
@@ -297,4 +296,4 @@ def test_task_is_made_from_settings():
 )
 def test_bad_settings_are_named(change, text):
     with pytest.raises(ValueError, match=text):
-        pose.make(dataclasses.replace(SPEC, **change))
+        Pose.make(dataclasses.replace(SPEC, **change))

@@ -21,8 +21,7 @@ from yolojax.losses.segmentation import mask_loss
 from yolojax.models.blocks import Mode
 from yolojax.ops import boxes as box_ops
 from yolojax.ops import masks as mask_ops
-from yolojax.tasks import segment
-from yolojax.tasks.detect import Detect, Selection
+from yolojax.tasks.detect import Detect, DetectionRules
 from yolojax.tasks.segment import Segment
 from yolojax.tasks.spec import TaskSpec
 from yolojax.types import Batch
@@ -285,8 +284,8 @@ def test_devices_share_the_batch_and_nothing_but_sums():
         assert grad.sharding.is_equivalent_to(split, grad.ndim)
         limit = 1e-5 * np.abs(wanted[name]).max()
         np.testing.assert_allclose(grad, wanted[name], rtol=1e-4, atol=limit)
-    selection = Selection(0.9, 0.7, 20, multi_label=True, agnostic=False)
-    decode = jax.jit(lambda outputs: task.decode(outputs, size, selection).masks)
+    rules = DetectionRules(0.9, 0.7, 20, multi_label=True, agnostic=False)
+    decode = jax.jit(lambda outputs: task.decode(outputs, size, rules).masks)
     one, all_ = decode(outputs), decode(parts[0])
     assert one.any()
     np.testing.assert_array_equal(one, all_)
@@ -366,9 +365,9 @@ def unpack(masks, width):
 def test_detections_carry_their_masks():
     task, size = task_of(3), (64, 96)
     outputs = random_outputs(2, size, 3)
-    selection = Selection(0.8, 0.9, 50, multi_label=True, agnostic=False)
-    found = jax.jit(lambda outputs: task.decode(outputs, size, selection))(outputs)
-    plain, anchor = task.boxes.detect(outputs, size, selection)
+    rules = DetectionRules(0.8, 0.9, 50, multi_label=True, agnostic=False)
+    found = jax.jit(lambda outputs: task.decode(outputs, size, rules))(outputs)
+    plain, anchor = task.boxes.detect(outputs, size, rules)
     for field in ("boxes", "scores", "classes", "valid"):
         np.testing.assert_allclose(
             getattr(found, field), getattr(plain, field), rtol=1e-5, atol=1e-3
@@ -403,7 +402,7 @@ def test_selected_coefficients_match_reference(reference):
         def predict(self, outputs, image_hw):
             return box_ops.cxcywh_to_xyxy(outputs["boxes"]), outputs["scores"]
 
-    selection = Selection(
+    rules = DetectionRules(
         conf=float(values["opt_conf"]),
         iou=float(values["opt_iou"]),
         max_det=int(values["opt_max_det"]),
@@ -419,7 +418,7 @@ def test_selected_coefficients_match_reference(reference):
         "protos": jnp.array(np.repeat(protos, 2, axis=0)),
     }
     task = Segment(Decoded(classes, GAINS, None))
-    found = task.decode(outputs, (640, 640), selection)
+    found = task.decode(outputs, (640, 640), rules)
     for image in range(2):
         want, n = values[f"det{image}"], int(found.valid[image].sum())
         assert n == len(want)
@@ -439,7 +438,6 @@ def test_task_is_made_from_its_settings():
         gains=GAINS,
         class_weights=None,
         class_width=80,
-        overlap_mask=True,
         keypoint_shape=None,
         keypoint_sigmas=None,
         pose=12.0,
@@ -447,7 +445,7 @@ def test_task_is_made_from_its_settings():
         angle=1.0,
         dropout=0.0,
     )
-    task = segment.make(spec)
+    task = Segment.make(spec)
     head = task.head()(dtype=jnp.float32, name="head")
     assert (head.num_classes, head.class_width, head.name) == (3, 80, "head")
     assert task.initial_biases() == task.boxes.initial_biases()

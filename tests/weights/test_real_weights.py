@@ -18,7 +18,7 @@ from yolojax.losses.detection import Gains
 from yolojax.models import heads, yolo11
 from yolojax.models.blocks import INFERENCE
 from yolojax.ops import boxes as box_ops
-from yolojax.tasks.detect import Detect, Selection
+from yolojax.tasks.detect import Detect, DetectionRules
 from yolojax.weights import sources, transfer
 from yolojax.weights.torch import published, torch_file
 
@@ -123,7 +123,9 @@ def test_detections_on_real_pictures_are_those_of_plain_arithmetic(assets):
         pixels = cv2.resize(pixels, None, fx=side, fy=side)[:320, :320]
         image[row, : pixels.shape[0], : pixels.shape[1]] = pixels / 255
     apply = jax.jit(functools.partial(net.apply, mode=INFERENCE))
-    rules = Selection(conf=0.1, iou=0.7, max_det=100, multi_label=True, agnostic=False)
+    rules = DetectionRules(
+        conf=0.1, iou=0.7, max_det=100, multi_label=True, agnostic=False
+    )
     decode = jax.jit(task.decode, static_argnums=(1, 2))
     found = jax.device_get(decode(apply(variables, image), (320, 320), rules))
     with jax.enable_x64(True):

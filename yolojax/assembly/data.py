@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from yolojax import cache, registry, tasks
+from yolojax import cache, tasks
 from yolojax.data import SOURCES, layout_of
 from yolojax.data.batches import prefetch, rect
 from yolojax.data.batches.labelled import EvalBatches, TrainBatches
@@ -250,7 +250,7 @@ def _loading(config: Any) -> Loading:
 
 
 def _label_kind(config: Any) -> str:
-    return registry.lookup(tasks.TASKS, config.task, "task").label_kind
+    return tasks.TASKS[config.task].label_kind
 
 
 def _label_format(config: Any, source: LabelledImages) -> LabelFormat:

@@ -9,9 +9,9 @@ import numpy as np
 from flax import linen as nn
 
 from yolojax import config as config_lib
-from yolojax import models, precision, registry, tasks
+from yolojax import models, precision, tasks
 from yolojax.losses.detection import Gains
-from yolojax.tasks.detect import Selection
+from yolojax.tasks.detect import DetectionRules
 from yolojax.tasks.spec import TaskSpec
 from yolojax.weights import transfer
 from yolojax.weights.sources import Weights
@@ -51,7 +51,6 @@ def network(
         class_width: hidden width of the class branch, None for the usual one.
         keypoints: those of the data set, if it has any.
     """
-    entry = registry.lookup(tasks.TASKS, config.task, "task")
     spec = TaskSpec(
         num_classes=num_classes,
         gains=Gains(config.box, config.cls, config.dfl),
@@ -59,7 +58,6 @@ def network(
         if class_weights is None
         else tuple(map(float, class_weights)),
         class_width=class_width,
-        overlap_mask=config.overlap_mask,
         keypoint_shape=None if keypoints is None else keypoints.shape,
         keypoint_sigmas=None if keypoints is None else keypoints.sigmas,
         pose=config.pose,
@@ -67,7 +65,7 @@ def network(
         angle=config.angle,
         dropout=config.dropout,
     )
-    task = entry.make(spec)
+    task = tasks.TASKS[config.task].make(spec)
     policy = precision.resolve(config.amp, jax.default_backend())
     model = models.build(
         config.model, task.head(), dtype=policy.compute, remat=config.remat
@@ -82,7 +80,7 @@ def initial_variables(net: Network, seed: int) -> dict[str, Any]:
     )
 
 
-def selection(config: Any, most_objects: int) -> Selection:
+def detection_rules(config: Any, most_objects: int) -> DetectionRules:
     """Returns the rules of validation.
 
     Args:
@@ -101,7 +99,7 @@ def selection(config: Any, most_objects: int) -> Selection:
                 max_det,
                 most_objects,
             )
-    return Selection(
+    return DetectionRules(
         conf=config.conf,
         iou=config.iou,
         max_det=max_det,

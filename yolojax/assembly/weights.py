@@ -5,20 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from yolojax import config as config_lib
-from yolojax import models
+from yolojax import models, tasks
 from yolojax.weights import hub, sources
 from yolojax.weights.sources import Weights
 
 log = logging.getLogger("yolojax")
-
-# Ends of the names under which weights are published.
-_PUBLISHED_SUFFIX = {
-    "detect": "",
-    "segment": "-seg",
-    "pose": "-pose",
-    "obb": "-obb",
-    "classify": "-cls",
-}
 
 
 def given_weights(config: Any, key: str) -> Weights:
@@ -34,7 +25,7 @@ def given_weights(config: Any, key: str) -> Weights:
             f" Give a file, or set {key}=False."
         )
     if value is True:
-        name = f"{config.model}{_PUBLISHED_SUFFIX[config.task]}.pt"
+        name = f"{config.model}{tasks.TASKS[config.task].published_suffix}.pt"
         path = hub.locate(name, url=config.weights_url)
     elif config_lib.is_published_name(value) and not Path(value).exists():
         path = hub.locate(value, url=config.weights_url)

@@ -122,8 +122,8 @@ def run(config: Any, workdir: Path | None) -> None:
     mesh = sharding.make_mesh(config.device, None if automatic else config.batch)
     config = autobatch.without_training(config, len(source), mesh)
     batches = loading.eval_batches(config, source, config.batch)
-    selection = build.selection(config, loading.most_objects(source))
-    eval_step = jax.jit(make_eval_step(net.model, net.task, selection))
+    rules = build.detection_rules(config, loading.most_objects(source))
+    eval_step = jax.jit(make_eval_step(net.model, net.task, rules))
     parent = workdir or run_folder.usual(config.task)
     folder = run_folder.new(parent, config.name or config.split)
     run_folder.report_problems([source], folder)
@@ -145,7 +145,7 @@ def run(config: Any, workdir: Path | None) -> None:
     print(writers.class_table(found.result))
     summary = {k: v for k, v in found.result.summary().items() if isinstance(v, float)}
     if results is not None:
-        summary |= results.finish(selection.max_det, folder)
+        summary |= results.finish(rules.max_det, folder)
     writers.JsonLines(folder / "metrics.jsonl").write(
         {"weights": given.source, "split": config.split, **summary}
     )

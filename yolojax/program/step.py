@@ -14,7 +14,7 @@ from yolojax import optim
 from yolojax.data.batches import input_size
 from yolojax.models.blocks import INFERENCE, Mode
 from yolojax.tasks import Task
-from yolojax.tasks.detect import Selection
+from yolojax.tasks.detect import DetectionRules
 from yolojax.types import Array, Batch, LossScale, PyTree, TrainState
 
 SCALE_START = 65536.0  # fp16: first loss scale
@@ -196,7 +196,7 @@ def make_scan_step(train_step: TrainStep) -> TrainStep:
 
 
 def make_eval_step(
-    model: nn.Module, task: Task, selection: Selection
+    model: nn.Module, task: Task, rules: DetectionRules
 ) -> Callable[[dict[str, PyTree], Batch], tuple[jax.Array, Any]]:
     """Returns the step (variables, batch) -> (loss terms [L], detections)."""
 
@@ -204,7 +204,7 @@ def make_eval_step(
         batch = network_input(batch, None)
         outputs: Any = model.apply(variables, batch.image, mode=INFERENCE)
         terms = task.loss(outputs, batch, padded=True)
-        return terms, task.decode(outputs, batch.image.shape[1:3], selection)
+        return terms, task.decode(outputs, batch.image.shape[1:3], rules)
 
     return eval_step
 

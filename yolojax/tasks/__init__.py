@@ -1,31 +1,35 @@
 """Tasks: the only place where model, loss, decoding and metric meet."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 from flax import linen as nn
 
-from yolojax.tasks import classify, detect, obb, pose, segment
-from yolojax.tasks.detect import Selection
+from yolojax.models.blocks import Norm
+from yolojax.tasks.classify import Classify
+from yolojax.tasks.detect import Detect, DetectionRules
+from yolojax.tasks.obb import OBB
+from yolojax.tasks.pose import Pose
+from yolojax.tasks.segment import Segment
 from yolojax.tasks.spec import TaskSpec
 from yolojax.types import Batch
 
 
 class Task(Protocol):
-    """What training and evaluation ask of a task."""
+    """What is said of a task, and what training and evaluation ask of it."""
 
-    @property
-    def loss_names(self) -> tuple[str, ...]:
-        """Names of the loss terms."""
+    published_head: ClassVar[str]  # class of the head in published files
+    published_suffix: ClassVar[str]  # ends the names under which weights are published
+    norm: ClassVar[Norm]  # of the whole network
+    label_kind: ClassVar[str]  # boxes, masks, keypoints, rotated or classes
+    loss_names: ClassVar[tuple[str, ...]]  # of the loss terms
+    metric_names: ClassVar[tuple[str, ...]]  # in the results of an epoch
+    batch_scaled: ClassVar[bool]  # the step multiplies the loss by the images' number
 
-    @property
-    def metric_names(self) -> tuple[str, ...]:
-        """Names of the metrics in the results of an epoch."""
-
-    @property
-    def batch_scaled(self) -> bool:
-        """Whether the step multiplies the loss by the number of images."""
+    @classmethod
+    def make(cls, spec: TaskSpec) -> "Task":
+        """Returns the task of these settings."""
 
     def head(self) -> Callable[..., nn.Module]:
         """Returns the maker of the head module from dtype and name."""
@@ -37,7 +41,7 @@ class Task(Protocol):
         """Returns the gain-scaled loss terms in the order of `loss_names`."""
 
     def decode(
-        self, outputs: Any, image_hw: tuple[int, ...], selection: Selection
+        self, outputs: Any, image_hw: tuple[int, ...], rules: DetectionRules
     ) -> Any:
         """Returns the predictions of a batch."""
 
@@ -45,17 +49,10 @@ class Task(Protocol):
         """Returns an empty accumulator of the task's metrics."""
 
 
-class Entry(NamedTuple):
-    """How a task is made, and the labels that it learns from."""
-
-    make: Callable[[TaskSpec], Task]
-    label_kind: str  # boxes, masks, keypoints, rotated or classes
-
-
-TASKS: dict[str, Entry] = {
-    "detect": Entry(detect.make, detect.Detect.label_kind),
-    "segment": Entry(segment.make, segment.Segment.label_kind),
-    "pose": Entry(pose.make, pose.Pose.label_kind),
-    "obb": Entry(obb.make, obb.OBB.label_kind),
-    "classify": Entry(classify.make, classify.Classify.label_kind),
+TASKS: dict[str, type[Task]] = {
+    "detect": Detect,
+    "segment": Segment,
+    "pose": Pose,
+    "obb": OBB,
+    "classify": Classify,
 }

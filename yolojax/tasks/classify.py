@@ -11,7 +11,8 @@ import jax
 from yolojax.losses.classification import classification_loss
 from yolojax.metrics.classification import ClassifyMetrics
 from yolojax.models import heads
-from yolojax.tasks.detect import Selection
+from yolojax.models.blocks import Norm
+from yolojax.tasks.detect import DetectionRules
 from yolojax.tasks.spec import TaskSpec
 from yolojax.types import Batch, Probabilities
 
@@ -23,6 +24,9 @@ class Classify:
     num_classes: int
     dropout: float  # share of features that training drops
 
+    published_head: ClassVar[str] = "Classify"  # its class in published files
+    published_suffix: ClassVar[str] = "-cls"
+    norm: ClassVar[Norm] = heads.Classify.norm
     label_kind: ClassVar[str] = "classes"
     loss_names: ClassVar[tuple[str, ...]] = ("loss",)
     metric_names: ClassVar[tuple[str, ...]] = (
@@ -30,6 +34,11 @@ class Classify:
         "metrics/accuracy_top5",
     )
     batch_scaled: ClassVar[bool] = False  # the loss is a mean over the images
+
+    @classmethod
+    def make(cls, spec: TaskSpec) -> "Classify":
+        """Returns the task of these settings."""
+        return cls(spec.num_classes, spec.dropout)
 
     def head(self) -> Callable[..., nn.Module]:
         """Returns the maker of the head module."""
@@ -60,23 +69,18 @@ class Classify:
         self,
         outputs: dict[str, jax.Array],
         image_hw: tuple[int, ...],
-        selection: Selection,
+        rules: DetectionRules,
     ) -> Probabilities:
         """Returns the probabilities of all classes.
 
         Args:
             outputs: raw head outputs.
             image_hw: height and width of the network input; not needed here.
-            selection: thresholds and limits; there is nothing to select here.
+            rules: thresholds and limits; there is nothing to select here.
         """
-        del image_hw, selection
+        del image_hw, rules
         return Probabilities(jax.nn.softmax(outputs["logits"]))
 
     def metrics(self) -> ClassifyMetrics:
         """Returns an empty accumulator of this task's metrics."""
         return ClassifyMetrics()
-
-
-def make(spec: TaskSpec) -> Classify:
-    """Returns the task of these settings."""
-    return Classify(spec.num_classes, spec.dropout)

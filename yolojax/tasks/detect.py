@@ -13,6 +13,7 @@ from yolojax.losses.assign import Assignment
 from yolojax.losses.detection import Gains, Geometry, detection_loss
 from yolojax.metrics.detection import DetectionMetrics
 from yolojax.models import heads
+from yolojax.models.blocks import Norm
 from yolojax.ops import boxes as box_ops
 from yolojax.ops import nms
 from yolojax.ops.anchors import anchor_points
@@ -29,7 +30,7 @@ METRIC_NAMES = (  # columns of the results, of boxes
 
 
 @dataclass(frozen=True)
-class Selection:
+class DetectionRules:
     """How raw predictions become detections."""
 
     conf: float  # scores must be above this
@@ -48,10 +49,18 @@ class Detect:
     class_weights: tuple[float, ...] | None  # per class, None for equal weights
     class_width: int | None = None  # of the class branch, None for the usual one
 
+    published_head: ClassVar[str] = "Detect"  # its class in published files
+    published_suffix: ClassVar[str] = ""
+    norm: ClassVar[Norm] = heads.Detect.norm
     label_kind: ClassVar[str] = "boxes"
     loss_names: ClassVar[tuple[str, ...]] = ("box_loss", "cls_loss", "dfl_loss")
     metric_names: ClassVar[tuple[str, ...]] = METRIC_NAMES
     batch_scaled: ClassVar[bool] = True  # the step multiplies by the number of images
+
+    @classmethod
+    def make(cls, spec: TaskSpec) -> "Detect":
+        """Returns the task of these settings."""
+        return cls(spec.num_classes, spec.gains, spec.class_weights, spec.class_width)
 
     def head(self) -> Callable[..., nn.Module]:
         """Returns the maker of the head module."""
@@ -93,32 +102,32 @@ class Detect:
         self,
         outputs: dict[str, jax.Array],
         image_hw: tuple[int, ...],
-        selection: Selection,
+        rules: DetectionRules,
     ) -> Detections:
         """Returns the detections of each image, best first.
 
         Args:
             outputs: raw head outputs.
             image_hw: height and width of the network input.
-            selection: thresholds and limits.
+            rules: thresholds and limits.
         """
-        return self.detect(outputs, image_hw, selection)[0]
+        return self.detect(outputs, image_hw, rules)[0]
 
     def detect(
         self,
         outputs: dict[str, jax.Array],
         image_hw: tuple[int, ...],
-        selection: Selection,
+        rules: DetectionRules,
     ) -> tuple[Detections, jax.Array]:
         """Returns the detections of `decode`, and their anchors [B, D], -1 if none."""
         boxes, scores = self.predict(outputs, image_hw)
         select = functools.partial(
             nms.select,
-            conf=selection.conf,
-            iou=selection.iou,
-            max_det=selection.max_det,
-            multi_label=selection.multi_label,
-            agnostic=selection.agnostic,
+            conf=rules.conf,
+            iou=rules.iou,
+            max_det=rules.max_det,
+            multi_label=rules.multi_label,
+            agnostic=rules.agnostic,
         )
         boxes, scores, classes, anchor = jax.vmap(select)(boxes, scores)
         return Detections(boxes, scores, classes, anchor >= 0), anchor
@@ -145,8 +154,3 @@ class Detect:
         """Returns the anchor points of an input size."""
         height, width = image_hw
         return Geometry(*anchor_points((height, width), heads.STRIDES))
-
-
-def make(spec: TaskSpec) -> Detect:
-    """Returns the task of these settings."""
-    return Detect(spec.num_classes, spec.gains, spec.class_weights, spec.class_width)

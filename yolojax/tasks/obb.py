@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from yolojax.losses.rotated import rotated_loss
 from yolojax.metrics.rotated import RotatedMetrics
 from yolojax.models import heads
+from yolojax.models.blocks import Norm
 from yolojax.ops import boxes as box_ops
 from yolojax.ops import nms, rotated
 from yolojax.tasks import detect
-from yolojax.tasks.detect import Detect, Selection
+from yolojax.tasks.detect import Detect, DetectionRules
 from yolojax.tasks.spec import TaskSpec
 from yolojax.types import Batch, Detections
 
@@ -27,12 +28,20 @@ class OBB:
     boxes: Detect
     angle_gain: float
 
+    published_head: ClassVar[str] = "OBB"  # its class in published files
+    published_suffix: ClassVar[str] = "-obb"
+    norm: ClassVar[Norm] = heads.OBB.norm
     label_kind: ClassVar[str] = "rotated"
     loss_names: ClassVar[tuple[str, ...]] = (
         *("box_loss", "cls_loss", "dfl_loss", "angle_loss"),
     )
     metric_names: ClassVar[tuple[str, ...]] = detect.METRIC_NAMES
     batch_scaled: ClassVar[bool] = True  # the step multiplies by the number of images
+
+    @classmethod
+    def make(cls, spec: TaskSpec) -> "OBB":
+        """Returns the task of these settings."""
+        return cls(Detect.make(spec), spec.angle)
 
     def head(self) -> Callable[..., nn.Module]:
         """Returns the maker of the head module."""
@@ -70,23 +79,23 @@ class OBB:
         self,
         outputs: dict[str, jax.Array],
         image_hw: tuple[int, ...],
-        selection: Selection,
+        rules: DetectionRules,
     ) -> Detections:
         """Returns the detections of each image with their angles, best first.
 
         Args:
             outputs: raw head outputs.
             image_hw: height and width of the network input.
-            selection: thresholds and limits.
+            rules: thresholds and limits.
         """
         boxes, scores = self.predict(outputs, image_hw)
         select = functools.partial(
             nms.select_rotated,
-            conf=selection.conf,
-            iou=selection.iou,
-            max_det=selection.max_det,
-            multi_label=selection.multi_label,
-            agnostic=selection.agnostic,
+            conf=rules.conf,
+            iou=rules.iou,
+            max_det=rules.max_det,
+            multi_label=rules.multi_label,
+            agnostic=rules.agnostic,
         )
         boxes, scores, classes, anchor = jax.vmap(select)(boxes, scores)
         return Detections(
@@ -113,8 +122,3 @@ class OBB:
     def metrics(self) -> RotatedMetrics:
         """Returns an empty accumulator of this task's metrics."""
         return RotatedMetrics(detect.CONFUSION_CONF)
-
-
-def make(spec: TaskSpec) -> OBB:
-    """Returns the task of these settings."""
-    return OBB(detect.make(spec), spec.angle)

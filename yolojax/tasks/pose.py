@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from yolojax.losses.pose import PoseGains, keypoint_loss
 from yolojax.metrics.pose import PoseMetrics
 from yolojax.models import heads
+from yolojax.models.blocks import Norm
 from yolojax.ops import keypoints as keypoint_ops
 from yolojax.tasks import detect
-from yolojax.tasks.detect import Detect, Selection
+from yolojax.tasks.detect import Detect, DetectionRules
 from yolojax.tasks.spec import TaskSpec
 from yolojax.types import Batch, Detections
 
@@ -28,6 +29,9 @@ class Pose:
     sigmas: tuple[float, ...]  # scatter of each keypoint, a share of the object's size
     gains: PoseGains
 
+    published_head: ClassVar[str] = "Pose"  # its class in published files
+    published_suffix: ClassVar[str] = "-pose"
+    norm: ClassVar[Norm] = heads.Pose.norm
     label_kind: ClassVar[str] = "keypoints"
     loss_names: ClassVar[tuple[str, ...]] = (
         *("box_loss", "pose_loss", "kobj_loss", "cls_loss", "dfl_loss"),
@@ -37,6 +41,24 @@ class Pose:
         *(name.replace("(B)", "(P)") for name in detect.METRIC_NAMES),
     )
     batch_scaled: ClassVar[bool] = True  # the step multiplies by the number of images
+
+    @classmethod
+    def make(cls, spec: TaskSpec) -> "Pose":
+        """Returns the task of these settings."""
+        shape = spec.keypoint_shape
+        if shape is None:
+            raise ValueError(
+                "pose needs the number of keypoints: write `kpt_shape: [17, 3]` with"
+                " your own numbers (keypoints, and 2 or 3 values of each) in the data"
+                " set's YAML"
+            )
+        sigmas = spec.keypoint_sigmas or keypoint_ops.usual_sigmas(shape)
+        if len(sigmas) != shape[0] or min(sigmas) <= 0:
+            raise ValueError(
+                f"kpt_oks_sigmas = {list(sigmas)} of the data set must hold one"
+                f" positive number for each of the {shape[0]} keypoints of kpt_shape"
+            )
+        return cls(Detect.make(spec), shape, sigmas, PoseGains(spec.pose, spec.kobj))
 
     def head(self) -> Callable[..., nn.Module]:
         """Returns the maker of the head module."""
@@ -79,16 +101,16 @@ class Pose:
         self,
         outputs: dict[str, jax.Array],
         image_hw: tuple[int, ...],
-        selection: Selection,
+        rules: DetectionRules,
     ) -> Detections:
         """Returns the detections of each image with their keypoints, best first.
 
         Args:
             outputs: raw head outputs.
             image_hw: height and width of the network input.
-            selection: thresholds and limits.
+            rules: thresholds and limits.
         """
-        found, anchor = self.boxes.detect(outputs, image_hw, selection)
+        found, anchor = self.boxes.detect(outputs, image_hw, rules)
         anchor = anchor.clip(0)  # [B, D]
         raw = jnp.take_along_axis(outputs["keypoints"], anchor[..., None], axis=1)
         points, strides = (
@@ -105,20 +127,3 @@ class Pose:
     def _raw(self, flat: jax.Array) -> jax.Array:
         """Returns the head's values by keypoint: [B, N, K * D] -> [B, N, K, D]."""
         return flat.reshape(*flat.shape[:2], *self.keypoint_shape)
-
-
-def make(spec: TaskSpec) -> Pose:
-    """Returns the task of these settings."""
-    shape = spec.keypoint_shape
-    if shape is None:
-        raise ValueError(
-            "pose needs the number of keypoints: write `kpt_shape: [17, 3]` with your"
-            " own numbers (keypoints, and 2 or 3 values of each) in the data set's YAML"
-        )
-    sigmas = spec.keypoint_sigmas or keypoint_ops.usual_sigmas(shape)
-    if len(sigmas) != shape[0] or min(sigmas) <= 0:
-        raise ValueError(
-            f"kpt_oks_sigmas = {list(sigmas)} of the data set must hold one positive"
-            f" number for each of the {shape[0]} keypoints of kpt_shape"
-        )
-    return Pose(detect.make(spec), shape, sigmas, PoseGains(spec.pose, spec.kobj))

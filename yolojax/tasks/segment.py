@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from yolojax.losses.segmentation import mask_loss
 from yolojax.metrics.segmentation import SegmentMetrics
 from yolojax.models import heads
+from yolojax.models.blocks import Norm
 from yolojax.ops import masks as mask_ops
 from yolojax.tasks import detect
-from yolojax.tasks.detect import Detect, Selection
+from yolojax.tasks.detect import Detect, DetectionRules
 from yolojax.tasks.spec import TaskSpec
 from yolojax.types import Batch, Detections
 
@@ -25,6 +26,9 @@ class Segment:
 
     boxes: Detect
 
+    published_head: ClassVar[str] = "Segment"  # its class in published files
+    published_suffix: ClassVar[str] = "-seg"
+    norm: ClassVar[Norm] = heads.Segment.norm
     label_kind: ClassVar[str] = "masks"
     loss_names: ClassVar[tuple[str, ...]] = (
         *("box_loss", "seg_loss", "cls_loss", "dfl_loss"),
@@ -34,6 +38,11 @@ class Segment:
         *(name.replace("(B)", "(M)") for name in detect.METRIC_NAMES),
     )
     batch_scaled: ClassVar[bool] = True  # the step multiplies by the number of images
+
+    @classmethod
+    def make(cls, spec: TaskSpec) -> "Segment":
+        """Returns the task of these settings."""
+        return cls(Detect.make(spec))
 
     def head(self) -> Callable[..., nn.Module]:
         """Returns the maker of the head module."""
@@ -73,16 +82,16 @@ class Segment:
         self,
         outputs: dict[str, jax.Array],
         image_hw: tuple[int, ...],
-        selection: Selection,
+        rules: DetectionRules,
     ) -> Detections:
         """Returns the detections of each image with their masks, best first.
 
         Args:
             outputs: raw head outputs.
             image_hw: height and width of the network input.
-            selection: thresholds and limits.
+            rules: thresholds and limits.
         """
-        found, anchor = self.boxes.detect(outputs, image_hw, selection)
+        found, anchor = self.boxes.detect(outputs, image_hw, rules)
         protos = outputs["protos"]
         (height, width), (rows, columns) = image_hw, protos.shape[1:3]
         scale = [columns / width, rows / height] * 2
@@ -97,8 +106,3 @@ class Segment:
     def metrics(self) -> SegmentMetrics:
         """Returns an empty accumulator of this task's metrics."""
         return SegmentMetrics(detect.CONFUSION_CONF)
-
-
-def make(spec: TaskSpec) -> Segment:
-    """Returns the task of these settings."""
-    return Segment(detect.make(spec))

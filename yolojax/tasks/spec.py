@@ -13,7 +13,6 @@ class TaskSpec:
     gains: Gains
     class_weights: tuple[float, ...] | None  # per class, None for equal weights
     class_width: int | None  # of the class branch, None for the usual one
-    overlap_mask: bool  # segment: one map per image instead of one mask per object
     keypoint_shape: tuple[int, int] | None  # pose: keypoints, values of each (2 or 3)
     keypoint_sigmas: tuple[float, ...] | None  # pose: of the data set, None: usual ones
     pose: float  # gain of the keypoint loss

@@ -127,7 +127,9 @@ def make_parts(
     rows = min(2 * config.batch, -(-len(val_source) // mesh.size) * mesh.size)
     val_batches = loading.eval_batches(config, val_source, rows)
     tx = make_optimizer(config, plan, params, frozen)
-    selection = build.selection(config, loading.most_objects(train_source, val_source))
+    rules = build.detection_rules(
+        config, loading.most_objects(train_source, val_source)
+    )
     return Parts(
         config=config,
         workdir=workdir,
@@ -144,7 +146,7 @@ def make_parts(
             config.imgsz, config.multi_scale, config.multi_scale_sizes
         ),
         scan_steps=_scan_steps(config, mesh),
-        eval_step=jax.jit(make_eval_step(net.model, net.task, selection)),
+        eval_step=jax.jit(make_eval_step(net.model, net.task, rules)),
         checkpoints=checkpoints,
         class_width=width,
         licence=licence,

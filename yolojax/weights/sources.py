@@ -12,9 +12,9 @@ import safetensors
 import safetensors.numpy
 
 import yolojax
-from yolojax import files
+from yolojax import files, tasks
 from yolojax.models import heads
-from yolojax.models.blocks import CLASSIFICATION_NORM, DETECTION_NORM
+from yolojax.models.blocks import DETECTION_NORM
 from yolojax.runs import checkpoint
 from yolojax.weights import names
 from yolojax.weights.torch import published, torch_file
@@ -207,7 +207,7 @@ def _bins() -> np.ndarray:
 
 def _check_network(found: published.Published, path: Path) -> None:
     """Raises ValueError unless the modules of a file compute what ours compute."""
-    norm = CLASSIFICATION_NORM if found.task == "classify" else DETECTION_NORM
+    norm = tasks.TASKS[found.task].norm if found.task else DETECTION_NORM
     for module, (epsilon, momentum) in found.norms.items():
         if not np.isclose(epsilon, norm.epsilon, rtol=1e-6):
             raise ValueError(

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from yolojax import tasks
 from yolojax.weights.torch.torch_file import Record
 
 MAX_DEPTH = 64  # modules within modules; networks here have 9
@@ -24,13 +25,7 @@ MAX_PLAIN_VALUES = 100_000
 MAX_NOTES = 20
 MAX_WRAPPERS = 4  # around a model, for several devices
 
-TASKS = {
-    "Detect": "detect",
-    "Segment": "segment",
-    "Pose": "pose",
-    "OBB": "obb",
-    "Classify": "classify",
-}
+TASKS = {made.published_head: task for task, made in tasks.TASKS.items()}
 _SAVE = "Name a checkpoint with a model or a state dict."
 
 KNOWN = frozenset(  # classes of published models, below <package>.nn
