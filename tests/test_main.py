@@ -13,6 +13,7 @@ import pytest
 from places import HELPERS, ROOT
 
 from yolojax import config, main
+from yolojax.config import command_line, keys
 from yolojax.inference import evaluate
 from yolojax.runs import folder as run_folder
 from yolojax.training import clock as journal
@@ -211,6 +212,15 @@ def test_help_lists_flags_and_every_setting(no_jax, tmp_path):
         assert key.meaning in result.stdout
 
 
+def test_help_for_a_mode_lists_what_it_reads(capsys):
+    with pytest.raises(SystemExit):
+        command_line.parse(["main", "--mode", "export", "--help"])
+    text = capsys.readouterr().out
+    assert "Settings that --mode export reads" in text
+    assert "  format=safetensors" in text and "  weights=None" in text
+    assert "lr0" not in text and "mosaic" not in text
+
+
 @pytest.mark.parametrize(
     ("given", "arranged"),
     [
@@ -227,7 +237,7 @@ def test_help_lists_flags_and_every_setting(no_jax, tmp_path):
     ],
 )
 def test_arguments_in_any_order_and_with_spaces(given, arranged):
-    assert main.arrange(["main", *given]) == ["main", *arranged.split(" ")]
+    assert command_line.arrange(["main", *given]) == ["main", *arranged.split(" ")]
 
 
 # Errors later on: one line where it helps, a trace where only that helps
@@ -243,7 +253,7 @@ def raised(make):
 
 def test_own_errors_are_one_line_and_foreign_ones_keep_their_trace():
     def own():
-        config.check_name("x_y_z")
+        keys.check_name("x_y_z")
 
     def foreign():
         np.zeros(3).reshape(2)
@@ -360,6 +370,15 @@ def test_nothing_is_written_into_the_data_set(finished):
     assert before == after and len(before) > 20
 
 
+def test_settings_that_a_mode_does_not_read_are_named(finished, tmp_path):
+    root, train, _, _ = finished
+    assert "not read by" not in train.stdout
+    arguments = (*TINY, "--workdir", root / "my run", "--mode", "export")
+    result = run(CONFIG, *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "not read by --mode export: epochs, batch, plots" in result.stdout
+
+
 def test_a_finished_run_can_be_validated_from_another_folder(finished, tmp_path):
     root, _, before, _ = finished
     arguments = (*TINY, "--workdir", root / "my run", "--mode", "val")
@@ -451,6 +470,6 @@ def test_the_data_setting_reaches_the_config_file():
         "--config.lr0=1",
     ]
     want = ["main", "--config=file.py:my.yaml", "--config.lr0=1"]
-    assert main.arrange(given) == want
+    assert command_line.arrange(given) == want
     both = ["main", "--config=file.py:a.yaml", "--config.data=b.yaml"]
-    assert main.arrange(both) == both
+    assert command_line.arrange(both) == both

@@ -1,4 +1,5 @@
 import ast
+import dataclasses
 import logging
 import subprocess
 import sys
@@ -9,10 +10,11 @@ import ml_collections
 import pytest
 from places import ROOT
 
-from yolojax import config, optim
+from yolojax import config, main, optim, tasks
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
 from yolojax.assembly.optimizer import run_schedule
+from yolojax.config import keys
 from yolojax.models.blocks import INFERENCE
 
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -80,7 +82,7 @@ def test_defaults_pass_and_are_those_of_the_reference():
     expected = REFERENCE | DEVIATIONS
     for name, value in expected.items():
         assert settled[name] == value and type(settled[name]) is type(value), name
-    assert set(config.KEYS) == set(expected) | OWN
+    assert set(keys.KEYS) == set(expected) | OWN
     for name in DEVIATIONS:
         assert DEVIATIONS[name] != REFERENCE[name]
 
@@ -90,18 +92,18 @@ def test_checked_settings_cannot_be_changed():
         changed().epochs = 3
 
 
-@pytest.mark.parametrize("name", config.KEYS)
+@pytest.mark.parametrize("name", keys.KEYS)
 def test_wrong_type_names_key_value_and_what_is_expected(name):
-    key = config.KEYS[name]
+    key = keys.KEYS[name]
     bad = BAD_BY_KIND[key.kind]
     text = refusal(**{name: bad})
     assert text.startswith(f"config.{name} = {bad!r}: expected "), text
     assert key.meaning in text and f"default {key.default!r}" in text
 
 
-@pytest.mark.parametrize("name", config.KEYS)
+@pytest.mark.parametrize("name", keys.KEYS)
 def test_none_is_refused_where_it_means_nothing(name):
-    key = config.KEYS[name]
+    key = keys.KEYS[name]
     if key.default is None:
         assert changed(**{name: None})[name] is None
     else:
@@ -111,7 +113,7 @@ def test_none_is_refused_where_it_means_nothing(name):
 OWN_TESTS = ("batch", "scan_steps", "time")
 LIMITS = [
     (name, limit, step)
-    for name, key in config.KEYS.items()
+    for name, key in keys.KEYS.items()
     for limit, step in ((key.low, -1), (key.high, 1))
     if abs(limit) != float("inf") and name not in OWN_TESTS
 ]
@@ -119,7 +121,7 @@ LIMITS = [
 
 def task_of(name):
     """Returns a task for which a setting has a meaning."""
-    return config.ONLY_FOR.get(name, ("detect",))[0]
+    return keys.KEYS[name].tasks[0]
 
 
 @pytest.mark.parametrize(("name", "limit", "step"), LIMITS)
@@ -152,12 +154,12 @@ def test_unknown_setting_names_the_nearest(name, nearest):
     with pytest.raises(ValueError, match=f"config.{name} is not a setting. Did you"):
         config.check(values)
     with pytest.raises(ValueError, match=f"mean '{nearest}'"):
-        config.check_name(name)
+        keys.check_name(name)
 
 
 def test_unknown_setting_without_a_near_one():
     with pytest.raises(ValueError, match="is not a setting. --help lists all"):
-        config.check_name("zzz_qqq")
+        keys.check_name("zzz_qqq")
 
 
 @pytest.mark.parametrize(
@@ -168,17 +170,16 @@ def test_unknown_setting_without_a_near_one():
 )
 def test_settings_known_from_elsewhere_are_answered(name, advice):
     with pytest.raises(ValueError, match=f"config.{name}: .*{advice}"):
-        config.check_name(name)
+        keys.check_name(name)
 
 
 def test_every_name_is_either_a_setting_or_answered():
-    assert not set(config.KEYS) & set(config.NOT_YET)
-    assert set(config.FREE_ON_RESUME) <= set(config.KEYS)
+    assert not set(keys.KEYS) & set(keys.NOT_YET)
 
 
 def test_missing_settings_are_named():
     with pytest.raises(ValueError, match="lacks task, model.*default"):
-        config.check({name: 1 for name in config.KEYS if name not in ("task", "model")})
+        config.check({name: 1 for name in keys.KEYS if name not in ("task", "model")})
 
 
 @pytest.mark.parametrize(
@@ -201,6 +202,61 @@ def test_settings_of_other_tasks_are_refused(task, name, value):
     text = f"config.{name} = .* has no meaning for task '{task}', only for "
     with pytest.raises(ValueError, match=text):
         config.check(values)
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "value", "answer"),
+    [
+        ("train", "weights", "x.pt", "To start training from weights.*pretrained"),
+        ("check", "weights", "x.pt", "is for --mode val, import, export. Remove it"),
+        ("benchmark", "weights", "x.pt", "is for --mode val, import, export"),
+        ("train", "save_json", True, "save_json = True is for --mode val"),
+        ("export", "save_json", True, "save_json = True is for --mode val"),
+        ("train", "split", "test", "split = 'test' is for --mode val"),
+    ],
+)
+def test_settings_of_other_commands_are_refused(command, name, value, answer):
+    values = config.default("detect")
+    config.check(values, command)
+    values[name] = value
+    config.check(values)  # nobody says yet what for
+    with pytest.raises(ValueError, match=f"config.{name} = .*{answer}"):
+        config.check(values, command)
+
+
+def test_a_config_file_of_a_run_serves_the_other_commands():
+    values = config.default("detect")
+    values.update(epochs=3, mosaic=0.5, optimizer="sgd")
+    for command in keys.COMMANDS:
+        assert config.check(values, command).epochs == 3
+
+
+def test_a_default_may_depend_on_the_command(monkeypatch):
+    key = dataclasses.replace(keys.KEYS["conf"], by_command={"val": 0.25})
+    monkeypatch.setitem(keys.KEYS, "conf", key)
+    values = config.default("detect")
+    assert values.conf is None  # the command is not known yet
+    found = [config.check(values, command).conf for command in (None, "train", "val")]
+    assert found == [0.001, 0.001, 0.25]
+    values.conf = 0.1
+    assert config.check(values, "val").conf == 0.1
+
+
+def test_the_table_of_settings_names_what_exists():
+    assert set(main.MODES) == set(keys.COMMANDS)
+    assert set(tasks.TASKS) == set(keys.TASKS)
+    for name, key in keys.KEYS.items():
+        assert key.commands and set(key.commands) <= set(keys.COMMANDS), name
+        assert set(key.by_command) <= set(key.commands), name
+        assert key.tasks and set(key.by_task) <= set(key.tasks) <= set(keys.TASKS), name
+
+
+def test_a_checked_config_is_changed_by_copying_it():
+    settled = changed()
+    other = config.changed(settled, batch=3, cache=False)
+    assert (other.batch, other.cache, settled.batch) == (3, False, 16)
+    with pytest.raises(AttributeError):
+        other.batch = 4
 
 
 def test_some_defaults_depend_on_the_task():
@@ -362,7 +418,7 @@ def test_unknown_optimizer_names_the_nearest():
 
 
 def test_every_optimizer_name_exists():
-    assert set(config.OPTIMIZER_NAMES) == {"auto", *optim.OPTIMIZERS}
+    assert set(keys.OPTIMIZER_NAMES) == {"auto", *optim.OPTIMIZERS}
 
 
 def plan(**settings):

@@ -244,6 +244,7 @@ def _child(job, outputs):
     from absl import app
 
     from yolojax import main
+    from yolojax.config import command_line
 
     for number, path in enumerate(outputs, 1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -251,7 +252,7 @@ def _child(job, outputs):
     for name, *arguments in job.get("faults", ()):
         {fault.__name__: fault for fault in FAULTS}[name](*arguments)
     sys.argv[:] = ["main.py", *job["argv"]]
-    app.run(main.main, argv=sys.argv, flags_parser=main.parse)
+    app.run(main.main, argv=sys.argv, flags_parser=command_line.parse)
 
 
 def _serve(folder):

@@ -155,8 +155,6 @@ def settled(**settings):
 @pytest.mark.parametrize(
     ("mode", "settings", "answer"),
     [
-        (train, {"weights": "x.pt"}, "To start training from weights.*pretrained"),
-        (train, {"save_json": True}, "save_json = True is for --mode val"),
         (evaluate, {}, "needs weights: --workdir"),
         (export, {}, "needs weights: --workdir"),
         (import_weights, {}, "--mode import needs config.weights"),

@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from yolojax import config as config_lib
 from yolojax import models, tasks
+from yolojax.config import values
 from yolojax.weights import hub, sources
 from yolojax.weights.sources import Weights
 
@@ -27,7 +27,7 @@ def given_weights(config: Any, key: str) -> Weights:
     if value is True:
         name = f"{config.model}{tasks.TASKS[config.task].published_suffix}.pt"
         path = hub.locate(name, url=config.weights_url)
-    elif config_lib.is_published_name(value) and not Path(value).exists():
+    elif values.is_published_name(value) and not Path(value).exists():
         path = hub.locate(value, url=config.weights_url)
     else:
         path = Path(value)
@@ -38,15 +38,6 @@ def given_weights(config: Any, key: str) -> Weights:
     if found.licence:
         log.info("%s: these weights are licensed under %s", path, found.licence)
     return found
-
-
-def refuse_weights(config: Any) -> None:
-    """Raises ValueError if config.weights is given to a mode that has no use for it."""
-    if config.weights is not None:
-        raise ValueError(
-            f"config.weights = {config.weights!r} is for --mode val, export and import."
-            " To start training from weights, set config.pretrained."
-        )
 
 
 def weights_of(config: Any, workdir: Path | None) -> Weights:

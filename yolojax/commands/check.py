@@ -6,11 +6,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ml_collections import config_dict
-
 from yolojax import files, visualize
 from yolojax.assembly import data as loading
-from yolojax.assembly.weights import refuse_weights
+from yolojax.config import changed
 from yolojax.data.examine import doctor, statistics
 from yolojax.data.formats import class_folder
 from yolojax.data.formats.description import (
@@ -31,7 +29,6 @@ def run(config: Any, workdir: Path | None) -> int:
     Returns:
         0, or 1 if there are errors: the exit status.
     """
-    refuse_weights(config)
     parent = workdir or run_folder.usual(config.task)
     sources, findings, data = open_all(config)
     stats = {
@@ -81,8 +78,7 @@ def open_all(
         The sources by split; findings; and the description of a data set whose labels
         lie in text files, otherwise None.
     """
-    everything = {"fraction": 1.0, "classes": None, "single_cls": False}
-    config = config_dict.FrozenConfigDict(dict(config.items()) | everything)
+    config = changed(config, fraction=1.0, classes=None, single_cls=False)
     sources: dict[str, loading.Source] = {}
     failed: dict[str, list[str]] = {}  # reason -> splits
     data: DataDescription | None = None

@@ -4,8 +4,7 @@ import re
 from typing import Any
 
 from yolojax.config import kinds
-
-LABELLED = ("detect", "segment", "pose", "obb")  # tasks with labelled objects
+from yolojax.config.keys import HOST_ONLY, LABELLED
 
 
 def check_across(values: dict[str, Any]) -> None:
@@ -134,8 +133,7 @@ def _check_device_cache(values: dict[str, Any]) -> None:
                 " Set that, or remove it."
             )
         return
-    host_only = ("copy_paste", "blur", "median_blur", "to_gray", "clahe", "rect")
-    wrong = [f"{name}={values[name]!r}" for name in host_only if values[name]]
+    wrong = [f"{name}={values[name]!r}" for name in HOST_ONLY if values[name]]
     if values["task"] not in LABELLED:
         wrong.append(f"task={values['task']!r}")
     if wrong:

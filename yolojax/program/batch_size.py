@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from yolojax.assembly import data as loading
+from yolojax.config import changed
 from yolojax.data import geometry
 from yolojax.data.batches import input_size
 from yolojax.data.formats.class_folder import ClassFolder
@@ -79,7 +80,7 @@ def is_automatic(config: Any) -> bool:
 
 def resolved(config: Any, batch: int) -> Any:
     """Returns the config with a batch size of so many images."""
-    return step_memory.changed(config, batch=batch)
+    return changed(config, batch=batch)
 
 
 def resolve(

@@ -15,12 +15,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from ml_collections import config_dict
 
 from yolojax import models
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
 from yolojax.assembly.optimizer import make_optimizer, run_schedule
+from yolojax.config import changed
 from yolojax.data.batches import input_size
 from yolojax.program.step import Hyper, initial_state, make_train_step
 from yolojax.types import Batch, TrainState
@@ -159,11 +159,6 @@ def batch_rows(config: Any, source: loading.Source) -> dict[str, np.ndarray]:
     """Returns a training batch of one image, square and rendered on the host."""
     one = changed(config, batch=1, cache=False, scan_steps=None, rect=None)
     return loading.train_batches(one, source)[0]
-
-
-def changed(config: Any, **values: Any) -> Any:
-    """Returns the config with some other values."""
-    return config_dict.FrozenConfigDict(dict(config.items()) | values)
 
 
 def peak_growth(work: Callable[[], Any]) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import filelock
 
-from yolojax import config as config_lib
+from yolojax.config.keys import KEYS
 from yolojax.data.formats import subset
 from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.formats.labelled import LabelledImages
@@ -172,11 +172,11 @@ def _examined(
             )
         return None, []
     # A setting that came later had its default then, which changed nothing.
-    usual = {name: key.default for name, key in config_lib.KEYS.items()}
+    usual = {name: key.usual(settings["task"]) for name, key in KEYS.items()}
     before = usual | _recorded(recorded)
     names = sorted(set(before) | set(settings))
     different = [n for n in names if before.get(n) != settings.get(n)]
-    fatal = [n for n in different if n not in config_lib.FREE_ON_RESUME]
+    fatal = [n for n in different if n not in KEYS or not KEYS[n].resume]
     if fatal and _is_bare(folder):  # the run failed at once, on a typing error perhaps
         return None, []
     if fatal:

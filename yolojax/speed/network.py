@@ -22,7 +22,6 @@ from yolojax import writers
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
 from yolojax.assembly.optimizer import make_optimizer, run_schedule
-from yolojax.assembly.weights import refuse_weights
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.data.formats.labelled import LabelledImages
 from yolojax.devices import images as device_records
@@ -46,7 +45,6 @@ CROWD = (16, 640, 300)  # batch, pixels, objects of the assigner's memory figure
 
 def run(config: Any, workdir: Path | None) -> None:
     """Measures and prints one line per figure; also written to a run's folder."""
-    refuse_weights(config)
     ready = time.time() - psutil.Process().create_time()
     source = loading.open_split(config, "train")
     log.info(

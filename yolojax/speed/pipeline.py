@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import config_dict
 
 from yolojax import config as config_lib
 from yolojax.assembly import data as loading
@@ -109,11 +108,15 @@ def first(source: Any, count: int) -> Any:
 
 def _alone(config: Any, images: int) -> Any:
     """Returns the settings of a pipeline that is measured by itself."""
-    settings = dict(config.items()) | {"batch": min(BATCH, images)}
-    settings |= {"epochs": 1, "close_mosaic": 0, "cache": False}
-    if config.task in config_lib.ONLY_FOR["mosaic"]:
-        settings["imgsz"] = IMGSZ
-    return config_dict.FrozenConfigDict(settings)
+    labelled = config.task in config_lib.KEYS["mosaic"].tasks
+    return config_lib.changed(
+        config,
+        batch=min(BATCH, images),
+        epochs=1,
+        close_mosaic=0,
+        cache=False,
+        imgsz=IMGSZ if labelled else config.imgsz,
+    )
 
 
 def _measured(

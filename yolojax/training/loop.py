@@ -14,7 +14,7 @@ from yolojax import config as config_lib
 from yolojax import optim, visualize, writers
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
-from yolojax.assembly.weights import given_weights, refuse_weights
+from yolojax.assembly.weights import given_weights
 from yolojax.data.batches import input_size
 from yolojax.data.examine import statistics
 from yolojax.devices import mesh as sharding
@@ -278,7 +278,7 @@ def _announce(parts: Parts) -> None:
         for name in ("mosaic", "mixup", "cutmix", "copy_paste")
         if config[name] > 0
     ]
-    labelled = config.task in config_lib.ONLY_FOR["mosaic"]
+    labelled = config.task in config_lib.KEYS["mosaic"].tasks
     if labelled and mixing and config.close_mosaic >= plan.epochs:
         log.warning(
             "close_mosaic = %d keeps all %d epochs without %s. Lower close_mosaic to"
@@ -403,9 +403,6 @@ def _check_finite(
 
 def _check_mode(config: Any) -> None:
     """Refuses settings that have no meaning while training, and warns of others."""
-    refuse_weights(config)
-    if config.save_json:
-        raise ValueError("config.save_json = True is for --mode val.")
     patience = config.patience
     if not config.val and patience != config_lib.KEYS["patience"].default and patience:
         log.warning(

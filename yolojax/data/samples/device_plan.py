@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from yolojax.config.keys import HOST_ONLY
 from yolojax.data import geometry
 from yolojax.data.samples.plan import AugmentOptions, LayerPlan, SamplePlan, SourcePlan
 from yolojax.data.samples.render import aligned_window, is_aligned, row_spans
 
 MOSAIC_TILES = 4
-# Filled polygons, and filters of whole pictures.
-HOST_ONLY = ("copy_paste", "blur", "median_blur", "to_gray", "clahe")
 
 Plans = dict[str, Any]  # arrays, or dicts of arrays
 
@@ -38,7 +37,8 @@ def plan_shape(imgsz: int, options: AugmentOptions) -> PlanShape:
     Raises:
         ValueError: the options ask for what only the host can paint.
     """
-    for name in HOST_ONLY:
+    # Filled polygons, and filters of whole pictures.
+    for name in options.__dataclass_fields__.keys() & set(HOST_ONLY):
         value = getattr(options, name)
         if value > 0:
             raise ValueError(

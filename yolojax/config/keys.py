@@ -1,0 +1,307 @@
+"""Every setting, one line each: all that is said of it stands here.
+
+A line says what the setting means, its default and what it may hold, which tasks and
+which commands have a use for it, and whether a run that goes on may change it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from yolojax.registry import did_you_mean
+
+COMMANDS = ("train", "val", "import", "export", "benchmark", "check")  # of --mode
+
+# Which commands read a setting.
+RUN = ("train",)
+STEP = ("train", "benchmark")  # the training step and its batches
+VALIDATION = ("train", "val")
+NETWORK = ("train", "val", "benchmark")  # that computes, and its batches
+MODEL = ("train", "val", "import", "export", "benchmark")
+DATA = ("train", "val", "check", "benchmark")
+WEIGHTS = ("val", "import", "export")
+
+LABELLED = ("detect", "segment", "pose", "obb")  # tasks with labelled objects
+TASKS = (*LABELLED, "classify")
+OPTIMIZER_NAMES = (
+    *("auto", "sgd", "musgd", "adam", "adamax"),
+    *("adamw", "nadam", "radam", "rmsprop"),
+)
+AMP_MODES = (True, False, "bf16", "fp16", "fp32")
+AUGMENT_POLICIES = ("randaugment", "autoaugment", "augmix", "none")
+# Where the publisher of YOLO11 keeps its weights, by file name (AGPL-3.0).
+PUBLISHED = "https://github.com/ultralytics/assets/releases/download/v8.3.0/{file}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """One setting."""
+
+    default: Any
+    kind: str  # one of kinds.KINDS
+    meaning: str
+    low: float = -math.inf
+    high: float = math.inf
+    choices: tuple[Any, ...] = ()
+    tasks: tuple[str, ...] = TASKS  # it has a meaning for
+    commands: tuple[str, ...] = COMMANDS  # that read it
+    resume: bool = False  # a run that goes on may change it: neither data nor
+    # (rounding apart) arithmetic depend on it, or it changes the plan on purpose
+    device_cache: bool = True  # it can be had with cache='device'
+    by_task: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # defaults
+    by_command: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # defaults
+
+    def usual(self, task: str, command: str | None = None) -> Any:
+        """Returns the default for a task and a command; None: for any command."""
+        default = self.by_task.get(task, self.default)
+        return default if command is None else self.by_command.get(command, default)
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError, with the nearest name, unless `name` is a key."""
+    if name in KEYS:
+        return
+    if name in NOT_YET:
+        raise ValueError(f"config.{name}: {NOT_YET[name]}.")
+    raise ValueError(
+        f"config.{name} is not a setting.{did_you_mean(name, KEYS)}"
+        " --help lists all settings."
+    )
+
+
+def _fraction(default: float, meaning: str, **more: Any) -> Key:
+    return Key(default, "number", meaning, low=0.0, high=1.0, **more)
+
+
+def _number(default: float | None, meaning: str, **more: Any) -> Key:
+    return Key(default, "number", meaning, **{"low": 0.0} | more)
+
+
+def _integer(default: int | None, meaning: str, **more: Any) -> Key:
+    return Key(default, "integer", meaning, **{"low": 0} | more)
+
+
+def _switch(default: bool | None, meaning: str, **more: Any) -> Key:
+    return Key(default, "switch", meaning, **more)
+
+
+def _text(default: str | None, meaning: str, **more: Any) -> Key:
+    return Key(default, "text", meaning, **more)
+
+
+# fmt: off
+KEYS: dict[str, Key] = {
+    # What to train, on what
+    "task": _text("detect", "what the model predicts", choices=TASKS),
+    "model": _text("yolo11n", "name in yolojax.models.MODELS, or 'module:attribute'",
+                   commands=MODEL),
+    "data": _text("shapes", "'shapes' (drawn by code), the path of a data.yaml, of a"
+                  " folder as COCO's or of class folders, or 'tfds:NAME'",
+                  commands=DATA),
+    "name": _text(None, "name of the run folder; None: that of the mode or split",
+                  resume=True),
+    "pretrained": Key(False, "switch or text", "start weights: a .pt or .safetensors"
+                      " file or a run's folder; True: published ones; False: random",
+                      commands=RUN),
+    "freeze": Key(None, "integer, list or text", "layers that stay as they are: the"
+                  " first N, or numbers and names as in (0, '23.cv2')", low=0,
+                  commands=STEP),
+    "single_cls": _switch(False, "treat all classes as one class named 'item'",
+                          tasks=LABELLED, commands=NETWORK),
+    "classes": Key(None, "integer or list", "class ids to keep; None: all",
+                   commands=NETWORK),
+    "fraction": Key(1.0, "number or list", "share (0..1] or number (> 1) of training"
+                    " images; or one such number for each of train, val, test",
+                    commands=NETWORK),
+    "fraction_mode": _text("stratified", "which images a fraction takes: drawn with"
+                           " `seed` so that all classes stay, or the first ones",
+                           choices=("stratified", "head"), commands=NETWORK),
+    "weights": _text(None, "weights that --mode val, export and import work on",
+                     commands=WEIGHTS),
+    "weights_url": _text(PUBLISHED, "where published weights are; {file} is the name",
+                         commands=(*RUN, *WEIGHTS), resume=True),
+    # How long, how fast
+    "epochs": _integer(100, "passes over the training images", low=1, commands=STEP,
+                       resume=True),
+    "time": _number(None, "hours after which training ends; `epochs` is set to fit",
+                    commands=RUN, resume=True),
+    "patience": _integer(100, "epochs without a better fitness until it stops; 0: off",
+                         commands=RUN, resume=True),
+    "batch": Key(16, "number", "images per step over all devices; -1: as many as fit"
+                 " into 60 % of the memory, 0.x: into that share", low=-1,
+                 commands=NETWORK),
+    "batch_size": Key(None, "number", "another name of `batch`", low=-1,
+                      commands=NETWORK, resume=True),
+    "nbs": _integer(64, "gradients are summed up to about this many images", low=1,
+                    commands=STEP),
+    "imgsz": _integer(640, "input side, pixels; rounded up to multiples of 32", low=32,
+                      by_task={"classify": 224}),
+    "amp": Key(True, "switch or text", "precision: True (bf16 on GPU/TPU), 'bf16',"
+               " 'fp16', False or 'fp32'", choices=AMP_MODES, commands=NETWORK),
+    "remat": _switch(False, "recompute activations in the backward pass: less memory",
+                     commands=STEP),
+    "device": _text(None, "None (all of the best kind), 'cpu', 'gpu', 'tpu', or with a"
+                    " count as in 'cpu:8' or 'gpu:2'", resume=True),
+    "seed": Key(0, "integer", "root of everything random", low=0, high=2**32 - 1,
+                commands=NETWORK),
+    # Optimiser and schedule
+    "optimizer": _text("auto", "auto or one of OPTIMIZERS (any letter case)",
+                       commands=STEP),
+    "lr0": _fraction(0.01, "initial learning rate (auto chooses its own)",
+                     commands=STEP),
+    "lrf": _fraction(0.01, "final learning rate as a fraction of lr0", commands=STEP),
+    "cos_lr": _switch(False, "cosine instead of linear decay", commands=STEP),
+    "momentum": _fraction(0.937, "SGD momentum or Adam beta1 (auto chooses its own)",
+                          commands=STEP),
+    "weight_decay": _fraction(0.0005, "decay of kernels at the nominal batch",
+                              commands=STEP),
+    "warmup_epochs": _number(3.0, "epochs of warm-up, fractions allowed",
+                             commands=STEP),
+    "warmup_momentum": _fraction(0.8, "momentum at the first iteration",
+                                 commands=STEP),
+    "warmup_bias_lr": _fraction(0.1, "learning rate of biases at the first iteration",
+                                commands=STEP),
+    "clip_norm": _number(10.0, "limit of the global gradient norm; 1e9: off", low=1e-9,
+                         commands=STEP),
+    # Loss
+    "box": _number(7.5, "gain of the box loss", tasks=LABELLED, commands=NETWORK),
+    "cls": _number(0.5, "gain of the class loss", tasks=LABELLED, commands=NETWORK),
+    "dfl": _number(1.5, "gain of the distribution focal loss", tasks=LABELLED,
+                   commands=NETWORK),
+    "pose": _number(12.0, "pose: gain of the keypoint loss", tasks=("pose",),
+                    commands=NETWORK),
+    "kobj": _number(1.0, "pose: gain of the keypoint visibility loss", tasks=("pose",),
+                    commands=NETWORK),
+    "angle": _number(1.0, "obb: gain of the angle loss", tasks=("obb",),
+                     commands=NETWORK),
+    "dropout": _fraction(0.0, "classify: share of the last features that are dropped",
+                         tasks=("classify",), commands=STEP),
+    "overlap_mask": _switch(True, "segment: one map of objects per image, in front"
+                            " the smaller; off: one mask per object",
+                            tasks=("segment",), commands=NETWORK),
+    "mask_ratio": _integer(4, "segment: input pixels per mask cell, each way", low=1,
+                           tasks=("segment",), commands=NETWORK),
+    "cls_pw": _fraction(0.0, "exponent of inverse class-frequency weights; 0: off",
+                        tasks=LABELLED, commands=STEP),
+    # Augmentation
+    "hsv_h": _fraction(0.015, "hue jitter, fraction of the circle", commands=STEP),
+    "hsv_s": _fraction(0.7, "saturation jitter, fraction", commands=STEP),
+    "hsv_v": _fraction(0.4, "brightness jitter, fraction", commands=STEP),
+    "degrees": _number(0.0, "rotation, +- degrees", tasks=LABELLED, commands=STEP),
+    "translate": _fraction(0.1, "shift, +- fraction of the side", tasks=LABELLED,
+                           commands=STEP),
+    "scale": Key(0.5, "number or list", "zoom: s for [1-s, 1+s], or a pair (min, max)",
+                 commands=STEP),
+    "shear": _number(0.0, "shear, +- degrees", tasks=LABELLED, commands=STEP),
+    "perspective": _fraction(0.0, "perspective, +- per pixel; useful up to 0.001",
+                             tasks=LABELLED, commands=STEP),
+    "flipud": _fraction(0.0, "probability of an up-down flip", commands=STEP),
+    "fliplr": _fraction(0.5, "probability of a left-right flip", commands=STEP),
+    "bgr": _fraction(0.0, "probability of leaving channels in BGR order",
+                     tasks=LABELLED, commands=STEP),
+    "mosaic": _fraction(1.0, "probability of joining 4 images", tasks=LABELLED,
+                        commands=STEP),
+    "mixup": _fraction(0.0, "probability of blending 2 images", tasks=LABELLED,
+                       commands=STEP),
+    "cutmix": _fraction(0.0, "probability of pasting a rectangle of another image",
+                        tasks=LABELLED, commands=STEP),
+    "close_mosaic": _integer(10, "last epochs without mosaic, mixup, cutmix and"
+                             " copy-paste; 0: never", tasks=LABELLED, commands=STEP),
+    "copy_paste": _fraction(0.0, "segment, obb: share of objects pasted once more",
+                            tasks=("segment", "obb"), commands=STEP,
+                            device_cache=False),
+    "copy_paste_mode": _text("flip", "pasted from the mirrored image, or from another",
+                             choices=("flip", "mixup"), tasks=("segment", "obb"),
+                             commands=STEP),
+    "auto_augment": _text("randaugment", "classify: colour and shape policy; 'none':"
+                          " plain colour jitter", choices=AUGMENT_POLICIES,
+                          tasks=("classify",), commands=STEP),
+    "erasing": _fraction(0.4, "classify: probability of erasing a rectangle",
+                         tasks=("classify",), commands=STEP),
+    "blur": _fraction(0.0, "probability of a blur", tasks=LABELLED, commands=STEP,
+                      device_cache=False),
+    "median_blur": _fraction(0.0, "probability of a median blur", tasks=LABELLED,
+                             commands=STEP, device_cache=False),
+    "to_gray": _fraction(0.0, "probability of taking the colours away", tasks=LABELLED,
+                         commands=STEP, device_cache=False),
+    "clahe": _fraction(0.0, "probability of local contrast equalisation (CLAHE)",
+                       tasks=LABELLED, commands=STEP, device_cache=False),
+    "multi_scale": _fraction(0.0, "random input size per step: imgsz +- this share",
+                             tasks=LABELLED, commands=STEP),
+    "multi_scale_sizes": Key(None, "list", "input sizes of multi_scale; None: up to 5"
+                             " multiples of 32, evenly spaced", tasks=LABELLED,
+                             commands=STEP),
+    # Data loading
+    "cache": Key(False, "switch or text", "where decoded images stay: True, 'ram';"
+                 " 'disk'; 'device': in the accelerator, which then augments, too",
+                 choices=(False, True, "ram", "disk", "device"), commands=NETWORK,
+                 resume=True),
+    "scan_steps": _integer(None, "cache='device': steps per dispatch; None: 1 on a CPU,"
+                           " 8 on an accelerator", low=1, tasks=LABELLED,
+                           commands=RUN, resume=True),
+    "workers": _integer(-1, "training loader processes; 0: threads; -1: auto", low=-1,
+                        commands=RUN, resume=True),
+    "object_buckets": Key((8, 16, 32, 64, 128, 256, 512, 1024, 2048), "list",
+                          "allowed object slots per image in a batch", tasks=LABELLED,
+                          commands=NETWORK, resume=True),
+    # Validation
+    "val": _switch(True, "validate after every epoch (the last one always)",
+                   commands=RUN, resume=True),
+    "split": _text("val", "split that `--mode val` evaluates",
+                   choices=("train", "val", "test"), commands=("val",), resume=True),
+    "rect": _switch(None, "None: rectangular validation batches; False: square ones;"
+                    " True: rectangular ones also for training", tasks=LABELLED,
+                    commands=NETWORK, device_cache=False),
+    # Rotated suppression compares every pair: fewer candidates keep it affordable.
+    "conf": _fraction(0.001, "score threshold of validation", tasks=LABELLED,
+                      commands=VALIDATION, by_task={"obb": 0.01}),
+    "iou": _fraction(0.7, "overlap threshold of non-maximum suppression",
+                     tasks=LABELLED, commands=VALIDATION),
+    "max_det": _integer(300, "detections per image", low=1, tasks=LABELLED,
+                        commands=VALIDATION),
+    "agnostic_nms": _switch(False, "suppress across classes", tasks=LABELLED,
+                            commands=VALIDATION),
+    "save_json": _switch(False, "--mode val: write COCO results and evaluate them",
+                         tasks=("detect", "segment", "pose"), commands=("val",)),
+    "format": _text("safetensors", "file that `--mode export` writes",
+                    choices=("safetensors",), commands=("export",), resume=True),
+    # Files, logs, checkpoints
+    "save": _switch(True, "save every epoch; off: only new bests and the end",
+                    commands=RUN, resume=True),
+    "save_period": _integer(-1, "keep the weights of every so many epochs; below 1: of"
+                            " none", low=-1, commands=RUN, resume=True),
+    "save_minutes": _number(15.0, "also save in the middle of an epoch after so many"
+                            " minutes; 0: only at epoch ends", commands=RUN,
+                            resume=True),
+    "plots": _switch(True, "write pictures and curves",
+                     commands=("train", "val", "check"), resume=True),
+    "log_every": _integer(20, "steps between two reads of the losses from the device",
+                          low=1, commands=RUN, resume=True),
+    "compile_cache": _text("auto", "folder of compiled programs; 'auto': in the cache"
+                           " folder, 'off': none", resume=True),
+}
+# fmt: on
+
+# Settings that the accelerator cannot do when it holds the images and renders them.
+HOST_ONLY = tuple(name for name, key in KEYS.items() if not key.device_cache)
+
+# Names users may know from elsewhere, with what to do instead or a plain "not yet".
+NOT_YET: dict[str, str] = {
+    "resume": "pass the run's folder as --workdir: a run is resumed by itself",
+    "project": "pass the run's folder as --workdir",
+    "exist_ok": "pass the run's folder as --workdir",
+    "save_dir": "pass the run's folder as --workdir",
+    "mode": "it is a flag: --mode val",
+    "cfg": "it is a flag: --config configs/yolo11n.py",
+    "half": "set amp='fp16'",
+} | dict.fromkeys(
+    """
+    cls_remap verbose deterministic profile compile channels_last distill_model dis
+    augment quantize dnn nms visualize retina_masks embed source vid_stride
+    stream_buffer show save_frames save_txt save_conf save_crop show_labels show_conf
+    show_boxes line_width optimize dynamic simplify opset workspace tracker rle dlog
+    dgrad dlam augmentations
+    """.split(),
+    "it is not supported yet; remove it",
+)

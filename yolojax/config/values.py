@@ -1,0 +1,79 @@
+"""One value, against the line of its setting."""
+
+import logging
+import math
+import os
+import re
+from typing import Any
+
+from yolojax.config import kinds
+from yolojax.config.keys import OPTIMIZER_NAMES, Key
+from yolojax.registry import did_you_mean
+
+log = logging.getLogger("yolojax")
+
+
+def settle(name: str, key: Key, value: Any) -> Any:
+    """Returns `value` in the type of the key, or raises ValueError."""
+    if isinstance(value, list):
+        value = tuple(value)
+    if value is None and (key.default is None or key.by_command):
+        return None
+    given = value
+    value = kinds.KINDS[key.kind](value)
+    if value is None:
+        raise ValueError(f"config.{name} = {given!r}: expected {_expected(key)}.")
+    if name == "optimizer" and ":" not in value:
+        value = value.lower()
+        if value not in OPTIMIZER_NAMES:
+            raise ValueError(
+                f"config.optimizer = {value!r} is unknown."
+                f"{did_you_mean(value, OPTIMIZER_NAMES)}"
+                f" Allowed: {', '.join(OPTIMIZER_NAMES)}."
+            )
+    if name in ("amp", "device") and isinstance(value, str):
+        value = value.lower()
+    if name == "imgsz" and value >= key.low and value % 32:
+        value = math.ceil(value / 32) * 32
+        log.info("config.imgsz = %d: rounded up to %d, a multiple of 32", given, value)
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, int | float) and not key.low <= number <= key.high:
+            raise ValueError(f"config.{name} = {value!r}: expected {_expected(key)}.")
+    if key.choices and not kinds.among(value, key.choices):
+        hint = did_you_mean(value, [c for c in key.choices if isinstance(c, str)]) \
+            if isinstance(value, str) else ""  # fmt: skip
+        raise ValueError(
+            f"config.{name} = {value!r} is unknown.{hint}"
+            f" Allowed: {', '.join(repr(choice) for choice in key.choices)}."
+        )
+    return value
+
+
+def _expected(key: Key) -> str:
+    """Returns the sentence part that says what a key may hold."""
+    words = {"switch": "true or false", "switch or text": "true, false or a name"}
+    words["text"] = "text"
+    text = words.get(key.kind, f"{'an' if key.kind[0] == 'i' else 'a'} {key.kind}")
+    text = text.replace(" or list", " or a list")
+    if math.isfinite(key.low) and math.isfinite(key.high):
+        text += f" from {key.low:g} to {key.high:g}"
+    elif math.isfinite(key.low):
+        text += f" of {key.low:g} or more"
+    return f"{text} ({key.meaning}; default {key.default!r})"
+
+
+def is_published_name(value: str) -> bool:
+    """Whether a value is a plain name such as `yolo11n.pt`, not a path."""
+    return re.fullmatch(r"[\w-]+\.pt", value) is not None
+
+
+def absolute(name: str, value: str) -> str:
+    """Returns the path in full."""
+    if "://" in value:
+        raise ValueError(
+            f"config.{name} = {value!r}: expected a path. Download it first."
+        )
+    path = os.path.expanduser(value)
+    if path.startswith("~"):
+        raise ValueError(f"config.{name} = {value!r}: there is no such home folder.")
+    return os.path.abspath(path)
