@@ -210,9 +210,9 @@ def test_settings_of_other_tasks_are_refused(task, name, value):
         ("train", "weights", "x.pt", "To start training from weights.*pretrained"),
         ("check", "weights", "x.pt", "is for --mode val, import, export. Remove it"),
         ("benchmark", "weights", "x.pt", "is for --mode val, import, export"),
-        ("train", "save_json", True, "save_json = True is for --mode val"),
-        ("export", "save_json", True, "save_json = True is for --mode val"),
-        ("train", "split", "test", "split = 'test' is for --mode val"),
+        ("train", "save_json", True, "True is for --mode val"),
+        ("export", "save_json", True, "True is for --mode val"),
+        ("train", "split", "test", "is for --mode val"),
     ],
 )
 def test_settings_of_other_commands_are_refused(command, name, value, answer):
