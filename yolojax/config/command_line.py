@@ -13,7 +13,7 @@ from ml_collections import config_flags
 from yolojax.config.keys import COMMANDS, KEYS, check_name
 from yolojax.registry import did_you_mean
 
-_USAGE = "`python -m yolojax.main --config FILE[:DATA] [--mode MODE] ...`"
+_USAGE = "python -m yolojax.main --config FILE[:DATA] [--mode MODE] ..."
 _HELP = {
     "config": "config file, with the data set if it takes one: configs/yolo11n.py:DATA",
     "workdir": "folder of the run; a run that is already in it is resumed",
@@ -190,4 +190,4 @@ def _print_help(words: Sequence[str]) -> None:
     for name, key in KEYS.items():
         if mode is None or mode in key.commands:
             default = key.by_command.get(mode or "", key.default)
-            print(f"  {name + '=' + str(default):<26}{key.meaning}")
+            print(f"  {name + '=' + str(default):<25} {key.meaning}")
