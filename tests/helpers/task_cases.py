@@ -12,7 +12,7 @@ from reference_rule import fill_by_rule, published_name, rule_image, to_publishe
 from yolojax import models
 from yolojax.devices import mesh as sharding
 from yolojax.losses.detection import Gains
-from yolojax.models.blocks import INFERENCE, Mode
+from yolojax.models.blocks import INFERENCE, Pass
 from yolojax.tasks.spec import TaskSpec
 from yolojax.types import Batch
 
@@ -92,7 +92,7 @@ def check_network_gradients(task, batch, values):
         outputs, _ = model.apply(
             {**variables, "params": params},
             image,
-            mode=Mode(train=True),
+            mode=Pass(train=True),
             mutable=["batch_stats"],
         )
         terms = task.loss(outputs, batch, padded=False)

@@ -14,7 +14,7 @@ from yolojax.losses import assign as assign_module
 from yolojax.losses.assign import assign
 from yolojax.losses.detection import Gains, Geometry, detection_loss
 from yolojax.models import heads
-from yolojax.models.blocks import INFERENCE, Mode
+from yolojax.models.blocks import INFERENCE, Pass
 from yolojax.ops.anchors import anchor_points
 
 TAL_CASES = (
@@ -167,7 +167,7 @@ def test_whole_network_gradients_match_reference(golden):
         outputs, _ = model.apply(
             {**variables, "params": params},
             image,
-            mode=Mode(train=True),
+            mode=Pass(train=True),
             mutable=["batch_stats"],
         )
         terms, _ = detection_loss(

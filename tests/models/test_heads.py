@@ -11,7 +11,7 @@ from reference_rule import fill_by_rule, rule_image
 
 from yolojax import models
 from yolojax.models import blocks, heads
-from yolojax.models.blocks import INFERENCE, Mode
+from yolojax.models.blocks import INFERENCE, Pass
 from yolojax.ops import conv
 
 OUTPUTS = {  # name here: name in the reference files, channels first
@@ -152,7 +152,7 @@ def test_every_gradient_is_finite_and_some_flows(task):
     head = HEADS[task](dtype=jnp.float32)
     features = features_of(16, batch=2)[:1]  # each level has the same layers
     variables = rule_variables(head, features)
-    mode = Mode(train=True, dropout_key=jax.random.key(1))
+    mode = Pass(train=True, dropout_key=jax.random.key(1))
 
     def loss(params):
         out, _ = head.apply(
@@ -184,7 +184,7 @@ def classify(rate, key, train=True):
     head = heads.Classify(5, rate)
     features = features_of(16, batch=64)
     variables = rule_variables(head, features)
-    mode = Mode(train=train, dropout_key=key)
+    mode = Pass(train=train, dropout_key=key)
     out, _ = head.apply(variables, features, mode=mode, mutable=["batch_stats"])
     return out["logits"], variables["params"]["linear"]["bias"]
 
@@ -220,7 +220,7 @@ def test_classification_has_its_own_batch_norm_constants():
     @jax.jit
     def layer0(variables, mean_of_model_0):
         variables["batch_stats"]["model_0"]["bn"]["mean"] = mean_of_model_0
-        mode = Mode(train=True)
+        mode = Pass(train=True)
         _, changed = model.apply(
             variables, image, mode=mode, mutable=["batch_stats", "intermediates"]
         )

@@ -23,7 +23,7 @@ from reference_rule import (
 
 from yolojax import models
 from yolojax.models import blocks, heads
-from yolojax.models.blocks import INFERENCE, Mode
+from yolojax.models.blocks import INFERENCE, Pass
 from yolojax.ops import conv
 
 PARAMETERS = {  # published counts, by scale; the distance expectation's 16 included
@@ -120,7 +120,7 @@ def test_training_batch_norm_matches_reference(golden):
     model = build()
     variables = fill_by_rule(models.variable_shapes(model))
     image = rule_image((2, 3, 96, 160))
-    run = functools.partial(model.apply, mode=Mode(train=True), mutable=["batch_stats"])
+    run = functools.partial(model.apply, mode=Pass(train=True), mutable=["batch_stats"])
     out, stats = jax.jit(run)(variables, image)
     for name in ("boxes", "scores"):
         close(out[name].transpose(0, 2, 1), values[name], 2e-5)
@@ -140,9 +140,9 @@ def test_padded_rows_do_not_touch_batch_norm():
     padded = jnp.concatenate([x, jnp.full((2, 2, 2, 4), 99.0)])
     variables = norm.init(jax.random.key(0), x, mode=INFERENCE)
     want, want_stats = norm.apply(
-        variables, x, mode=Mode(train=True), mutable=["batch_stats"]
+        variables, x, mode=Pass(train=True), mutable=["batch_stats"]
     )
-    mode = Mode(train=True, example_valid=jnp.arange(5) < 3)
+    mode = Pass(train=True, example_valid=jnp.arange(5) < 3)
     got, got_stats = norm.apply(variables, padded, mode=mode, mutable=["batch_stats"])
     np.testing.assert_allclose(got[:3], want, rtol=1e-5, atol=1e-6)
     jax.tree.map(
@@ -159,7 +159,7 @@ def test_frozen_batch_norm_stays_in_evaluation_mode():
 
     @functools.partial(jax.jit, static_argnums=0)
     def run(frozen):
-        mode = Mode(train=True, frozen=frozen)
+        mode = Pass(train=True, frozen=frozen)
         out, changed = model.apply(variables, image, mode=mode, mutable=["batch_stats"])
         return out, changed["batch_stats"]
 
@@ -209,7 +209,7 @@ def test_remat_changes_neither_names_nor_values():
         out, changed = model.apply(
             {**variables, "params": params},
             image,
-            mode=Mode(train=True, frozen=frozen),
+            mode=Pass(train=True, frozen=frozen),
             mutable=["batch_stats"],
         )
         total = jnp.square(out["scores"]).mean() + jnp.square(out["boxes"]).mean()

@@ -53,7 +53,7 @@ def test_schedule_matches_reference(file):
     np.testing.assert_allclose(decay, [g["weight_decay"] for g in setup], 1e-12)
     last = -1
     for i, row in enumerate(want["iterations"]):
-        hyper = optim.schedule(plan, i)
+        hyper = optim.rates_at(plan, i)
         np.testing.assert_allclose(hyper.lr, row["lr"], rtol=0, atol=1e-12)
         momentum = row["momentum"][0] or row["beta1"][0]
         assert hyper.momentum == pytest.approx(momentum, abs=1e-12)
@@ -63,7 +63,7 @@ def test_schedule_matches_reference(file):
         assert optim.updates_before(plan, i + 1) == row["ema_updates"]
         last = i if row["step"] else last
     for epoch, lr in enumerate(want["lr_at_epoch_end"]):
-        end = optim.schedule(plan, (epoch + 1) * plan.batches_per_epoch - 1)
+        end = optim.rates_at(plan, (epoch + 1) * plan.batches_per_epoch - 1)
         np.testing.assert_allclose(end.lr[: len(lr)], lr, rtol=0, atol=1e-12)
 
 
@@ -98,7 +98,7 @@ def test_epoch_end_decisions_match_reference(file):
         state, may_stop, stop = optim.stopper_update(
             state, fitness, epoch + 1, config["patience"]
         )
-        events.append((epoch, is_best, optim.kept(epoch, config["save_period"])))
+        events.append((epoch, is_best, optim.keeps_epoch(epoch, config["save_period"])))
     assert validated == want["val_epochs"]
     assert epoch + 1 == want["epochs_run"]
     assert events == [
@@ -127,7 +127,7 @@ def test_update_table_equals_the_counter_rule(batch, warmup_epochs):
     plan = plan_of(CONFIG | change)
     last, due = -1, []
     for i in range(plan.total_iterations):
-        if optim.update_due(last, i, optim.schedule(plan, i).accumulate):
+        if optim.update_due(last, i, optim.rates_at(plan, i).accumulate):
             due.append(i)
             last = i
     assert optim.optimizer_steps(plan).tolist() == due
@@ -168,7 +168,7 @@ def test_plan_and_schedule_name_what_is_wrong():
     plan = plan_of(CONFIG)
     for outside in (-1, plan.total_iterations):
         with pytest.raises(ValueError, match=f"iteration {outside} lies outside"):
-            optim.schedule(plan, outside)
+            optim.rates_at(plan, outside)
 
 
 # --- averaging and stopping -------------------------------------------------------

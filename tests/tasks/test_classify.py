@@ -12,7 +12,7 @@ from task_cases import check_gradients
 from yolojax import models
 from yolojax.losses.classification import classification_loss
 from yolojax.losses.detection import Gains
-from yolojax.models.blocks import Mode
+from yolojax.models.blocks import Pass
 from yolojax.tasks.classify import Classify
 from yolojax.tasks.detect import DetectionRules
 from yolojax.tasks.spec import TaskSpec
@@ -100,7 +100,7 @@ def test_whole_network_gradients_match_reference(golden):
         outputs, _ = model.apply(
             {**variables, "params": params},
             image,
-            mode=Mode(train=True),
+            mode=Pass(train=True),
             mutable=["batch_stats"],
         )
         return task.loss(outputs, targets, padded=True).sum()  # not times the images

@@ -18,7 +18,7 @@ from yolojax.losses import segmentation
 from yolojax.losses.assign import Assignment
 from yolojax.losses.detection import Gains
 from yolojax.losses.segmentation import mask_loss
-from yolojax.models.blocks import Mode
+from yolojax.models.blocks import Pass
 from yolojax.ops import boxes as box_ops
 from yolojax.ops import masks as mask_ops
 from yolojax.tasks.detect import Detect, DetectionRules
@@ -330,7 +330,7 @@ def test_whole_network_gradients_match_reference(golden):
         outputs, _ = model.apply(
             {**variables, "params": params},
             image,
-            mode=Mode(train=True),
+            mode=Pass(train=True),
             mutable=["batch_stats"],
         )
         terms = task.loss(outputs, targets, padded=True)

@@ -29,7 +29,7 @@ CLASSIFICATION_NORM = Norm(epsilon=1e-5, momentum=0.1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Mode:
+class Pass:
     """How a forward pass treats batch norm and dropout."""
 
     train: bool  # normalise with, and update from, the batch's own statistics
@@ -39,7 +39,7 @@ class Mode:
     norm: Norm = DETECTION_NORM  # the network replaces it by that of its head
 
 
-INFERENCE = Mode(train=False)
+INFERENCE = Pass(train=False)
 
 
 def uniform_fan_in(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
@@ -71,7 +71,7 @@ class BatchNorm(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
         channels = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, channels)
@@ -144,7 +144,7 @@ class ConvBN(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
         """[B, H, W, C] -> [B, H/stride, W/stride, features]."""
         x = Conv(
             self.features,
@@ -166,7 +166,7 @@ class Bottleneck(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, features]."""
         hidden = int(self.features * self.expansion)
         y = ConvBN(hidden, 3, dtype=self.dtype, name="cv1")(x, mode=mode)
@@ -182,7 +182,7 @@ class C3k(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, features]."""
         hidden = self.features // 2
         y = ConvBN(hidden, dtype=self.dtype, name="cv1")(x, mode=mode)
@@ -203,7 +203,7 @@ class C3k2(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, features]."""
         hidden = int(self.features * self.expansion)
         y = ConvBN(2 * hidden, dtype=self.dtype, name="cv1")(x, mode=mode)
@@ -226,7 +226,7 @@ class SPPF(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, features]."""
         hidden = x.shape[-1] // 2
         parts = [ConvBN(hidden, dtype=self.dtype, name="cv1")(x, mode=mode)]
@@ -246,7 +246,7 @@ class Attention(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
         b, h, w, channels = x.shape
         value_dim = channels // self.heads
@@ -281,7 +281,7 @@ class PSABlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
         channels = x.shape[-1]
         x = x + Attention(self.heads, dtype=self.dtype, name="attn")(x, mode=mode)
@@ -297,7 +297,7 @@ class C2PSA(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
         channels = x.shape[-1]
         hidden = channels // 2
@@ -319,7 +319,7 @@ class Proto(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, mode: Mode) -> jax.Array:
+    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
         """[B, H, W, C] -> [B, 2H, 2W, features]."""
         x = ConvBN(self.width, 3, dtype=self.dtype, name="cv1")(x, mode=mode)
         x = TransposedConv(dtype=self.dtype, name="upsample")(x)

@@ -18,8 +18,8 @@ from yolojax.models.blocks import (
     CLASSIFICATION_NORM,
     DETECTION_NORM,
     ConvBN,
-    Mode,
     Norm,
+    Pass,
     Proto,
     uniform_bias,
     uniform_fan_in,
@@ -48,7 +48,7 @@ class Detect(nn.Module):
     norm: ClassVar[Norm] = DETECTION_NORM
 
     @nn.compact
-    def __call__(self, features: Features, *, mode: Mode) -> Outputs:
+    def __call__(self, features: Features, *, mode: Pass) -> Outputs:
         """Maps features to raw outputs, cells in order of stride.
 
         Returns:
@@ -74,7 +74,7 @@ class Segment(nn.Module):
     norm: ClassVar[Norm] = DETECTION_NORM
 
     @nn.compact
-    def __call__(self, features: Features, *, mode: Mode) -> Outputs:
+    def __call__(self, features: Features, *, mode: Pass) -> Outputs:
         """Maps features to raw outputs, cells in order of stride.
 
         Returns:
@@ -108,7 +108,7 @@ class Pose(nn.Module):
     norm: ClassVar[Norm] = DETECTION_NORM
 
     @nn.compact
-    def __call__(self, features: Features, *, mode: Mode) -> Outputs:
+    def __call__(self, features: Features, *, mode: Pass) -> Outputs:
         """Maps features to raw outputs, cells in order of stride.
 
         Returns:
@@ -134,7 +134,7 @@ class OBB(nn.Module):
     norm: ClassVar[Norm] = DETECTION_NORM
 
     @nn.compact
-    def __call__(self, features: Features, *, mode: Mode) -> Outputs:
+    def __call__(self, features: Features, *, mode: Pass) -> Outputs:
         """Maps features to raw outputs, cells in order of stride.
 
         Returns:
@@ -160,7 +160,7 @@ class Classify(nn.Module):
     norm: ClassVar[Norm] = CLASSIFICATION_NORM
 
     @nn.compact
-    def __call__(self, features: Features, *, mode: Mode) -> Outputs:
+    def __call__(self, features: Features, *, mode: Pass) -> Outputs:
         """Maps the last of the maps to raw outputs.
 
         Returns:
@@ -234,7 +234,7 @@ def _detections(
     num_classes: int,
     class_width: int | None,
     dtype: Any,
-    mode: Mode,
+    mode: Pass,
 ) -> Outputs:
     """Returns boxes [B, A, 64] and scores [B, A, C] of new branches cv2 and cv3."""
     finest = features[0].shape[-1]
@@ -253,7 +253,7 @@ def _detections(
     return {"boxes": _join(boxes), "scores": _join(scores)}
 
 
-def _extra(features: Features, values: int, dtype: Any, mode: Mode) -> jax.Array:
+def _extra(features: Features, values: int, dtype: Any, mode: Pass) -> jax.Array:
     """Returns [B, A, values], what a task adds to each cell, of a new branch cv4."""
     width = max(features[0].shape[-1] // 4, values)
     maps = []
@@ -265,7 +265,7 @@ def _extra(features: Features, values: int, dtype: Any, mode: Mode) -> jax.Array
 
 
 def _two_convs(
-    x: jax.Array, name: str, width: int, dtype: Any, mode: Mode
+    x: jax.Array, name: str, width: int, dtype: Any, mode: Pass
 ) -> jax.Array:
     """Returns x after two 3x3 convolutions: [B, H, W, width]."""
     x = ConvBN(width, 3, dtype=dtype, name=f"{name}_0")(x, mode=mode)
@@ -273,7 +273,7 @@ def _two_convs(
 
 
 def _separable_convs(
-    x: jax.Array, name: str, width: int, dtype: Any, mode: Mode
+    x: jax.Array, name: str, width: int, dtype: Any, mode: Pass
 ) -> jax.Array:
     """Returns x after two pairs of depthwise and pointwise: [B, H, W, width]."""
     for i in range(2):

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from yolojax.models.blocks import C2PSA, SPPF, C3k2, ConvBN, Mode, Norm
+from yolojax.models.blocks import C2PSA, SPPF, C3k2, ConvBN, Norm, Pass
 from yolojax.ops import conv
 
 
@@ -91,7 +91,7 @@ class YOLO11(nn.Module):
         )
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, mode: Mode) -> Any:
+    def __call__(self, image: jax.Array, *, mode: Pass) -> Any:
         """[B, H, W, 3] RGB in 0..1 -> head outputs.
 
         H and W are multiples of 32 where the head takes the pyramid.
@@ -132,7 +132,7 @@ class YOLO11(nn.Module):
 def _rematerialised(module: nn.Module) -> Callable[..., jax.Array]:
     """Returns the module's call with activations recomputed in the backward pass."""
 
-    def call(x: jax.Array, *, mode: Mode) -> jax.Array:
+    def call(x: jax.Array, *, mode: Pass) -> jax.Array:
         # The module is made outside, so parameter paths do not depend on remat.
         return nn.remat(lambda inner, y: inner(y, mode=mode))(module, x)
 

@@ -1,6 +1,6 @@
 """Optimisers, schedule, weight averaging and the decisions at an epoch's end.
 
-`plan_run` fixes every number of a run before it starts, `schedule` and `is_update`
+`plan_run` fixes every number of a run before it starts, `rates_at` and `is_update`
 read it per iteration, `build` makes the gradient transformation that takes those
 numbers as runtime arrays.
 """
@@ -16,21 +16,21 @@ from yolojax.optim.groups import (
 )
 from yolojax.optim.muon import orthogonalise
 from yolojax.optim.schedule import (
-    Hyper,
+    Rates,
     RunSchedule,
     auto_optimizer,
     epochs_in,
     is_update,
     optimizer_steps,
     plan_run,
-    schedule,
+    rates_at,
     update_due,
     updates_before,
     with_epochs,
 )
 from yolojax.optim.stopping import (
     Stopper,
-    kept,
+    keeps_epoch,
     stopper_update,
     update_best,
     validation_due,
@@ -48,7 +48,7 @@ __all__ = [
     "GROUPS",
     "MUSGD_GROUPS",
     "OPTIMIZERS",
-    "Hyper",
+    "Rates",
     "RunSchedule",
     "Stopper",
     "auto_optimizer",
@@ -61,13 +61,13 @@ __all__ = [
     "group_of",
     "groups",
     "is_update",
-    "kept",
+    "keeps_epoch",
     "musgd_group_of",
     "musgd_groups",
     "optimizer_steps",
     "orthogonalise",
     "plan_run",
-    "schedule",
+    "rates_at",
     "stopper_update",
     "update_best",
     "update_due",

@@ -21,7 +21,7 @@ _FEW_STEPS = 50
 
 
 @dataclasses.dataclass(frozen=True)
-class Hyper:
+class Rates:
     """The values of one iteration."""
 
     lr: tuple[float, ...]  # per group, in the order of the plan's `groups`
@@ -185,7 +185,7 @@ def auto_optimizer(updates: int, num_classes: int) -> tuple[str, float, float]:
     return "adamw", round(0.002 * 5 / (4 + num_classes), 6), 0.9
 
 
-def schedule(plan: RunSchedule, iteration: int) -> Hyper:
+def rates_at(plan: RunSchedule, iteration: int) -> Rates:
     """Returns the values of a global iteration, counted from 0.
 
     The rate decays from epoch to epoch. During warm-up it rises to the rate of the
@@ -204,13 +204,13 @@ def schedule(plan: RunSchedule, iteration: int) -> Hyper:
     lr = tuple(initial * factor for initial in plan.initial_lr)
     warmup = plan.warmup_iterations
     if warmup == 0 or iteration > warmup:
-        return Hyper(lr, plan.momentum, plan.accumulate)
+        return Rates(lr, plan.momentum, plan.accumulate)
 
     def ramp(start: float, end: float) -> float:
         return float(np.interp(iteration, [0, warmup], [start, end]))
 
     starts = (plan.warmup_bias_lr if "bias" in g else 0.0 for g in plan.groups)
-    return Hyper(
+    return Rates(
         lr=tuple(ramp(start, end) for start, end in zip(starts, lr, strict=True)),
         momentum=ramp(plan.warmup_momentum, plan.momentum),
         accumulate=max(1, round(ramp(1, plan.accumulate))),
@@ -223,7 +223,7 @@ def update_due(last: int, iteration: int, accumulate: int) -> bool:
     Args:
         last: iteration of the previous update, -1 before the first.
         iteration: this iteration.
-        accumulate: `Hyper.accumulate` of this iteration.
+        accumulate: `Rates.accumulate` of this iteration.
     """
     return iteration - last >= accumulate
 
@@ -238,7 +238,7 @@ def optimizer_steps(plan: RunSchedule) -> np.ndarray:
     ramp, last = [], -1
     if plan.warmup_iterations > 0:
         for iteration in range(plan.warmup_iterations + 1):
-            if update_due(last, iteration, schedule(plan, iteration).accumulate):
+            if update_due(last, iteration, rates_at(plan, iteration).accumulate):
                 ramp.append(iteration)
                 last = iteration
     # From here on accumulation is constant, so the updates are evenly spaced.

@@ -49,7 +49,7 @@ def update_best(best: float | None, fitness: float | None) -> tuple[float | None
     return best, fitness == best
 
 
-def kept(epoch: int, save_period: int) -> bool:
+def keeps_epoch(epoch: int, save_period: int) -> bool:
     """Returns whether the weights of an epoch (counted from 0) are kept for good.
 
     Every `save_period` epochs, the first one among them; below 1: never.

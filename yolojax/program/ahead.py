@@ -134,7 +134,7 @@ def _prepare_slots(
 
 def hyper_at(plan: optim.RunSchedule, iteration: int) -> Hyper:
     """Returns the schedule's values of one iteration as arrays."""
-    values = optim.schedule(plan, iteration)
+    values = optim.rates_at(plan, iteration)
     wide = jax.dtypes.canonicalize_dtype(np.float64)
     return Hyper(
         lr=np.asarray(values.lr, wide),

@@ -12,7 +12,7 @@ from flax import struct
 
 from yolojax import optim
 from yolojax.data.batches import input_size
-from yolojax.models.blocks import INFERENCE, Mode
+from yolojax.models.blocks import INFERENCE, Pass
 from yolojax.tasks import Task
 from yolojax.tasks.detect import DetectionRules
 from yolojax.types import Array, Batch, LossScale, PyTree, TrainState
@@ -139,7 +139,7 @@ def make_train_step(
             outputs, changed = model.apply(
                 {"params": _fixed(params, frozen), "batch_stats": state.batch_stats},
                 batch.image,
-                mode=Mode(True, batch.example_valid if padded else None, frozen=norms),
+                mode=Pass(True, batch.example_valid if padded else None, frozen=norms),
                 mutable=["batch_stats"],
             )
             terms = task.loss(outputs, batch, padded=padded)

@@ -106,7 +106,7 @@ class Outputs:
         step: int,
     ) -> None:
         """Writes one finished epoch, with the training losses by name."""
-        rates = optim.schedule(plan, journal.epoch * plan.batches_per_epoch - 1).lr
+        rates = optim.rates_at(plan, journal.epoch * plan.batches_per_epoch - 1).lr
         values: dict[str, Any] = dict.fromkeys(self.csv.columns, 0.0)
         values |= journal.metrics
         values |= {"epoch": journal.epoch, "time": journal.seconds}

@@ -79,7 +79,7 @@ def end_epoch(
     if keep:
         number = journal.saves + 1  # that of the state saved just below
         parts.checkpoints.save_best(number, state.ema, record_of(parts, journal))
-    if optim.kept(epoch, config.save_period):
+    if optim.keeps_epoch(epoch, config.save_period):
         parts.checkpoints.save_epoch(epoch + 1, state.ema, record_of(parts, journal))
     ending |= journal.stopped or epoch + 1 == epochs
     if keep or config.save or ending:

@@ -383,7 +383,7 @@ def _show(
         epoch + 1,
         position + 1,
         dict(zip(parts.net.task.loss_names, seen.losses, strict=True)),
-        optim.schedule(parts.plan, done - 1).lr[0],
+        optim.rates_at(parts.plan, done - 1).lr[0],
         meter.images_per_second(),
         meter.wait_share(),
         _device_memory(),
