@@ -1,53 +1,17 @@
 """Imports point downwards, host-side packages stay free of JAX, rooms stay small.
 
-LAYERS and INSIDE are the one table of who may import whom; the architecture page of
-the documentation is checked against it.
+The table of who may import whom is helpers/layers.py; the architecture page of the
+documentation is checked against it, too.
 """
 
 import ast
 
 import pytest
+from layers import INSIDE, LAYERS
 from places import ROOT
 
 PACKAGE = ROOT / "yolojax"
 
-LAYERS = (  # lowest first; a room imports from lower layers and from itself
-    ("types", "registry", "precision", "errors", "files", "cache", "streams", "config"),
-    ("ops",),
-    ("models", "losses", "metrics", "data", "optim", "tracking"),
-    ("tasks", "runs", "devices", "writers", "visualize"),
-    ("weights",),
-    ("assembly",),
-    ("program",),
-    ("inference", "export", "speed"),
-    ("training", "studies"),
-    ("commands",),
-    ("main", "api"),
-)
-INSIDE = {  # the same within a room; what stands in one tuple are strangers
-    "data": (
-        ("geometry",),
-        ("samples", "shapes"),
-        ("store",),
-        ("formats",),
-        ("batches", "examine"),
-    ),
-    "program": (
-        ("step", "compiler"),
-        ("dispatch", "feed"),
-        ("train_program",),
-        ("memory", "ahead"),
-        ("batch_size", "absent"),
-    ),
-    "training": (
-        ("clock", "stop"),
-        ("run",),
-        ("outputs", "replay"),
-        ("epoch_end",),
-        ("loop",),
-    ),
-    "weights": (("torch", "names"), ("sources", "hub", "freeze"), ("transfer",)),
-}
 # Pairs within the lowest layer, whose rooms are strangers otherwise.
 WITHIN = {("config", "registry"), ("cache", "files")}
 STRANGERS = {"commands"}  # not even the modules of one room import each other

@@ -106,27 +106,28 @@ class YOLO11(nn.Module):
             elif kind == "concat":
                 x = jnp.concatenate(taken, axis=-1)
             else:
-                x = self._layer(kind, index, arguments)(taken[0], mode=mode)
+                block: Callable[..., Any] = self.block(kind, index, arguments)
+                if self.remat:
+                    block = _rematerialised(block)
+                x = block(taken[0], mode=mode)
             self.sow("intermediates", f"layer_{index}", x)
             outputs.append(x)
         head = self.head(dtype=self.dtype, name=f"model_{len(self.graph.layers)}")
         return head(tuple(outputs[i] for i in self.graph.outputs), mode=mode)
 
-    def _layer(self, kind: str, index: int, arguments: tuple) -> Callable[..., Any]:
-        """Returns the module of one layer, wrapped for remat if asked."""
+    def block(self, kind: str, index: int, arguments: tuple) -> nn.Module:
+        """Returns the module of one layer; a subclass may put others in their place."""
         repeats = max(round(2 * self.scale.depth), 1)
         kwargs: dict[str, Any] = {"dtype": self.dtype, "name": f"model_{index}"}
         if kind == "conv":
-            module: nn.Module = ConvBN(self.width(arguments[0]), 3, 2, **kwargs)
-        elif kind == "c3k2":
+            return ConvBN(self.width(arguments[0]), 3, 2, **kwargs)
+        if kind == "c3k2":
             features, c3k, expansion = arguments
             c3k = c3k or self.scale.c3k_everywhere
-            module = C3k2(self.width(features), repeats, c3k, expansion, **kwargs)
-        elif kind == "sppf":
-            module = SPPF(self.width(arguments[0]), **kwargs)
-        else:
-            module = C2PSA(repeats, **kwargs)
-        return _rematerialised(module) if self.remat else module
+            return C3k2(self.width(features), repeats, c3k, expansion, **kwargs)
+        if kind == "sppf":
+            return SPPF(self.width(arguments[0]), **kwargs)
+        return C2PSA(repeats, **kwargs)
 
 
 def _rematerialised(module: nn.Module) -> Callable[..., jax.Array]:
@@ -139,12 +140,17 @@ def _rematerialised(module: nn.Module) -> Callable[..., jax.Array]:
     return call
 
 
-def builder(scale: str) -> Callable[..., nn.Module]:
-    """Returns the build function of one scale, for the table of models."""
+def builder(scale: str, network: type[YOLO11] = YOLO11) -> Callable[..., nn.Module]:
+    """Returns the build function of one scale, for the table of models.
+
+    Args:
+        scale: key of SCALES.
+        network: the class, or one derived from it.
+    """
 
     def build(head: Callable[..., nn.Module], *, dtype: Any, remat: bool) -> nn.Module:
         asked: Any = head(dtype=dtype, name=None)  # to see what it takes, never called
         graph = GRAPHS[asked.takes]
-        return YOLO11(SCALES[scale], graph, asked.norm, head, dtype, remat)
+        return network(SCALES[scale], graph, asked.norm, head, dtype, remat)
 
     return build
