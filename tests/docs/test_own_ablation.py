@@ -1,21 +1,15 @@
 """docs/own_ablation.md: every piece of code on the page is taken from it and run."""
 
-import csv
 import importlib
-import os
-import shutil
-import subprocess
 import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pages import DOCS, code_blocks, command_lines
-from places import HELPERS, ROOT
+from pages import DOCS, code_blocks
 
 from yolojax import models, optim
-from yolojax.data.shapes import folder as shapes
 from yolojax.models import heads
 from yolojax.models.blocks import INFERENCE
 
