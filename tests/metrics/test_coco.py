@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from places import GOLDEN
 
-from yolojax.metrics import coco
+from yolojax.data.formats.coco import annotations
+from yolojax.metrics import coco, coco_entries
+from yolojax.metrics.coco_entries import Picture
+from yolojax.ops.keypoints import COCO_SIGMAS
 
 SETS = ("a", "b", "coco128val")
 WHOLE = (1.0, 1.0, 0.0, 0.0)  # a letterbox that changes nothing
@@ -20,9 +23,8 @@ ONE_BOX = np.array([[0, 0.5, 0.5, 0.2, 0.4]], np.float32)  # class cx cy w h
 
 def scene(stems, rows=ONE_BOX):
     """Returns the ground truth of 100x200 images that all have the same labels."""
-    paths = [f"images/{stem}.jpg" for stem in stems]
-    shapes = np.tile([100, 200], (len(stems), 1))
-    return coco.ground_truth(paths, shapes, [rows] * len(stems), PAIR, PAIR_IDS)
+    pictures = [Picture(f"images/{stem}.jpg", (100, 200)) for stem in stems]
+    return coco_entries.ground_truth(pictures, [rows] * len(stems), PAIR, PAIR_IDS)
 
 
 def perfect(truth, score=0.9):
@@ -42,9 +44,9 @@ def entries_of(path, boxes, original_hw=(100, 200), letterbox=WHOLE, scores=None
     boxes = np.array(boxes, np.float32)
     scores = np.full(len(boxes), 0.5, np.float32) if scores is None else scores
     classes = np.zeros(len(boxes), np.int32)
-    return coco.detection_entries(
-        path, original_hw, letterbox, boxes, scores, classes, PAIR_IDS
-    )
+    original = coco_entries.original_boxes(boxes, letterbox, original_hw)
+    picture = Picture(path, original_hw)
+    return coco_entries.detection_entries(picture, original, scores, classes, PAIR_IDS)
 
 
 # Ids.
@@ -61,22 +63,25 @@ def entries_of(path, boxes, original_hw=(100, 200), letterbox=WHOLE, scores=None
     ],
 )
 def test_coco_sets_get_the_published_ids(path, tables):
-    assert list(coco.category_ids(coco.NAMES, [path])) == tables["coco80_to_91"]
+    assert (
+        list(coco_entries.category_ids(coco_entries.NAMES, [path]))
+        == tables["coco80_to_91"]
+    )
 
 
 @pytest.mark.parametrize(
     ("names", "paths"),
     [
-        (coco.NAMES, ["coco/images/train2017/1.jpg"]),
-        (coco.NAMES, ["coco/images/val2017/1.jpg", "mine/images/2.jpg"]),
-        (coco.NAMES, []),
-        (coco.NAMES[:79], ["coco/images/val2017/1.jpg"]),
-        (tuple(sorted(coco.NAMES)), ["coco/images/val2017/1.jpg"]),
+        (coco_entries.NAMES, ["coco/images/train2017/1.jpg"]),
+        (coco_entries.NAMES, ["coco/images/val2017/1.jpg", "mine/images/2.jpg"]),
+        (coco_entries.NAMES, []),
+        (coco_entries.NAMES[:79], ["coco/images/val2017/1.jpg"]),
+        (tuple(sorted(coco_entries.NAMES)), ["coco/images/val2017/1.jpg"]),
         (("item",), ["coco/images/val2017/1.jpg"]),
     ],
 )
 def test_other_sets_count_from_one(names, paths):
-    assert coco.category_ids(names, paths) == tuple(range(1, len(names) + 1))
+    assert coco_entries.category_ids(names, paths) == tuple(range(1, len(names) + 1))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +96,7 @@ def test_other_sets_count_from_one(names, paths):
     ],
 )
 def test_image_id_is_the_stem(path, expected):
-    found = coco.image_id(path)
+    found = coco_entries.image_id(path)
     assert found == expected
     assert type(found) is type(expected)
 
@@ -100,11 +105,13 @@ def test_image_id_is_the_stem(path, expected):
 
 
 def test_an_entry_holds_plain_rounded_values():
-    found = coco.detection_entries(
-        "images/a/12.jpg",
-        np.array([100, 200], np.int32),
-        np.array([0.25, 0.5, 10, 20], np.float32),
-        np.array([[20.1234567, 30, 60, 40.5]], np.float32),
+    found = coco_entries.detection_entries(
+        Picture("images/a/12.jpg", (100, 200)),
+        coco_entries.original_boxes(
+            np.array([[20.1234567, 30, 60, 40.5]], np.float32),
+            np.array([0.25, 0.5, 10, 20], np.float32),
+            (100, 200),
+        ),
         np.array([0.123456789], np.float32),
         np.array([1], np.int32),
         (1, 13),
@@ -158,9 +165,8 @@ def test_boxes_return_to_the_original_as_in_the_reference(golden):
 
 def test_ground_truth_is_assembled_from_labels():
     rows = np.array([[1, 0.5, 0.5, 0.5, 0.5], [0, 0.25, 0.75, 0.5, 0.25]], np.float32)
-    found = coco.ground_truth(
-        ["x/7.jpg", "x/b.png"],
-        np.array([[100, 200], [40, 80]], np.int32),
+    found = coco_entries.ground_truth(
+        [Picture("x/7.jpg", (100, 200)), Picture("x/b.png", (40, 80))],
         [rows, np.zeros((0, 5), np.float32)],
         PAIR,
         (5, 9),
@@ -246,9 +252,8 @@ def test_a_loose_box_counts_at_low_thresholds_only():
 def test_areas_are_those_of_the_original_pixels():
     side = [31.9, 32.1, 95.9, 96.1]
     rows = [np.array([[0, 0.5, 0.5, s / 200, s / 200]]) for s in side]
-    truth = coco.ground_truth(
-        [f"{i}.jpg" for i in range(4)], np.full((4, 2), 200), rows, PAIR, PAIR_IDS
-    )
+    pictures = [Picture(f"{i}.jpg", (200, 200)) for i in range(4)]
+    truth = coco_entries.ground_truth(pictures, rows, PAIR, PAIR_IDS)
     missing = [0, 2]  # the small one, and one of two medium ones
     found = [entry for i, entry in enumerate(perfect(truth)) if i not in missing]
     numbers = coco.evaluate(truth, found, 100).numbers
@@ -373,6 +378,189 @@ def test_a_missing_library_names_the_extra(monkeypatch):
         coco.evaluate(scene([1]), [], 300)
 
 
+# Masks and keypoints.
+
+
+HW = (100, 200)
+
+
+def rectangle(x, y, w, h):
+    """Returns run lengths of a rectangle in an image of 100 x 200 pixels."""
+    mask = np.zeros(HW, np.uint8)
+    mask[y : y + h, x : x + w] = 1
+    return coco.run_lengths(mask)
+
+
+def masked(stems, x=0, y=0):
+    """Returns ground truth of one square of 40 x 40 pixels per image, and the same
+    detections, whose masks are moved but whose boxes are not."""
+    truth = scene(stems)
+    for entry in truth["annotations"]:
+        entry["segmentation"] = [[80, 30, 120, 30, 120, 70, 80, 70]]
+    found = [
+        entry | {"segmentation": rectangle(80 + x, 30 + y, 40, 40)}
+        for entry in perfect(truth)
+    ]
+    return truth, found
+
+
+def test_run_lengths_survive_the_round_trip():
+    rng = np.random.default_rng(0)
+    for hw in ((7, 5), (60, 90), (1, 1)):
+        mask = (rng.random(hw) < 0.3).astype(np.uint8)
+        packed = json.loads(json.dumps(coco.run_lengths(mask)))
+        assert packed["size"] == list(hw)
+        # The reader of data sets has a decoder of its own.
+        np.testing.assert_array_equal(annotations.run_length_mask(packed, hw), mask)
+
+
+def test_perfect_masks():
+    truth, found = masked([1, "b", 3])
+    result = coco.evaluate(truth, found, 300, "segm")
+    assert result.numbers["AP"] == result.numbers["AP_medium"] == 1.0
+    assert len(result.numbers) == 12 and result.ap_max_det == 1.0
+
+
+def test_moved_masks_count_at_low_thresholds_only():
+    # 31 of 49 columns in common: IoU 0.633, above 0.50, 0.55 and 0.60.
+    truth, found = masked([1, 2], x=9)
+    numbers = coco.evaluate(truth, found, 300, "segm").numbers
+    assert numbers["AP"] == pytest.approx(0.3)
+    assert numbers["AP50"] == 1.0 and numbers["AP75"] == 0.0
+    assert coco.evaluate(truth, found, 300).numbers["AP"] == 1.0  # the boxes stayed
+
+
+def test_half_of_the_masks_found():
+    truth, found = masked([1, 2, 3, 4])
+    found[2:] = [entry | {"segmentation": rectangle(0, 0, 9, 9)} for entry in found[2:]]
+    found[2]["score"] = found[3]["score"] = 0.1
+    numbers = coco.evaluate(truth, found, 300, "segm").numbers
+    assert numbers["AP"] == pytest.approx(51 / 101)
+    assert numbers["AR100"] == pytest.approx(0.5)
+
+
+def test_detections_are_small_or_large_by_their_mask():
+    truth, found = masked([1])  # medium, 1600 pixels
+    # A wrong one, which a table of its own size counts. Its box is medium.
+    wrong = found[0] | {"score": 0.95, "segmentation": rectangle(0, 0, 20, 20)}
+    small = coco.evaluate(truth, [*found, wrong], 300, "segm").numbers
+    assert small["AP_medium"] == 1.0 and small["AP"] == pytest.approx(0.5)
+    wrong["segmentation"] = rectangle(0, 0, 40, 40)
+    medium = coco.evaluate(truth, [*found, wrong], 300, "segm").numbers
+    assert medium["AP_medium"] == pytest.approx(0.5)
+
+
+def test_masks_on_crowds_are_ignored():
+    truth, found = masked([1])
+    wrong = found[0] | {"score": 0.95, "segmentation": rectangle(5, 5, 10, 10)}
+    crowd = {"id": 2, "image_id": 1, "category_id": 1, "bbox": [0, 0, 30, 30]}
+    crowd |= {"area": 900, "iscrowd": 1, "segmentation": rectangle(0, 0, 30, 30)}
+    detections = [wrong, *found]
+    before = coco.evaluate(truth, detections, 300, "segm")
+    assert before.numbers["AP"] == pytest.approx(0.5)
+    truth["annotations"].append(crowd)
+    assert coco.evaluate(truth, detections, 300, "segm").numbers["AP"] == 1.0
+
+
+def posed(stems, distance=0.0, points=((90, 40), (110, 60), (100, 50))):
+    """Returns ground truth with two labelled keypoints of three, area 800, and the same
+    detections with all keypoints moved."""
+    truth = scene(stems)
+    found = perfect(truth)
+    given = np.array([[x, y, 2] for x, y in points], float)
+    given[2] = 0
+    for entry, detection in zip(truth["annotations"], found, strict=True):
+        entry |= {"keypoints": given.ravel().tolist(), "num_keypoints": 2}
+        entry["area"] = 1100.0
+        moved = np.array([[x, y + distance, 0.9] for x, y in points], float)
+        detection["keypoints"] = moved.ravel().tolist()
+    return truth, found
+
+
+SIGMAS = (0.1, 0.1, 0.1)
+
+
+def test_perfect_keypoints():
+    truth, found = posed([1, "b", 3])
+    result = coco.evaluate(truth, found, 300, "keypoints", SIGMAS)
+    assert result.numbers == {
+        "AP": 1.0,
+        "AP50": 1.0,
+        "AP75": 1.0,
+        "AP_medium": 1.0,
+        "AP_large": -1.0,
+        "AR": 1.0,
+        "AR50": 1.0,
+        "AR75": 1.0,
+        "AR_medium": 1.0,
+        "AR_large": -1.0,
+    }
+    assert result.names == PAIR and result.per_class == {"cat": 1.0}
+    lines = result.table().splitlines()
+    assert len(lines) == 11 and "maxDets=300" in lines[-1]
+
+
+def test_moved_keypoints_count_at_low_thresholds_only():
+    # exp(-d^2 / (2 area (2 sigma)^2)) = 0.725 for both labelled keypoints.
+    distance = np.sqrt(-np.log(0.725) * 2 * 1100 * 0.2**2)
+    truth, found = posed([1, 2], distance)
+    numbers = coco.evaluate(truth, found, 300, "keypoints", SIGMAS).numbers
+    assert numbers["AP"] == pytest.approx(0.5)
+    assert numbers["AR50"] == 1.0 and numbers["AR75"] == 0.0
+    # With twice the sigmas a quarter of the exponent: 0.923, above 0.50 .. 0.90.
+    twice = coco.evaluate(truth, found, 300, "keypoints", (0.2, 0.2, 0.2)).numbers
+    assert twice["AP"] == pytest.approx(0.9)
+
+
+def test_one_of_two_keypoints_is_half_the_similarity():
+    truth, found = posed([1])
+    found[0]["keypoints"][1] += 1000  # the first; the third is not labelled
+    found[0]["keypoints"][7] += 1000
+    numbers = coco.evaluate(truth, found, 300, "keypoints", SIGMAS).numbers
+    assert numbers["AP"] == pytest.approx(0.1)  # 0.5 reaches the first threshold
+
+
+def test_objects_without_keypoints_are_ignored():
+    truth, found = posed([1, 2])
+    truth["annotations"][0] |= {"keypoints": [0] * 9, "num_keypoints": 0}
+    numbers = coco.evaluate(truth, found[1:], 300, "keypoints", SIGMAS).numbers
+    assert numbers["AP"] == numbers["AR"] == 1.0
+
+
+def test_sigmas_of_persons_are_the_usual_ones():
+    places = [(80 + i, 30 + i) for i in range(17)]
+    truth, found = scene([1]), perfect(scene([1]))
+    flat = [value for x, y in places for value in (x, y, 2)]
+    truth["annotations"][0] |= {"keypoints": flat, "num_keypoints": 17}
+    moved = [value for x, y in places for value in (x + 3, y, 1)]
+    found[0]["keypoints"] = moved
+    exact = np.exp(-9 / (2 * 1600 * (2 * np.array(COCO_SIGMAS)) ** 2)).mean()
+    reached = sum(exact >= t for t in np.arange(0.5, 0.96, 0.05))
+    assert 0 < reached < 10
+    numbers = coco.evaluate(truth, found, 300, "keypoints").numbers
+    assert numbers["AP"] == pytest.approx(reached / 10)
+
+
+def test_the_table_of_keypoints_is_the_usual_one():
+    distance = np.sqrt(-np.log(0.725) * 2 * 1100 * 0.2**2)
+    truth, found = posed([1, 2, 3], distance)
+    found[0]["keypoints"] = truth["annotations"][0]["keypoints"]
+    api = faster_coco_eval.COCO(copy.deepcopy(truth))
+    printed = []
+    run = faster_coco_eval.COCOeval_faster(
+        api,
+        api.loadRes(copy.deepcopy(found)),
+        "keypoints",
+        print_function=printed.append,
+        kpt_oks_sigmas=np.array(SIGMAS),
+    )
+    run.run()
+    lines = [line for line in printed if line.startswith(" Average")]
+    result = coco.evaluate(truth, found, 20, "keypoints", SIGMAS)
+    assert result.table().splitlines() == lines
+    assert len(lines) == 10 and 0.3 < result.numbers["AP"] < 1
+
+
 # Reference values, of pycocotools with 300 detections.
 
 
@@ -380,7 +568,7 @@ def reference_set(z):
     """Returns ground truth and detections of a file, whose images have no size."""
     nc = len(z["coco/ap"])
 
-    def annotations(prefix):
+    def entries(prefix):
         x1, y1, x2, y2 = z[f"{prefix}/boxes"].astype(np.float64).T
         boxes = np.stack([x1, y1, x2 - x1, y2 - y1], 1)
         ids = z[f"{prefix}/image"].tolist(), (z[f"{prefix}/cls"] + 1).tolist()
@@ -389,12 +577,12 @@ def reference_set(z):
             for image, category, box in zip(*ids, boxes.tolist(), strict=True)
         ]
 
-    detections = annotations("dt")
+    detections = entries("dt")
     for entry, score in zip(detections, z["dt/conf"].tolist(), strict=True):
         entry["score"] = score
     truth = {
         "images": [{"id": i} for i in range(int(z["n_images"]))],
-        "annotations": annotations("gt"),
+        "annotations": entries("gt"),
         "categories": [{"id": i + 1, "name": f"class{i}"} for i in range(nc)],
     }
     return truth, detections

@@ -1,5 +1,6 @@
 """Masks of prototypes: sizes, packing, mapping back to the original."""
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,3 +67,64 @@ def test_masks_of_all_sizes_match_reference(group, assets):
         assert masks.shape == want.shape
         assert masks.any()
         assert (masks != (want > 0)).mean() <= 1e-4
+
+
+def packed(masks):
+    """Returns masks [n, h, w] as the network's step packs them."""
+    return np.packbits(masks, axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("original", "gain", "pad", "small"),
+    [
+        ((64, 96), 1.0, (0, 0), (16, 24)),
+        ((64, 96), 1.0, (0, 16), (24, 24)),  # padding above and below
+        ((96, 64), 1.0, (16, 0), (24, 24)),  # and on both sides
+        ((192, 128), 0.5, (8, 4), (26, 19)),  # 19 cells are no whole bytes
+        ((16, 24), 4.0, (0, 0), (16, 24)),
+    ],
+)
+def test_packed_masks_return_to_the_pixels_of_the_original(original, gain, pad, small):
+    (height, width), (left, top) = original, pad
+    cell = round(4 / gain) or 1  # pixels of the original per cell of a mask
+    y, x, h, w = 3 * cell, 2 * cell, 5 * cell, 4 * cell
+    masks = np.zeros((2, *small), bool)
+    rows, columns = round(gain / 4 * height), round(gain / 4 * width)
+    content = masks[:, top // 4 :, left // 4 :][:, :rows, :columns]
+    content[0, 3:8, 2:6] = True
+    content[1] = True  # all of the picture, and nothing of its padding
+    boxes = np.array([[x, y, x + w, y + h], [0, 0, width, height]], np.float32)
+    letterbox = (gain, gain, float(left), float(top))
+    first, second = mask_ops.packed_at_original(
+        packed(masks), boxes, letterbox, original
+    )
+    want = np.zeros(original, np.uint8)
+    want[y : y + h, x : x + w] = 1
+    # Interpolation rounds corners off, by less than half a cell.
+    round_off = np.arange(cell // 2)
+    for row in (y + round_off, y + h - 1 - round_off):
+        for column in (x + round_off, x + w - 1 - round_off):
+            want[np.ix_(row, column)] = first[np.ix_(row, column)]
+    assert first.dtype == np.uint8
+    np.testing.assert_array_equal(first, want)
+    assert second.shape == original and second.all()
+
+
+def test_packed_masks_are_interpolated_as_pictures_are():
+    rng = np.random.default_rng(3)
+    coarse = rng.random((3, 7, 9)).astype(np.float32)
+    masks = np.stack([cv2.resize(m, (36, 28)) for m in coarse]) > 0.5  # blobs
+    original = (93, 131)
+    # A box that leaves out some of the picture, with sides between pixels.
+    boxes = np.array([[0, 0, 131, 93], [10.2, 20, 77.9, 60.5], [3, 3, 3, 3]])
+    padded = np.pad(masks, ((0, 0), (2, 1), (0, 0)), constant_values=True)
+    got = mask_ops.packed_at_original(
+        packed(padded), boxes, (4 * 28 / 93, 4 * 36 / 131, 0.0, 8.0), original
+    )
+    for mask, found, (x1, y1, x2, y2) in zip(masks, got, boxes, strict=True):
+        large = cv2.resize(mask.astype(np.float32), original[::-1])
+        rows, columns = np.arange(93)[:, None], np.arange(131)
+        inside = (rows >= y1) & (rows < y2) & (columns >= x1) & (columns < x2)
+        sure = np.abs(large - 0.5) > 1e-3  # OpenCV rounds shares
+        assert ((large > 0.5) & inside == found)[sure].all() and sure.mean() > 0.9
+    assert not found.any()  # the empty box

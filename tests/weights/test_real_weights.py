@@ -102,11 +102,16 @@ def test_published_segment_weights_measure_what_the_reference_measures(
     config.data = str(assets / "data" / "coco8-seg")
     config.weights = str(assets / "weights" / "yolo11n-seg-coco.pt")
     config.batch, config.plots, config.rect, config.amp = 4, False, False, False
-    config.device = "cpu:1"
+    config.device, config.save_json = "cpu:1", True
     evaluate.run(config_lib.check(config), tmp_path)
     line = json.loads((tmp_path / "val" / "metrics.jsonl").read_text())
     assert line["metrics/mAP50-95(B)"] == pytest.approx(0.6490, abs=3e-3)
     assert line["metrics/mAP50-95(M)"] == pytest.approx(0.5416, abs=5e-3)
+    # COCO's evaluation at the size of the pictures, by another rule for the curve.
+    assert line["coco/AP"] == pytest.approx(line["metrics/mAP50-95(B)"], abs=0.03)
+    assert line["coco/segm/AP"] == pytest.approx(line["metrics/mAP50-95(M)"], abs=0.03)
+    entries = json.loads((tmp_path / "val" / "predictions.json").read_text())
+    assert len({tuple(e["segmentation"]["size"]) for e in entries}) > 1
 
 
 def test_detections_on_real_pictures_are_those_of_plain_arithmetic(assets):

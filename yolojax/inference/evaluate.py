@@ -117,7 +117,9 @@ def run(config: Any, workdir: Path | None) -> None:
     net, variables = _network(config, given, source)
     results = None
     if config.save_json and isinstance(source, LabelledImages):
-        results = CocoResults(source, config.classes, single_cls=config.single_cls)
+        results = CocoResults(
+            source, config.task, config.classes, single_cls=config.single_cls
+        )
     automatic = autobatch.is_automatic(config)
     mesh = sharding.make_mesh(config.device, None if automatic else config.batch)
     config = autobatch.without_training(config, len(source), mesh)

@@ -6,6 +6,7 @@ Axes: B images, D detections, N masks of one image, h w pixels of a mask, C prot
 """
 
 import math
+from collections.abc import Iterator, Sequence
 
 import cv2
 import jax
@@ -148,6 +149,69 @@ def masks_at_original(
     return masks
 
 
+def packed_at_original(
+    packed: UInt8[np.ndarray, "n h bytes"],
+    boxes: Float[np.ndarray, "n 4"],
+    letterbox: Sequence[float],
+    original_hw: tuple[int, int],
+) -> Iterator[UInt8[np.ndarray, "H W"]]:
+    """Yields the masks of one image's detections at the original image's size.
+
+    A pixel is set where the packed mask, interpolated bilinearly at its centre, is
+    above one half. Only one mask exists at any time.
+
+    Args:
+        packed: of `packed_masks`, at the prototypes' size.
+        boxes: xyxy in pixels of the original image; masks are cropped to them.
+        letterbox: gain_h, gain_w, pad_left, pad_top kept by the loader.
+        original_hw: height and width of the original image.
+
+    Yields:
+        Masks with 0 and 1.
+    """
+    height, width = original_hw
+    gain_h, gain_w, left, top = (float(value) for value in letterbox)
+    rows = _between(height, gain_h, top, packed.shape[1])
+    columns = _between(width, gain_w, left, 8 * packed.shape[2])
+    for bits, box in zip(packed, boxes, strict=True):
+        mask = np.zeros(original_hw, np.uint8)
+        window = _window(box, original_hw)
+        (low_y, high_y, share_y), (low_x, high_x, share_x) = (
+            [values[part] for values in axis]
+            for axis, part in zip((rows, columns), window, strict=True)
+        )
+        small = np.unpackbits(bits, axis=-1).astype(np.float32)
+        tall = small[low_y] + share_y[:, None] * (small[high_y] - small[low_y])
+        shown = tall[:, low_x] + share_x * (tall[:, high_x] - tall[:, low_x])
+        mask[window] = shown > 0.5
+        yield mask
+
+
+def _between(
+    size: int, gain: float, pad: float, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns between which two of `count` pixels each of the original's lies.
+
+    Pixels of the padding are not looked at.
+
+    Args:
+        size: of the original image, pixels.
+        gain: input pixels per pixel of the original.
+        pad: padding before the image, input pixels.
+        count: pixels of the packed mask.
+
+    Returns:
+        First, second, and the share of the second, [size] each.
+    """
+    first = min(max(math.ceil(pad / PROTO_STRIDE - 0.5), 0), count - 1)
+    end = (pad + gain * size) / PROTO_STRIDE
+    last = max(min(math.floor(end - 0.5), count - 1), first)
+    at = ((np.arange(size) + 0.5) * gain + pad) / PROTO_STRIDE - 0.5
+    at = at.clip(first, last)
+    low = np.floor(at).astype(np.int64)
+    return low, np.minimum(low + 1, last), (at - low).astype(np.float32)
+
+
 def _whole_padding_factor(proto_hw: tuple[int, int], original_hw: tuple[int, int]):
     """Returns the enlargement, 1, 2 or 4, at which half the padding is whole."""
     input_h, input_w = (PROTO_STRIDE * side for side in proto_hw)
@@ -176,10 +240,15 @@ def _resize_on_host(logits: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _fill(mask: np.ndarray, logits: np.ndarray, box: np.ndarray) -> None:
     """Sets the pixels inside the box whose logit is above 0."""
-    height, width = mask.shape
+    window = _window(box, mask.shape)
+    mask[window] = logits[window] > 0
+
+
+def _window(box: np.ndarray, hw: tuple[int, ...]) -> tuple[slice, slice]:
+    """Returns rows and columns whose index lies in a box, within an image."""
+    height, width = hw
     x1, y1, x2, y2 = (math.ceil(side) for side in box)  # the first index inside
-    window = (
+    return (
         slice(min(max(y1, 0), height), min(max(y2, 0), height)),
         slice(min(max(x1, 0), width), min(max(x2, 0), width)),
     )
-    mask[window] = logits[window] > 0

@@ -32,7 +32,7 @@ from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.data.samples.objects import BOXES, LabelFormat
 from yolojax.data.store import records
 from yolojax.inference.coco_results import CocoResults
-from yolojax.metrics import coco
+from yolojax.metrics import coco_entries
 from yolojax.types import Detections
 
 CONVERTED = json.loads((GOLDEN / "coco_conversion.json").read_text())
@@ -206,8 +206,14 @@ def test_crowds_are_kept_for_evaluation_only(folder):
     assert opened(folder, classes=[1]).crowds[0].tolist() == [[1, 0.25, 0.5, 0.5, 1]]
     one = opened(folder, single_cls=True)
     assert one.crowds[0][:, 0].tolist() == [0, 0] and one.crowds[0].dtype == np.float32
-    truth = coco.ground_truth(
-        found.paths, found.original_hw, found.labels, found.names, IDS, found.crowds
+    pictures = [
+        coco_entries.Picture(path, (height, width))
+        for path, (height, width) in zip(
+            found.paths, found.original_hw.tolist(), strict=True
+        )
+    ]
+    truth = coco_entries.ground_truth(
+        pictures, found.labels, found.names, IDS, found.crowds
     )
     flagged = [a for a in truth["annotations"] if a["iscrowd"]]
     assert [a["bbox"] for a in flagged] == [[0, 0, 60, 40], [0, 0, 30, 40]]
@@ -239,7 +245,7 @@ def test_detections_on_a_crowd_are_no_false_positives(folder, tmp_path, capsys):
     found = Detections(boxes=boxes, scores=scores, classes=classes, valid=valid)
 
     def numbers(source):
-        files = CocoResults(source, None, single_cls=False)
+        files = CocoResults(source, "detect", None, single_cls=False)
         files.add(host, found)
         return files.finish(300, tmp_path)
 
@@ -278,7 +284,7 @@ def test_results_speak_of_the_users_file(folder, tmp_path, capsys):
     )
 
     def written(source, classes=None, single_cls=False):
-        files = CocoResults(source, classes, single_cls=single_cls)
+        files = CocoResults(source, "detect", classes, single_cls=single_cls)
         files.add(host, found)
         numbers = files.finish(300, tmp_path)
         return numbers, json.loads((tmp_path / "predictions.json").read_text())

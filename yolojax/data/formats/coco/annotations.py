@@ -141,6 +141,47 @@ def outline(segmentation: Any, hw: Hw) -> np.ndarray | None:
     return joined(parts)
 
 
+def segmentation(annotation: Mapping[str, Any], hw: Hw) -> list[Any] | dict[str, Any]:
+    """Returns polygons or run lengths as they stand there; the box if they are bad.
+
+    What training takes to fill its box does so here.
+
+    Args:
+        annotation: with a sound `bbox`.
+        hw: height and width of the image.
+    """
+    value: Any = annotation.get("segmentation")
+    if isinstance(value, dict):
+        try:
+            run_length_mask(value, hw)
+        except AnnotationError:
+            value = None
+    elif isinstance(value, list):
+        value = [
+            part
+            for part in value
+            if _are_numbers(part) and len(part) % 2 == 0 and len(part) >= 6
+        ]
+    else:
+        value = None
+    return value or [corners(annotation["bbox"]).ravel().tolist()]
+
+
+def keypoints(annotation: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Returns keypoints as they stand there and how many are labelled; bad ones: none.
+
+    Args:
+        annotation: as in a file.
+        count: keypoints of an object.
+    """
+    value, labelled = annotation.get("keypoints"), annotation.get("num_keypoints")
+    if not _are_numbers(value) or len(value) != 3 * count:
+        return {"keypoints": [0] * (3 * count), "num_keypoints": 0}
+    if type(labelled) is not int:
+        labelled = sum(visible > 0 for visible in value[2::3])
+    return {"keypoints": value, "num_keypoints": labelled}
+
+
 def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Returns one closed path [p, 2] through two or more outlines [n, 2].
 

@@ -262,6 +262,15 @@ def _stated_hw(entry: dict[str, Any]) -> Hw | None:
     return (height, width) if right else None
 
 
+def stated_sizes(content: dict[str, Any]) -> dict[int | str, Hw]:
+    """Returns the sizes that a file states of its images, by id."""
+    entries = (entry for entry in content["images"] if isinstance(entry, dict))
+    sizes = {
+        entry["id"]: _stated_hw(entry) for entry in entries if _is_id(entry.get("id"))
+    }
+    return {number: hw for number, hw in sizes.items() if hw is not None}
+
+
 STRAY = {  # code -> what is wrong with an annotation
     "not_an_object": "is no object",
     "unknown_image": "has an `image_id` that is not in `images`",
