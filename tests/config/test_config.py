@@ -204,6 +204,13 @@ def test_settings_of_other_tasks_are_refused(task, name, value):
         config.check(values)
 
 
+def test_the_refusal_of_coco_results_for_rotated_boxes_says_why():
+    values = config.default("obb")
+    values["save_json"] = True
+    with pytest.raises(ValueError, match="COCO knows no rotated boxes"):
+        config.check(values)
+
+
 @pytest.mark.parametrize(
     ("command", "name", "value", "answer"),
     [

@@ -105,7 +105,7 @@ def _check_task(given: dict[str, Any]) -> None:
         if task not in key.tasks and given[name] != key.usual(task):
             raise ValueError(
                 f"config.{name} = {given[name]!r} has no meaning for task {task!r},"
-                f" only for {', '.join(key.tasks)}. Remove it."
+                f" only for {', '.join(key.tasks)} ({key.meaning}). Remove it."
             )
 
 

@@ -262,7 +262,8 @@ KEYS: dict[str, Key] = {
                         commands=VALIDATION),
     "agnostic_nms": _switch(False, "suppress across classes", tasks=LABELLED,
                             commands=VALIDATION),
-    "save_json": _switch(False, "--mode val: write COCO results and evaluate them",
+    "save_json": _switch(False, "--mode val: write and evaluate COCO results: boxes,"
+                         " and masks or keypoints; COCO knows no rotated boxes",
                          tasks=("detect", "segment", "pose"), commands=("val",)),
     "format": _text("safetensors", "file that `--mode export` writes",
                     choices=("safetensors",), commands=("export",), resume=True),
