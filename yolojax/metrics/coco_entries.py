@@ -223,7 +223,8 @@ def published_truth(
     annotations: list[dict[str, Any]] = []
     for found in content.get("annotations", []):
         entry: dict[str, Any] = found if isinstance(found, dict) else {}
-        name, category = entry.get("image_id"), entry.get("category_id")
+        name: Any = entry.get("image_id")
+        category = entry.get("category_id")
         box: Any = entry.get("bbox")
         if not _among(name, there) or not _among(category, kept) or not _is_box(box):
             continue

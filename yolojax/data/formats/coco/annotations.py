@@ -174,7 +174,8 @@ def keypoints(annotation: Mapping[str, Any], count: int) -> dict[str, Any]:
         annotation: as in a file.
         count: keypoints of an object.
     """
-    value, labelled = annotation.get("keypoints"), annotation.get("num_keypoints")
+    value: Any = annotation.get("keypoints")
+    labelled: Any = annotation.get("num_keypoints")
     if not _are_numbers(value) or len(value) != 3 * count:
         return {"keypoints": [0] * (3 * count), "num_keypoints": 0}
     if type(labelled) is not int:
