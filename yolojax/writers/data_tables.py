@@ -12,8 +12,8 @@ from yolojax.data.examine.statistics import (
     ELONGATED,
     SIZE_EDGES,
     BoxStatistics,
+    Spread,
     Statistics,
-    Summary,
 )
 from yolojax.writers.text import cells, cut, pad
 
@@ -109,7 +109,7 @@ def _shape_lines(stats: Statistics) -> list[str]:
     return [_line("image size", text), _line("orientation", ", ".join(shares))]
 
 
-def _span(found: Summary) -> str:
+def _span(found: Spread) -> str:
     if found.min == found.max:
         return f"{found.min:g}"
     return f"{found.min:g}..{found.max:g}"

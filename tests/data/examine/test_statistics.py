@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pictures import ink, read, where
 
-from yolojax.data.examine.statistics import SIZE_BINS, Summary, collect
+from yolojax.data.examine.statistics import SIZE_BINS, Spread, collect
 from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.formats.labelled import LabelledImages
 from yolojax.visualize import statistics_png
@@ -65,9 +65,9 @@ def test_numbers_of_a_few_objects(few):
     assert stats.class_objects == stats.labels == (2, 0, 1)
     assert stats.class_images == (2, 0, 1)
     assert stats.images_by_objects == (1, 1, 1)
-    assert stats.objects == Summary(0, 1, 1, 2)
+    assert stats.objects == Spread(0, 1, 1, 2)
     assert stats.shapes == ((200, 100, 2), (100, 400, 1))
-    assert stats.width == Summary(100, 200, 500 / 3, 200)
+    assert stats.width == Spread(100, 200, 500 / 3, 200)
     assert (stats.landscape, stats.portrait) == (2 / 3, 1 / 3)
     boxes = stats.boxes
     assert boxes is not None and boxes.imgsz == 100

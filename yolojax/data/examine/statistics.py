@@ -16,7 +16,7 @@ SIZE_BINS = tuple(2 ** (k / 4) for k in range(4 * 12 + 1))
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
+class Spread:
     """Smallest, middle, mean and largest of some values."""
 
     min: float
@@ -32,9 +32,9 @@ class BoxStatistics:
     imgsz: int  # pixels; the long side of an image while training
     shares: tuple[float, ...]  # sizes at imgsz below, between and above SIZE_EDGES
     coco_shares: tuple[float, ...]  # small, medium, large in the original image
-    size: Summary  # pixels at imgsz
+    size: Spread  # pixels at imgsz
     histogram: tuple[int, ...]  # boxes by size at imgsz, between SIZE_BINS
-    aspect: Summary  # width / height in pixels
+    aspect: Spread  # width / height in pixels
     wide: float  # share of boxes more than ELONGATED times wider than high
     tall: float  # the same the other way round
 
@@ -49,14 +49,14 @@ class Statistics:
     names: tuple[str, ...]
     images: int
     shapes: tuple[tuple[int, int, int], ...]  # width, height, images; commonest first
-    width: Summary  # pixels
-    height: Summary
+    width: Spread  # pixels
+    height: Spread
     landscape: float  # share of images that are wider than high
     portrait: float
     class_images: tuple[int, ...]  # per class, images that show it
     class_objects: tuple[int, ...] | None = None  # per class
     images_by_objects: tuple[int, ...] | None = None  # images with 0, 1, ... objects
-    objects: Summary | None = None  # per image
+    objects: Spread | None = None  # per image
     boxes: BoxStatistics | None = None  # None also where no image has an object
 
     @property
@@ -93,8 +93,8 @@ def collect(source: LabelledImages | ClassFolder, imgsz: int) -> Statistics:
         names=source.names,
         images=len(source),
         shapes=tuple(shapes),
-        width=_summary(width),
-        height=_summary(height),
+        width=_spread(width),
+        height=_spread(height),
         landscape=float((width > height).mean()),
         portrait=float((width < height).mean()),
         class_images=shown.images,
@@ -106,7 +106,7 @@ def collect(source: LabelledImages | ClassFolder, imgsz: int) -> Statistics:
         of_images,
         class_objects=shown.objects,
         images_by_objects=tuple(np.bincount(per_image).tolist()),
-        objects=_summary(per_image),
+        objects=_spread(per_image),
         boxes=_boxes(source, imgsz),
     )
 
@@ -127,9 +127,9 @@ def _boxes(source: LabelledImages, imgsz: int) -> BoxStatistics | None:
         imgsz=imgsz,
         shares=_shares(size, SIZE_EDGES),
         coco_shares=_shares(original, COCO_EDGES),
-        size=_summary(size),
+        size=_spread(size),
         histogram=tuple(np.histogram(binned, SIZE_BINS)[0].tolist()),
-        aspect=_summary(aspect),
+        aspect=_spread(aspect),
         wide=float((aspect > ELONGATED).mean()),
         tall=float((aspect < 1 / ELONGATED).mean()),
     )
@@ -141,6 +141,6 @@ def _shares(values: np.ndarray, edges: tuple[int, ...]) -> tuple[float, ...]:
     return tuple((counts / len(values)).tolist())
 
 
-def _summary(values: np.ndarray) -> Summary:
+def _spread(values: np.ndarray) -> Spread:
     statistics = values.min(), np.median(values), values.mean(), values.max()
-    return Summary(*(float(value) for value in statistics))
+    return Spread(*(float(value) for value in statistics))

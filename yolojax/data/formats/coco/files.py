@@ -25,7 +25,7 @@ log = logging.getLogger("yolojax")
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
+class CocoSummary:
     """What the files of a split say, short of its objects; JSON can hold it."""
 
     paths: list[str]  # of the images, sorted
@@ -38,7 +38,7 @@ class Summary:
 
 
 @dataclasses.dataclass
-class Part:
+class ImagePart:
     """What one file says about one image."""
 
     file: str
@@ -48,12 +48,12 @@ class Part:
     crowds: list[dict[str, Any]]
 
 
-Parts = dict[str, list[Part]]  # by path of the image
+ImageParts = dict[str, list[ImagePart]]  # by path of the image
 
 
 def summary_of(
     data: DataDescription, split: str, cache_dir: str | os.PathLike[str] | None
-) -> tuple[Summary, Parts | None]:
+) -> tuple[CocoSummary, ImageParts | None]:
     """Returns what the files of a split say, and their objects if they were read.
 
     Args:
@@ -90,19 +90,19 @@ def _fingerprint(data: DataDescription, split: str) -> str:
     return hashlib.sha256(repr((VERSION, states, where)).encode()).hexdigest()
 
 
-def _kept(file: Path) -> Summary | None:
+def _kept(file: Path) -> CocoSummary | None:
     """Returns a summary that was kept; None if it is absent, damaged or outdated."""
     try:
-        summary = Summary(**json.loads(file.read_text(encoding="utf-8")))
+        summary = CocoSummary(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     # An image that has gone may lie elsewhere now, or be missing.
     return summary if all(map(os.path.isfile, summary.paths)) else None
 
 
-def read_files(data: DataDescription, split: str) -> tuple[Summary, Parts]:
+def read_files(data: DataDescription, split: str) -> tuple[CocoSummary, ImageParts]:
     """Returns what the files of a split say; see `summary_of`."""
-    parts: Parts = {}
+    parts: ImageParts = {}
     problems: list[Problem] = []
     categories: list[tuple[int, str]] | None = None
     keypoints: list[str] | None = None
@@ -127,7 +127,7 @@ def read_files(data: DataDescription, split: str) -> tuple[Summary, Parts]:
         for path, group in parts.items()
         if any(part.crowds for part in group)
     }
-    summary = Summary(
+    summary = CocoSummary(
         sorted(parts),
         categories or [],
         keypoints,
@@ -204,14 +204,14 @@ def _bases(data: DataDescription, split: str, place: Path) -> list[Path]:
 
 
 def _images(
-    place: Path, entries: list[Any], bases: Sequence[Path], parts: Parts
-) -> tuple[dict[int | str, Part], list[Problem]]:
+    place: Path, entries: list[Any], bases: Sequence[Path], parts: ImageParts
+) -> tuple[dict[int | str, ImagePart], list[Problem]]:
     """Adds the images of a file to `parts`.
 
     Returns:
         Images by id; what is wrong with others.
     """
-    images: dict[int | str, Part] = {}
+    images: dict[int | str, ImagePart] = {}
     problems = []
     file, tried = str(place), ", ".join(str(base) for base in bases)
 
@@ -228,7 +228,7 @@ def _images(
         if number in images:
             problem(f"images[{i}]: id {number!r} is taken (duplicate_image_id)", True)
             continue
-        images[number] = part = Part(file, number, _stated_hw(entry), [], [])
+        images[number] = part = ImagePart(file, number, _stated_hw(entry), [], [])
         candidates = (os.path.normpath(os.path.join(base, name)) for base in bases)
         path = next(filter(os.path.isfile, candidates), None)
         if path is None:
@@ -279,7 +279,7 @@ STRAY = {  # code -> what is wrong with an annotation
 
 
 def _share_out(
-    place: Path, annotations: list[Any], images: dict[int | str, Part]
+    place: Path, annotations: list[Any], images: dict[int | str, ImagePart]
 ) -> list[Problem]:
     """Hands each annotation to its image; returns what is wrong with others."""
     stray: dict[str, list[str]] = {}
@@ -308,7 +308,7 @@ def _share_out(
     return problems
 
 
-def _kinds(number: Any, images: dict[int | str, Part]) -> str:
+def _kinds(number: Any, images: dict[int | str, ImagePart]) -> str:
     """Returns what to say of an unknown id that is written as no other is."""
     kinds = {str: "text", int: "a number"}
     there = {type(known) for known in images}
@@ -317,7 +317,7 @@ def _kinds(number: Any, images: dict[int | str, Part]) -> str:
     return f" ({kinds[type(number)]}, but ids there are {kinds[there.pop()]})"
 
 
-def _outlines(parts: Parts) -> str:
+def _outlines(parts: ImageParts) -> str:
     """Returns which objects have a segmentation."""
     with_one = objects = 0
     for group in parts.values():
@@ -332,7 +332,9 @@ def _outlines(parts: Parts) -> str:
     return "all" if with_one == objects else "some"
 
 
-def _crowd_rows(path: str, group: list[Part], problems: list[Problem]) -> list[str]:
+def _crowd_rows(
+    path: str, group: list[ImagePart], problems: list[Problem]
+) -> list[str]:
     """Returns the rows of the crowds in an image, with categories for classes."""
     rows = []
     for part in group:

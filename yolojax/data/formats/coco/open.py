@@ -19,7 +19,13 @@ import numpy as np
 from yolojax.data.formats import labelled, scan, subset
 from yolojax.data.formats.coco import annotations as coco_objects
 from yolojax.data.formats.coco.annotations import AnnotationError
-from yolojax.data.formats.coco.files import Part, Parts, Summary, read_files, summary_of
+from yolojax.data.formats.coco.files import (
+    CocoSummary,
+    ImagePart,
+    ImageParts,
+    read_files,
+    summary_of,
+)
 from yolojax.data.formats.description import SPLITS, DataDescription, read_data_yaml
 from yolojax.data.formats.labelled import NEED_POLYGONS, CocoIds, LabelledImages, Wanted
 from yolojax.data.formats.labels import REASONS, LabelError, ParsedLabels, parse_labels
@@ -111,7 +117,7 @@ def _verdicts(
     split: str,
     paths: list[str],
     rules: CocoRules,
-    parts: Parts | None,
+    parts: ImageParts | None,
     cache_dir: str | os.PathLike[str] | None,
     threads: int,
 ) -> list[Verdict]:
@@ -131,7 +137,7 @@ def _verdicts(
     return verdicts
 
 
-def verify(path: str, parts: Sequence[Part], rules: CocoRules) -> Verdict:
+def verify(path: str, parts: Sequence[ImagePart], rules: CocoRules) -> Verdict:
     """Returns whether an image and its annotations can be used, and how.
 
     Args:
@@ -190,7 +196,7 @@ def _refused(file: str, annotation: Any, reason: str) -> Verdict:
     return Verdict(None, NO_ROWS, (Problem(file, None, text, True),))
 
 
-def _other_size(path: str, part: Part, hw: Hw) -> Problem:
+def _other_size(path: str, part: ImagePart, hw: Hw) -> Problem:
     """Returns what is to say about a picture that has another size than stated."""
     assert part.hw is not None
     (height, width), (stated_h, stated_w) = hw, part.hw
@@ -286,7 +292,11 @@ def _described(path: Path, wanted: Wanted) -> DataDescription:
 
 
 def _completed(
-    data: DataDescription, split: str, first: Summary, this: Summary, wanted: Wanted
+    data: DataDescription,
+    split: str,
+    first: CocoSummary,
+    this: CocoSummary,
+    wanted: Wanted,
 ) -> DataDescription:
     """Returns the description with what the files say: classes and keypoints.
 
@@ -337,7 +347,11 @@ def _check_names(data: DataDescription, names: tuple[str, ...]) -> None:
 
 
 def _rules(
-    data: DataDescription, split: str, first: Summary, this: Summary, wanted: Wanted
+    data: DataDescription,
+    split: str,
+    first: CocoSummary,
+    this: CocoSummary,
+    wanted: Wanted,
 ) -> CocoRules:
     """Returns what is made of annotations.
 
@@ -366,7 +380,7 @@ def _rules(
     )
 
 
-def _crowds(summary: Summary, rules: CocoRules, path: str) -> np.ndarray:
+def _crowds(summary: CocoSummary, rules: CocoRules, path: str) -> np.ndarray:
     """Returns the crowds [c, 5] of an image: class, cx, cy, w, h (0..1)."""
     rows = [
         [float(word) for word in row.split()] for row in summary.crowds.get(path, [])
