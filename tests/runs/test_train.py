@@ -18,6 +18,7 @@ from places import HELPERS, ROOT
 from yolojax import config as config_lib
 from yolojax import writers
 from yolojax.runs import checkpoint
+from yolojax.streams import stream
 from yolojax.tasks.detect import Detect
 
 COLUMNS = writers.run_columns(Detect.loss_names, Detect.metric_names, 3)
@@ -227,8 +228,7 @@ def test_a_non_finite_loss_stops_the_run_and_can_be_replayed(place):
 
 
 def epoch_order(seed, epoch):
-    rng = np.random.default_rng([seed, epoch, 0, 1])
-    return rng.permutation(22).tolist()
+    return stream("order", seed, epoch).permutation(22).tolist()
 
 
 def test_patience_ends_a_run_and_more_of_it_goes_on(place, measured, caplog):

@@ -13,6 +13,7 @@ import numpy as np
 from yolojax import registry
 from yolojax.models import yolo11
 from yolojax.models.blocks import INFERENCE
+from yolojax.streams import stream
 
 MODELS = {f"yolo11{scale}": yolo11.builder(scale) for scale in yolo11.SCALES}
 
@@ -73,7 +74,7 @@ def initial_variables(
             fill = 1.0 if kind in ("scale", "var") else 0.0
             return np.full(leaf.shape, fill, np.float32)
         bound = np.prod(kernel[:-1]) ** -0.5  # 1 / sqrt(fan_in)
-        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        rng = stream("parameter", seed, zlib.crc32(name.encode()))
         return rng.uniform(-bound, bound, leaf.shape).astype(np.float32)
 
     return jax.tree_util.tree_map_with_path(start, shapes)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from yolojax.data.geometry import Hw
+from yolojax.streams import stream
 
 STRIDE = 32  # sizes are multiples of it, pixels
 MOST = 5  # sizes, unless they are given
@@ -60,8 +61,7 @@ def size_at(
     if len(sizes) == 1:
         return sizes[0]
     drawn, weights = all_sizes(imgsz, share)
-    # Five numbers: keys of other streams have fewer.
-    rng = np.random.default_rng([seed, step, 0, 0, 6])
+    rng = stream("input_size", seed, step)
     size = int(rng.choice(drawn, p=weights / weights.sum()))
     return min(reversed(sizes), key=lambda one: abs(one - size))
 

@@ -25,6 +25,7 @@ from yolojax.data.samples.plan import AugmentOptions, Recipe, SamplePlan, plan_s
 from yolojax.data.samples.render import render
 from yolojax.data.store import images
 from yolojax.data.store.records import Records
+from yolojax.streams import stream
 
 DRY_SAMPLES = 2048  # planned before training to choose the usual number of object slots
 
@@ -257,8 +258,7 @@ def likely_most(counts: np.ndarray, total: int) -> int:
 @functools.lru_cache(maxsize=2)
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     """Returns the images of an epoch [count] in their order; not to be written to."""
-    # Four numbers: the key of a sample's own stream has three.
-    order = np.random.default_rng([seed, epoch, 0, 1]).permutation(count)
+    order = stream("order", seed, epoch).permutation(count)
     order.flags.writeable = False
     return order
 

@@ -17,6 +17,7 @@ from yolojax.data.batches.labelled import Batch, epoch_order
 from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.samples.policies import POLICIES, Rng, colour_jitter
 from yolojax.data.store.records import Pixels
+from yolojax.streams import stream
 
 NO_POLICY = "none"  # plain colour jitter instead
 CROP_ASPECT = (3 / 4, 4 / 3)  # width / height of a random crop
@@ -171,7 +172,7 @@ class ClassifyTrainBatches:
 
     def sample(self, epoch: int, index: int) -> np.ndarray:
         """Returns an image as it is seen in an epoch, [S, S, 3] uint8 RGB."""
-        rng = np.random.default_rng([self.seed, epoch, index])
+        rng = stream("sample", self.seed, epoch, index)
         return augmented(self.records.image(index), self.imgsz, self.augment, rng)
 
     def __getitem__(self, step: int) -> Batch:
@@ -203,7 +204,7 @@ class ClassifyEvalBatches:
         self.records = records
         self.imgsz = imgsz
         self.batch = batch
-        self.order = np.random.default_rng(0).permutation(len(records))
+        self.order = stream("evaluation_order").permutation(len(records))
 
     @property
     def batches_per_epoch(self) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from yolojax.streams import stream
+
 SPLITS = ("train", "val", "test")
 MODES = ("stratified", "head")
 SHOWN_CLASSES = 10  # of those that a subset loses
@@ -99,7 +101,7 @@ def ranking(classes: Sequence[np.ndarray], seed: int) -> np.ndarray:
         seed: 0 .. 2**32 - 1.
     """
     count = len(classes)
-    shuffled = np.random.default_rng([seed, 5]).permutation(count)
+    shuffled = stream("subset", seed).permutation(count)
     images, ids = _pairs(classes)
     totals = np.bincount(ids)
     ranks = np.argsort(np.argsort(totals, kind="stable"), kind="stable")[ids]

@@ -16,6 +16,7 @@ from yolojax.data import geometry
 from yolojax.data.samples import objects as objects_lib
 from yolojax.data.samples import polygons as polygons_lib
 from yolojax.data.samples.objects import Annotations, LabelFormat, Objects
+from yolojax.streams import stream
 
 MIN_SHARE = 0.10  # smallest visible part of a box pasted by cutmix
 MIN_SHARE_POLYGON = 0.01  # the same for a box around a polygon
@@ -148,12 +149,12 @@ def plan_sample(seed: int, epoch: int, index: int, recipe: Recipe) -> SamplePlan
         index: the sample.
         recipe: what it is made of, and how.
     """
-    rng = np.random.default_rng([seed, epoch, index])
+    rng = stream("sample", seed, epoch, index)
     hw, options = recipe.hw, recipe.options
     images = len(recipe.annotations.rows)
     pasting = None
     if options.pastes("mixup"):  # draws of its own, so that it shifts no others
-        pasting = np.random.default_rng([seed, epoch, index, 2])
+        pasting = stream("copy_paste", seed, epoch, index)
     base = _drawn(rng, pasting, index, recipe)
     objects = base.objects
 
@@ -204,7 +205,7 @@ def _filters(
 ) -> FilterPlan | None:
     """Returns the filters of a sample, None if there are none."""
     # Draws of their own, so that they shift no others.
-    rng = np.random.default_rng([seed, epoch, index, 3])
+    rng = stream("filters", seed, epoch, index)
     happens = [
         _happens(rng, probability)
         for probability in (

@@ -39,7 +39,7 @@ __all__ = [
     "write_yolo_folder",
 ]
 
-VERSION = 1  # raise it when any picture or label changes: it names the cache directory
+VERSION = 2  # raise it when any picture or label changes: it names the cache directory
 SEED = 0
 # Trained at 128. Drawn larger, so that pictures are resampled as photographs are, stay
 # sharp on a result sheet, and can be trained at 160 without being enlarged.
@@ -90,7 +90,7 @@ def write_yolo_folder(
         task: a key of ARRANGEMENT.
         size: side of the square pictures in pixels.
         counts: pictures per split; "train" and "val" are needed, "test" may be added.
-        seed: non-negative.
+        seed: 0 .. 2**32 - 1.
 
     Raises:
         ValueError: an argument is out of range, or root holds files already.

@@ -22,6 +22,7 @@ from yolojax.data.shapes.paint import (
     distinct_colour,
     paint,
 )
+from yolojax.streams import LARGEST, stream
 
 CLASSES = ("circle", "triangle", "rectangle", "star")
 KEYPOINTS = ("centre", "tip", "right", "left")  # in the upright frame of the shape
@@ -71,7 +72,7 @@ def draw_scene(
     """Returns the scene that these numbers name, always the same.
 
     Args:
-        seed: non-negative; another seed gives another data set.
+        seed: 0 .. 2**32 - 1; another seed gives another data set.
         split: "train", "val" or "test"; their scenes are independent.
         index: number of the scene in its split, from 0.
         size: side of the square picture in pixels, at least 32.
@@ -82,16 +83,16 @@ def draw_scene(
         raise ValueError(
             f"arrangement={arrangement!r} is unknown; it is one of {ARRANGEMENTS}"
         )
-    key = [seed, SPLITS.index(split), index]
+    key = (seed, SPLITS.index(split), index)
     if arrangement == "single":
-        layout = np.random.default_rng([*key, 2])
+        layout = stream("single_scene_layout", *key)
         placed = [_random_shape(layout, index % len(CLASSES), SINGLE_EXTENT, [])]
     else:
-        placed = _layout(np.random.default_rng([*key, 0]))
+        placed = _layout(stream("scene_layout", *key))
     if arrangement != "scattered":
         placed = _moved_inside(placed)
     # A stream of its own: paint of another size or style cannot move an object.
-    rng = np.random.default_rng([*key, 1])
+    rng = stream("scene_paint", *key)
     canvas, colours = background(rng, size)
     light = rng.uniform(0, 2 * math.pi)
     masks = []
@@ -112,8 +113,8 @@ def check_scene(seed: int, split: str, index: int, size: int) -> None:
     """Raises ValueError unless these numbers name a scene."""
     if split not in SPLITS:
         raise ValueError(f"split={split!r} is unknown; it is one of {SPLITS}")
-    if seed < 0 or index < 0:
-        raise ValueError(f"seed={seed} and index={index} must not be negative")
+    if not (0 <= seed <= LARGEST and 0 <= index <= LARGEST):
+        raise ValueError(f"seed={seed} and index={index} must be 0 .. {LARGEST}")
     if size < 32:
         raise ValueError(f"size={size} is too small to draw in; use at least 32")
 
