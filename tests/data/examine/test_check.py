@@ -15,7 +15,7 @@ from yolojax import config as config_lib
 from yolojax.commands import check
 from yolojax.data.examine import doctor
 from yolojax.data.formats.labelled import Wanted
-from yolojax.data.formats.scan import Problem
+from yolojax.data.formats.problems import Problem
 from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.writers.data_tables import findings_report
 
@@ -104,18 +104,18 @@ def test_problems_within_a_file_of_many_labels(data):
         data / "data.yaml", "train", wanted, cache_dir=None, threads=1
     )
     problems = (
-        Problem("all.json", None, "annotation 7: is no box (bad_box)", True),
-        Problem("all.json", None, "annotation 8: is no box (bad_box)", True),
-        Problem("all.json", None, "a.jpg: counted once (row_twice): 2", False),
-        Problem("b.jpg", None, "cannot be read: no right (no_access)", True),
+        Problem("all.json", None, "bad_bbox", "is no box", True, "annotation 7"),
+        Problem("all.json", None, "bad_bbox", "is no box", True, "annotation 8"),
+        Problem("all.json", None, "empty_boxes", "(no_area): 3", False, "a.jpg", 2),
+        Problem("b.jpg", None, "unreadable_label", "no right (why_not)", True),
     )
     source = dataclasses.replace(source, problems=problems)
     findings = doctor.examine({"train": source}, 64, "detect", None)
     annotations = tuple(f"all.json (annotation {number})" for number in (7, 8))
     assert [(f.code, f.severity, f.text, f.places) for f in findings] == [
-        ("bad_box", "error", "is no box", annotations),
-        ("no_access", "error", "cannot be read: no right", ("b.jpg",)),
-        ("row_twice", "warning", "counted once", ("all.json (a.jpg)",)),
+        ("bad_bbox", "error", "is no box", annotations),
+        ("unreadable_label", "error", "no right (why_not)", ("b.jpg",)),
+        ("empty_boxes", "warning", "(no_area): 3", ("all.json (a.jpg)",)),
     ]
 
 
@@ -446,21 +446,17 @@ def test_the_report_is_readable(data, capsys):
 
 def test_what_is_said_within_a_json_file_stands_at_its_place():
     problems = [
-        Problem(
-            "a.json", None, "image 7: '1.png' is in none of x (missing_image)", True
-        ),
-        Problem(
-            "a.json", None, "image 8: 'b: c.png' is in none of x (missing_image)", True
-        ),
-        Problem("a.json", None, "annotation 5: makes no sense (bad_bbox)", True),
-        Problem("a.json", None, "1.png: are skipped (no_keypoints): 3", False),
+        Problem("a.json", None, "missing_image", "not in x", True, "image 7, '1.png'"),
+        Problem("a.json", None, "missing_image", "not in x", True, "image 8, 'b: c'"),
+        Problem("a.json", None, "bad_bbox", "makes no sense", True, "annotation 5"),
+        Problem("a.json", None, "no_keypoints", "are skipped", False, "1.png", 3),
     ]
     missing, wrong, skipped = doctor._problems("train", problems)
     assert missing.places == (
-        "a.json (image 7: '1.png')",
-        "a.json (image 8: 'b: c.png')",
+        "a.json (image 7, '1.png')",
+        "a.json (image 8, 'b: c')",
     )
-    assert (missing.text, missing.severity) == ("is in none of x", "error")
+    assert (missing.text, missing.severity) == ("not in x", "error")
     assert "image_root" in missing.advice
     assert wrong.places == ("a.json (annotation 5)",) and wrong.text == "makes no sense"
     assert (skipped.text, skipped.severity) == ("are skipped", "note")
@@ -497,3 +493,12 @@ def test_the_exit_status_tells_of_errors(data):
     )
     assert (faulty.returncode, faulty.stderr) == (1, "")
     assert "labels/train/1.txt:3" in faulty.stdout
+
+
+def test_a_broken_test_split_is_told_whatever_the_message_says(data):
+    # The pattern of a folder that is called "has no" matches nothing.
+    with (data / "data.yaml").open("a") as file:
+        file.write("test: has no pictures/*.png\n")
+    finding = only(found(data), "unusable_split", "test", "error")
+    assert finding == []
+    assert "has no pictures" in found(data)["unusable_split", "test"]["text"]

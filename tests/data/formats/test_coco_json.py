@@ -202,7 +202,7 @@ def test_crowds_are_kept_for_evaluation_only(folder):
         found.crowds[0], [[0, 0.5, 0.5, 1, 1], [1, 0.25, 0.5, 0.5, 1]]
     )
     (problem,) = found.problems
-    assert problem.file == str(path) and "annotation 13: " in problem.reason
+    assert problem.file == str(path) and problem.within == "annotation 13"
     assert opened(folder, classes=[1]).crowds[0].tolist() == [[1, 0.25, 0.5, 0.5, 1]]
     one = opened(folder, single_cls=True)
     assert one.crowds[0][:, 0].tolist() == [0, 0] and one.crowds[0].dtype == np.float32
@@ -314,7 +314,7 @@ def test_an_image_that_goes_after_a_run_is_missing(folder, tmp_path):
     for _ in range(2):
         found = opened(folder, cache_dir=cache)
         assert len(found) == 3
-        assert "image 2: '2.png' is in none of" in found.problems[0].reason
+        assert found.problems[0].within == "image 2, '2.png'"
     os.rename(folder / "gone", folder / "2.png")  # where images may lie, too
     assert len(opened(folder, cache_dir=cache)) == 4
 
@@ -333,9 +333,8 @@ def test_objects_without_an_outline_fill_their_box_and_are_listed(folder):
     assert [len(p[0]) for p in found.polygons if p] == [4, 4, 4]
     assert [(p.file, p.dropped) for p in found.problems] == [(str(path), False)] * 2
     for problem, name in zip(found.problems, ("2.png", "3.png"), strict=True):
-        assert problem.reason.startswith(f"{name}: ") and "(no_outline): 1" in (
-            problem.reason
-        )
+        place = (problem.within, problem.code, problem.count)
+        assert place == (name, "no_outline", 1)
 
 
 def test_a_senseless_outline_costs_a_detector_no_image(folder):
@@ -350,12 +349,12 @@ def test_a_senseless_outline_costs_a_detector_no_image(folder):
     found = opened(folder)
     assert len(found) == 4 and len(found.labels[1]) == 1
     (problem,) = found.problems
-    assert "(bad_outline): 1" in problem.reason
+    assert (problem.code, problem.count) == ("bad_outline", 1)
     with_outline, without = found.labels[0][0], found.labels[1][0]
     np.testing.assert_allclose(with_outline[1:], [1 / 3, 0.35, 1 / 3, 0.3], 1e-5)
     np.testing.assert_allclose(without[1:], [14 / 60, 0.35, 1 / 3, 0.3], 1e-5)
     refused = opened(folder, task="segment")
-    assert len(refused) == 3 and "(bad_segmentation)" in refused.problems[0].reason
+    assert len(refused) == 3 and refused.problems[0].code == "bad_segmentation"
 
 
 def test_persons_without_a_labelled_keypoint_are_listed(folder):
@@ -370,9 +369,8 @@ def test_persons_without_a_labelled_keypoint_are_listed(folder):
     found = opened(folder, task="pose")
     assert [len(rows) for rows in found.labels] == [1, 1, 0, 0]
     (problem,) = found.problems
-    assert problem.reason.startswith("3.png: ") and "(no_keypoints): 1" in (
-        problem.reason
-    )
+    place = (problem.within, problem.code, problem.count)
+    assert place == ("3.png", "no_keypoints", 1)
 
 
 def test_ids_of_another_kind_are_named(folder):

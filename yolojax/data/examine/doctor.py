@@ -6,7 +6,6 @@ Warnings cost accuracy more often than not. Notes are worth knowing.
 
 import dataclasses
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from yolojax.data.formats.description import DataDescription
 from yolojax.data.formats.labelled import LabelledImages
 from yolojax.data.formats.labels import label_path
 from yolojax.data.formats.listing import is_image, walk
-from yolojax.data.formats.scan import Problem
+from yolojax.data.formats.problems import Problem
 
 SEVERITIES = ("error", "warning", "note")
 LISTED = 200  # places of one finding that are looked up
@@ -110,8 +109,7 @@ def _problems(split: str, problems: Sequence[Problem]) -> Iterator[Finding]:
     """What the scan found, one finding per reason."""
     groups: dict[str, list[Problem]] = {}
     for problem in problems:
-        codes = re.findall(r"\(([a-z][\w.]*_[\w.]*)\)", problem.reason)
-        groups.setdefault(codes[-1] if codes else "problem", []).append(problem)
+        groups.setdefault(problem.code, []).append(problem)
     for code, group in groups.items():
         severity, advice = _SCAN_ADVICE.get(code, ("warning", "Correct the labels."))
         if group[0].dropped:
@@ -120,25 +118,17 @@ def _problems(split: str, problems: Sequence[Problem]) -> Iterator[Finding]:
                 advice = "Replace or delete the images: they are left out."
                 if os.path.splitext(group[0].file)[1] in (".txt", ".json"):
                     advice = "Correct the labels: their images are left out."
-        reason = re.sub(rf" \({re.escape(code)}\)(: \d+)?$", "", group[0].reason)
-        text = re.sub(f"^({_WITHIN})", "", reason)
+        text = group[0].reason
         if group[0].line is not None and group[0].dropped:
             text += " (the first such row of each file)"
         places = tuple(_place(problem) for problem in group[:LISTED])
         yield Finding(code, severity, split, len(group), text, advice, places)
 
 
-# Where in a file of many labels, as the scan says it.
-_WITHIN = (
-    r"(?:annotation [^:]+|images\[\d+\]|\S+\.\w+): |image \S+: (?:'[^']*'|\"[^\"]*\") "
-)
-
-
 def _place(problem: Problem) -> str:
     if problem.line is not None:
         return f"{problem.file}:{problem.line}"
-    within = re.match(_WITHIN, problem.reason)
-    return f"{problem.file} ({within[0].rstrip(': ')})" if within else problem.file
+    return f"{problem.file} ({problem.within})" if problem.within else problem.file
 
 
 def _duplicates(split: str, source: Source) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from yolojax.data.formats.listing import (
     verify_image,
     walk,
 )
-from yolojax.data.formats.scan import Problem
+from yolojax.data.formats.problems import Problem
 from yolojax.data.store import images
 from yolojax.files import replace_text
 
@@ -35,7 +35,7 @@ FOLDERS = {  # names that a split's folder may have, in the order they are tried
 }
 STAND_IN = {"val": "test", "test": "val"}  # used where a split has no folder
 VAL_SHARE = 0.2  # of each class, where no folder tells the splits apart
-CACHE_VERSION = 2  # raise it when the scan decides differently
+CACHE_VERSION = 3  # raise it when the scan decides differently
 
 _KNOWN = {name for names in FOLDERS.values() for name in names}
 
@@ -156,14 +156,12 @@ def _unusable(
     """Returns what is wrong with images, and classes that they leave without any."""
     pairs = list(zip(members, verdicts, strict=True))
     problems = [
-        Problem(path, None, verdict.reason, True)
-        for (path, _), verdict in pairs
-        if verdict.hw is None
+        verdict.problem(path) for (path, _), verdict in pairs if verdict.hw is None
     ]
     left = {class_id for (_, class_id), verdict in pairs if verdict.hw is not None}
     for class_id in sorted({class_id for _, class_id in members} - left):
-        reason = f"no image of class {names[class_id]!r} can be used (unusable_class)"
-        problems.append(Problem(str(folder), None, reason, False))
+        reason = f"no image of class {names[class_id]!r} can be used"
+        problems.append(Problem(str(folder), None, "unusable_class", reason, False))
     return problems
 
 
@@ -234,23 +232,21 @@ def _members(
     problems = []
     ids = {name: class_id for class_id, name in enumerate(names)}
     for name in _directories(folder):
-        place, reason = folder / name, ""
-        paths = _images(place)
-        if name in ids:
-            members += [(path, ids[name]) for path in paths]
-            if not paths:
-                reason = "the class folder holds no image (empty_class)"
-        else:
+        place = str(folder / name)
+        paths = _images(folder / name)
+        if name not in ids:
             reason = (
                 f"not a class that is trained; its {len(paths)} images are left out"
-                " (unknown_class)"
             )
-        if reason:
-            problems.append(Problem(str(place), None, reason, False))
+            problems.append(Problem(place, None, "unknown_class", reason, False))
+        elif not paths:
+            problems.append(Problem(place, None, "empty_class", "", False))
+        else:
+            members += [(path, ids[name]) for path in paths]
     loose = sum(is_image(n) and n[0] != "." for n in os.listdir(folder))
     if loose:
-        reason = f"{loose} images lie beside the class folders, left out (no_class)"
-        problems.append(Problem(str(folder), None, reason, False))
+        reason = f"{loose} images lie beside the class folders, left out"
+        problems.append(Problem(str(folder), None, "no_class", reason, False))
     return members, problems
 
 
@@ -346,8 +342,8 @@ def _read_scan(file: Path, count: int) -> list[ImageVerdict] | None:
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
         verdicts = [
-            ImageVerdict(None if hw is None else (hw[0], hw[1]), reason, digest)
-            for hw, reason, digest in stored
+            ImageVerdict(None if hw is None else (hw[0], hw[1]), *others)
+            for hw, *others in stored
         ]
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None  # absent or damaged: scan again

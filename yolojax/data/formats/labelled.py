@@ -13,8 +13,10 @@ import numpy as np
 
 from yolojax.data.formats import subset
 from yolojax.data.formats.description import DataDescription
-from yolojax.data.formats.scan import Problem, Verdict
+from yolojax.data.formats.problems import Problem
+from yolojax.data.formats.scan import Verdict
 from yolojax.data.store import images
+from yolojax.errors import MissingSplitError
 
 TASKS = ("detect", "segment", "pose", "obb")
 NEED_POLYGONS = ("segment", "obb")  # others use polygons if every object has one
@@ -117,10 +119,15 @@ def _decoded(path: str, data: np.ndarray, hw: np.ndarray) -> np.ndarray:
 
 
 def check_wanted(data: DataDescription, split: str, wanted: Wanted) -> None:
-    """Raises ValueError if a data set cannot have what is wanted."""
+    """Refuses what a data set cannot have.
+
+    Raises:
+        MissingSplitError: it has no such split.
+        ValueError: it has no such classes, or cannot serve the task.
+    """
     task, classes = wanted.task, wanted.classes
     if split not in data.splits:
-        raise ValueError(
+        raise MissingSplitError(
             f"{data.path}: has no key `{split}`; its splits are"
             f" {', '.join(data.splits)}. Add one or choose another split."
         )

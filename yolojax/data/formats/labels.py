@@ -11,34 +11,18 @@ import os
 import cv2
 import numpy as np
 
+from yolojax.data.formats.problems import CODES
+
 LARGEST = np.float32(1.01)  # rounding of label tools may leave the image a little
 SMALLEST = np.float32(-0.01)
 FLAT = 1e-8  # area of a polygon, as a share of the image, that counts as none
-
-REASONS = {
-    "not_text": "the label file is not UTF-8 text",
-    "not_a_number": "a value is not a number",
-    "mixed_polygon_and_box_rows": "some rows are polygons, some are boxes",
-    "odd_polygon_values": "a polygon needs pairs of x and y",
-    "polygon_too_short": "a polygon needs 3 points or more",
-    "ragged_rows": "rows have different numbers of columns",
-    "wrong_column_count": "a row has the wrong number of columns: a box has 5 (class"
-    " cx cy w h), a polygon 7 or more (class x1 y1 x2 y2 x3 y3 ...), keypoints add"
-    " their kpt_shape to a box",
-    "coordinate_above_1.01": "coordinates must be relative to the image, 0..1",
-    "negative_value": "a class or coordinate is negative",
-    "non_integer_class": "a class is not a whole number",
-    "class_out_of_range": "a class is not in `names` of the data description",
-    "duplicates_removed": "identical rows were counted once",
-    "flat_polygons": "polygons that enclose no area are kept",
-}
 
 
 class LabelError(ValueError):
     """A label file that cannot be used: reason code and line number."""
 
     def __init__(self, code: str, line: int):
-        super().__init__(f"line {line}: {REASONS[code]} ({code})")
+        super().__init__(f"line {line}: {CODES[code]} ({code})")
         self.code = code
         self.line = line
 

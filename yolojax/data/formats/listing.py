@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from yolojax.data.formats.description import DataDescription
-from yolojax.data.formats.scan import Problem
+from yolojax.data.formats.problems import Problem
 from yolojax.data.store import images
 
 EXTENSIONS = frozenset(
@@ -114,8 +114,8 @@ def _listed(data: DataDescription, place: Path) -> tuple[list[str], list[Problem
         if is_image(name):
             images.append(os.path.normpath(base / name))
         elif name and not name.startswith("#"):
-            text = f"{name!r} is not the path of an image (no_image_path)"
-            problems.append(Problem(str(place), line, text, False))
+            text = f"{name!r} is not the path of an image"
+            problems.append(Problem(str(place), line, "no_image_path", text, False))
     return images, problems
 
 
@@ -127,8 +127,13 @@ class ImageVerdict(NamedTuple):
     """What the scan found out about one image file."""
 
     hw: tuple[int, int] | None  # height and width; None: it cannot be used
-    reason: str  # why not
+    code: str  # why not: a key of problems.CODES, "" if it can be used
+    reason: str  # the same for people
     digest: str  # hash of the content, "" if it cannot be read
+
+    def problem(self, path: str) -> Problem:
+        """Returns why an image at this path is left out."""
+        return Problem(path, None, self.code, self.reason, True)
 
 
 def verify_image(path: str) -> ImageVerdict:
@@ -136,8 +141,8 @@ def verify_image(path: str) -> ImageVerdict:
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
-        reason = f"cannot be read: {error.strerror} (unreadable_image)"
-        return ImageVerdict(None, reason, "")
+        reason = f"cannot be read: {error.strerror}"
+        return ImageVerdict(None, "unreadable_image", reason, "")
     return verify_encoded(data)
 
 
@@ -145,18 +150,18 @@ def verify_encoded(data: np.ndarray) -> ImageVerdict:
     """Returns whether the bytes [n] uint8 of an image file can be used."""
     digest = images.content_digest(data)
     if not len(data):
-        return ImageVerdict(None, "the file is empty (unreadable_image)", digest)
+        return ImageVerdict(None, "unreadable_image", "the file is empty", digest)
     if jpeg_truncated(data):
-        return ImageVerdict(None, "the JPEG ends early (truncated_image)", digest)
+        return ImageVerdict(None, "truncated_image", "the JPEG ends early", digest)
     image = images.decode(data)
     if image is None:
-        reason = "not a picture that can be decoded (unreadable_image)"
-        return ImageVerdict(None, reason, digest)
+        reason = "not a picture that can be decoded"
+        return ImageVerdict(None, "unreadable_image", reason, digest)
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
-        reason = f"{width}x{height} pixels, below {MIN_SIDE} (image_too_small)"
-        return ImageVerdict(None, reason, digest)
-    return ImageVerdict((height, width), "", digest)
+        reason = f"{width}x{height} pixels, below {MIN_SIDE}"
+        return ImageVerdict(None, "image_too_small", reason, digest)
+    return ImageVerdict((height, width), "", "", digest)
 
 
 def jpeg_truncated(data: np.ndarray) -> bool:

@@ -14,26 +14,12 @@ import cv2
 import numpy as np
 
 from yolojax.data.formats.labels import label_path
+from yolojax.data.formats.problems import Problem
 from yolojax.files import replace_bytes
 
-CACHE_VERSION = 4  # raise it when the scan decides differently
+CACHE_VERSION = 5  # raise it when the scan decides differently
 
 log = logging.getLogger("yolojax")
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """Something wrong with one file."""
-
-    file: str
-    line: int | None  # of a label file, from 1
-    reason: str
-    dropped: bool  # the image is left out
-
-    def __str__(self) -> str:
-        """Returns "file:line: reason"."""
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{place}: {self.reason}{'; image left out' if self.dropped else ''}"
 
 
 @dataclasses.dataclass(frozen=True)

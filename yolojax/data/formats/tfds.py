@@ -21,10 +21,12 @@ from yolojax.data.formats import labelled, scan, subset
 from yolojax.data.formats.coco import annotations as coco_objects
 from yolojax.data.formats.description import SPLITS, TFDS, DataDescription
 from yolojax.data.formats.labelled import LabelledImages, Wanted
-from yolojax.data.formats.labels import REASONS, LabelError, parse_labels
+from yolojax.data.formats.labels import LabelError, parse_labels
 from yolojax.data.formats.listing import verify_encoded
-from yolojax.data.formats.scan import LabelRules, Problem, Verdict
+from yolojax.data.formats.problems import Problem
+from yolojax.data.formats.scan import LabelRules, Verdict
 from yolojax.data.geometry import Hw
+from yolojax.errors import MissingSplitError
 from yolojax.files import replace_text
 
 VERSION = 1  # raise it when records are read differently
@@ -177,7 +179,7 @@ def _find_split(data: str, split: str) -> tuple[Split, list[str]]:
         log.warning("%s has no validation split; its test split is used", data)
         name, kept = "test", [*kept, "val"]
     if name is None:
-        raise ValueError(
+        raise MissingSplitError(
             f"data = {data!r}: has no split for `{split}`; its splits are"
             f" {', '.join(sorted(there))}."
         )
@@ -340,18 +342,15 @@ def verify(
     path: str, record: Mapping[str, Any], layout: Layout, rules: LabelRules
 ) -> tuple[list[str], Verdict]:
     """Returns the rows of crowds, and whether an image can be used, and how."""
-    hw, reason, digest = verify_encoded(_encoded(record))
-    if hw is None:
-        return [], Verdict(None, NO_ROWS, (Problem(path, None, reason, True),))
-    rows, crowds, empty = _rows(record[layout.objects], layout, hw)
+    seen = verify_encoded(_encoded(record))
+    if seen.hw is None:
+        return [], Verdict(None, NO_ROWS, (seen.problem(path),))
+    rows, crowds, empty = _rows(record[layout.objects], layout, seen.hw)
     once = list(dict.fromkeys(rows))
-    counts = {
-        "boxes without width or height are skipped (empty_boxes)": empty,
-        f"{REASONS['duplicates_removed']} (duplicates_removed)": len(rows) - len(once),
-    }
+    counts = {"empty_boxes": empty, "duplicates_removed": len(rows) - len(once)}
     notes = [
-        Problem(path, None, f"{text}: {count}", False)
-        for text, count in counts.items()
+        Problem(path, None, code, "", False, count=count)
+        for code, count in counts.items()
         if count
     ]
     try:
@@ -363,10 +362,10 @@ def verify(
             pose=False,
         )
     except LabelError as error:
-        reason = f"object {once[error.line - 1]!r}: {REASONS[error.code]}"
-        problem = Problem(path, None, f"{reason} ({error.code})", True)
+        within = f"object {once[error.line - 1]!r}"
+        problem = Problem(path, None, error.code, "", True, within)
         return [], Verdict(None, NO_ROWS, (problem,))
-    return crowds, Verdict(hw, parsed.rows, tuple(notes), digest=digest)
+    return crowds, Verdict(seen.hw, parsed.rows, tuple(notes), digest=seen.digest)
 
 
 def _rows(

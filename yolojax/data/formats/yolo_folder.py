@@ -14,14 +14,14 @@ from yolojax.data.formats import labelled, scan, subset
 from yolojax.data.formats.description import DataDescription, read_data_yaml
 from yolojax.data.formats.labelled import LabelledImages, Wanted
 from yolojax.data.formats.labels import (
-    REASONS,
     LabelError,
     ParsedLabels,
     label_path,
     parse_labels,
 )
 from yolojax.data.formats.listing import find_images, verify_image
-from yolojax.data.formats.scan import LabelRules, Problem, Verdict
+from yolojax.data.formats.problems import Problem
+from yolojax.data.formats.scan import LabelRules, Verdict
 
 
 def open_yolo_folder(
@@ -69,19 +69,20 @@ def verify(image_path: str, rules: LabelRules) -> Verdict:
         rules: what the labels may say.
     """
     none = np.zeros((0, 5), np.float32)
-    hw, reason, digest = verify_image(image_path)
-    if hw is None:
-        return Verdict(None, none, (Problem(image_path, None, reason, True),))
+    seen = verify_image(image_path)
+    if seen.hw is None:
+        return Verdict(None, none, (seen.problem(image_path),))
     path = label_path(image_path)
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        return Verdict(hw, none, (), digest=digest)  # background
+        return Verdict(seen.hw, none, (), digest=seen.digest)  # background
     except OSError as error:
-        reason = f"cannot be read: {error.strerror} (unreadable_label)"
-        return Verdict(None, none, (Problem(path, None, reason, True),))
+        reason = f"cannot be read: {error.strerror}"
+        problem = Problem(path, None, "unreadable_label", reason, True)
+        return Verdict(None, none, (problem,))
     except UnicodeDecodeError:
-        problem = Problem(path, None, _explained("not_text"), True)
+        problem = Problem(path, None, "not_text", "", True)
         return Verdict(None, none, (problem,))
     try:
         parsed = parse_labels(
@@ -92,10 +93,16 @@ def verify(image_path: str, rules: LabelRules) -> Verdict:
             pose=rules.pose,
         )
     except LabelError as error:
-        problem = Problem(path, error.line, _explained(error.code), True)
+        problem = Problem(path, error.line, error.code, "", True)
         return Verdict(None, none, (problem,))
-    notes = _notes(path, parsed)
-    return Verdict(hw, parsed.rows, notes, parsed.polygons, parsed.keypoints, digest)
+    return Verdict(
+        seen.hw,
+        parsed.rows,
+        _notes(path, parsed),
+        parsed.polygons,
+        parsed.keypoints,
+        seen.digest,
+    )
 
 
 def _notes(path: str, parsed: ParsedLabels) -> tuple[Problem, ...]:
@@ -106,14 +113,10 @@ def _notes(path: str, parsed: ParsedLabels) -> tuple[Problem, ...]:
         "flat_polygons": (parsed.flat, None),
     }
     return tuple(
-        Problem(path, line, f"{_explained(code)}: {count}", False)
+        Problem(path, line, code, "", False, count=count)
         for code, (count, line) in found.items()
         if count
     )
-
-
-def _explained(code: str) -> str:
-    return f"{REASONS[code]} ({code})"
 
 
 def _scan(

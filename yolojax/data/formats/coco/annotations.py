@@ -11,17 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from yolojax.data.formats.problems import CODES
 from yolojax.data.geometry import Hw
 
-REASONS = {
-    "not_an_object": "an annotation must be an object with `image_id`, `category_id`"
-    " and `bbox`",
-    "unknown_category": "`category_id` is not among the categories",
-    "bad_bbox": "`bbox` must be four numbers: x, y, width, height in pixels",
-    "bad_segmentation": "`segmentation` must be a list of polygons, each a list of x"
-    " and y in turn, or run lengths with the size of the image",
-    "bad_keypoints": "`keypoints` must hold x, y and visibility of each keypoint",
-}
 LARGEST = 1e9  # of any number; nor can it be NaN or infinite
 BLOCK = 256  # points whose distances to all others are looked at together
 MAX_PIXELS = 1 << 28  # of an image with run lengths
@@ -33,7 +25,7 @@ class AnnotationError(ValueError):
     """An annotation that cannot be used, with a reason code."""
 
     def __init__(self, code: str):
-        super().__init__(f"{REASONS[code]} ({code})")
+        super().__init__(f"{CODES[code]} ({code})")
         self.code = code
 
 

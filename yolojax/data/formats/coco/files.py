@@ -12,12 +12,12 @@ from typing import Any, TypeGuard
 from yolojax.data.formats.coco import annotations as coco_objects
 from yolojax.data.formats.coco.annotations import AnnotationError
 from yolojax.data.formats.description import DataDescription
-from yolojax.data.formats.scan import Problem
+from yolojax.data.formats.problems import CODES, Problem
 from yolojax.data.geometry import Hw
 from yolojax.data.store import images as images_lib
 from yolojax.files import replace_text
 
-VERSION = 2  # raise it when files are read differently
+VERSION = 3  # raise it when files are read differently
 SHOWN = 5  # annotations that a problem lists
 MAX_SIDE = 1 << 16  # pixels
 
@@ -32,7 +32,7 @@ class CocoSummary:
     categories: list[tuple[int, str]]  # by ascending id
     keypoints: list[str] | None  # names, "" where unknown; None: there are none
     outlines: str  # which objects have a segmentation: "all", "some" or "none"
-    problems: list[tuple[str, None, str, bool]]  # arguments of Problem
+    problems: list[Problem]
     crowds: dict[str, list[str]]  # path -> rows as in label files; category, not class
     ids: dict[str, int | str]  # path -> number of the image
 
@@ -72,7 +72,7 @@ def summary_of(
     if kept is not None:
         return kept, None
     summary, parts = read_files(data, split)
-    if not any("(missing_image)" in problem[2] for problem in summary.problems):
+    if not any(problem.code == "missing_image" for problem in summary.problems):
         try:  # missing ones may turn up elsewhere
             replace_text(file, json.dumps(dataclasses.asdict(summary)))
         except OSError as error:
@@ -94,10 +94,12 @@ def _kept(file: Path) -> CocoSummary | None:
     """Returns a summary that was kept; None if it is absent, damaged or outdated."""
     try:
         summary = CocoSummary(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        problems = [Problem(**problem) for problem in summary.problems]
+    except (OSError, KeyError, ValueError, TypeError):
         return None
     # An image that has gone may lie elsewhere now, or be missing.
-    return summary if all(map(os.path.isfile, summary.paths)) else None
+    there = all(map(os.path.isfile, summary.paths))
+    return dataclasses.replace(summary, problems=problems) if there else None
 
 
 def read_files(data: DataDescription, split: str) -> tuple[CocoSummary, ImageParts]:
@@ -132,7 +134,7 @@ def read_files(data: DataDescription, split: str) -> tuple[CocoSummary, ImagePar
         categories or [],
         keypoints,
         _outlines(parts),
-        [(p.file, None, p.reason, p.dropped) for p in problems],
+        problems,
         crowds,
         {path: group[0].number for path, group in parts.items()},
     )
@@ -215,30 +217,32 @@ def _images(
     problems = []
     file, tried = str(place), ", ".join(str(base) for base in bases)
 
-    def problem(reason: str, dropped: bool) -> None:
-        problems.append(Problem(file, None, reason, dropped))
+    def problem(code: str, within: str, reason: str, dropped: bool) -> None:
+        problems.append(Problem(file, None, code, reason, dropped, within))
 
     there = 0
     for i, entry in enumerate(entries):
         entry = entry if isinstance(entry, dict) else {}
         number, name = entry.get("id"), entry.get("file_name")
         if not _is_id(number) or not isinstance(name, str):
-            problem(f"images[{i}]: needs `id` and `file_name` (bad_image)", True)
+            problem("bad_image", f"images[{i}]", "", True)
             continue
         if number in images:
-            problem(f"images[{i}]: id {number!r} is taken (duplicate_image_id)", True)
+            problem(
+                "duplicate_image_id", f"images[{i}]", f"id {number!r} is taken", True
+            )
             continue
         images[number] = part = ImagePart(file, number, _stated_hw(entry), [], [])
         candidates = (os.path.normpath(os.path.join(base, name)) for base in bases)
         path = next(filter(os.path.isfile, candidates), None)
+        within = f"image {number!r}, {name!r}"
         if path is None:
-            what = f"image {number!r}: {name!r} is in none of {tried} (missing_image)"
-            problem(what, True)
+            problem("missing_image", within, f"is in none of {tried}", True)
             continue
         there += 1
         if path in parts:
-            what = f"image {number!r}: {name!r} is listed again; what is said of it"
-            problem(f"{what} is put together (duplicate_image)", False)
+            what = "is listed again; what is said of it is put together"
+            problem("duplicate_image", within, what, False)
         parts.setdefault(path, []).append(part)
     if images and not there:
         first = next(entry for entry in entries if isinstance(entry, dict))
@@ -271,19 +275,12 @@ def stated_sizes(content: dict[str, Any]) -> dict[int | str, Hw]:
     return {number: hw for number, hw in sizes.items() if hw is not None}
 
 
-STRAY = {  # code -> what is wrong with an annotation
-    "not_an_object": "is no object",
-    "unknown_image": "has an `image_id` that is not in `images`",
-    "bad_iscrowd": "has an `iscrowd` that is neither 0 nor 1",
-}
-
-
 def _share_out(
     place: Path, annotations: list[Any], images: dict[int | str, ImagePart]
 ) -> list[Problem]:
     """Hands each annotation to its image; returns what is wrong with others."""
     stray: dict[str, list[str]] = {}
-    texts = dict(STRAY)
+    first_unknown = ""
     for i, annotation in enumerate(annotations):
         if not isinstance(annotation, dict):
             stray.setdefault("not_an_object", []).append(f"no. {i + 1}")
@@ -293,8 +290,7 @@ def _share_out(
         shown = repr(annotation.get("id"))
         if part is None:
             stray.setdefault("unknown_image", []).append(shown)
-            if len(stray["unknown_image"]) == 1:
-                texts["unknown_image"] += f", {number!r}{_kinds(number, images)}"
+            first_unknown = first_unknown or f", {number!r}{_kinds(number, images)}"
         elif crowd not in (0, 1, None):
             stray.setdefault("bad_iscrowd", []).append(shown)
         else:
@@ -303,8 +299,9 @@ def _share_out(
     for code, numbers in stray.items():
         listed = ", ".join(numbers[:SHOWN])
         more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
-        reason = f"annotation {listed}{more}: {texts[code]}, left out ({code})"
-        problems.append(Problem(str(place), None, reason, False))
+        said = CODES[code] + (first_unknown if code == "unknown_image" else "")
+        within, reason = f"annotation {listed}{more}", f"{said}, left out"
+        problems.append(Problem(str(place), None, code, reason, False, within))
     return problems
 
 
@@ -344,11 +341,14 @@ def _crowd_rows(
             except ValueError:
                 continue  # the scan says what is wrong with the picture
             try:
-                box, number = coco_objects.bbox(annotation), annotation["category_id"]
-            except (AnnotationError, KeyError) as error:
-                reason = f"annotation {annotation.get('id')!r}: {error}"
-                problems.append(Problem(part.file, None, reason, False))
+                box = coco_objects.bbox(annotation)
+                if "category_id" not in annotation:
+                    raise AnnotationError("unknown_category")
+            except AnnotationError as error:
+                within = f"annotation {annotation.get('id')!r}"
+                problems.append(Problem(part.file, None, error.code, "", False, within))
                 continue
+            number = annotation["category_id"]
             if coco_objects.has_area(box) and type(number) is int:
                 rows.append(coco_objects.box_row(number, box, hw))
     return rows

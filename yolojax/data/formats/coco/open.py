@@ -28,12 +28,21 @@ from yolojax.data.formats.coco.files import (
 )
 from yolojax.data.formats.description import SPLITS, DataDescription, read_data_yaml
 from yolojax.data.formats.labelled import NEED_POLYGONS, CocoIds, LabelledImages, Wanted
-from yolojax.data.formats.labels import REASONS, LabelError, ParsedLabels, parse_labels
+from yolojax.data.formats.labels import LabelError, ParsedLabels, parse_labels
 from yolojax.data.formats.listing import verify_image
-from yolojax.data.formats.scan import LabelRules, Problem, Verdict
+from yolojax.data.formats.problems import Problem
+from yolojax.data.formats.scan import LabelRules, Verdict
 from yolojax.data.geometry import Hw
 
 NO_ROWS = np.zeros((0, 5), np.float32)
+NOTES = (  # codes of what is counted, and is no reason to leave an image out
+    "empty_boxes",
+    "no_keypoints",
+    "no_outline",
+    "bad_outline",
+    "duplicates_removed",
+    "flat_polygons",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,11 +102,11 @@ def open_coco_json(
         verdicts,
         lambda path: f"{places} ({Path(path).name})",
         total - len(paths),
-        noted=[Problem(*p) for p in summary.problems],
+        noted=summary.problems,
     )
     files = data.places(split)
     # Annotations of an image that stands there twice have two ids.
-    twice = any("(duplicate_image)" in problem[2] for problem in summary.problems)
+    twice = any(problem.code == "duplicate_image" for problem in summary.problems)
     return dataclasses.replace(
         source,
         coco=CocoIds(
@@ -145,9 +154,10 @@ def verify(path: str, parts: Sequence[ImagePart], rules: CocoRules) -> Verdict:
         parts: what files say about it.
         rules: what is made of annotations.
     """
-    hw, reason, digest = verify_image(path)
+    seen = verify_image(path)
+    hw = seen.hw
     if hw is None:
-        return Verdict(None, NO_ROWS, (Problem(path, None, reason, True),))
+        return Verdict(None, NO_ROWS, (seen.problem(path),))
     rows: dict[str, tuple[str, Any]] = {}  # row -> file and annotation
     notes: list[Problem] = []
     for part in parts:
@@ -161,10 +171,10 @@ def verify(path: str, parts: Sequence[ImagePart], rules: CocoRules) -> Verdict:
             try:
                 row, odd = _row(annotation, part.hw or hw, rules)
             except AnnotationError as error:
-                return _refused(part.file, annotation, str(error))
+                return _refused(part.file, annotation, error.code)
             counts[odd] += 1
             if row:
-                counts["twice"] += row in rows
+                counts["duplicates_removed"] += row in rows
                 rows.setdefault(row, (part.file, annotation))
         notes += _notes(part.file, path, counts)
     try:
@@ -177,9 +187,9 @@ def verify(path: str, parts: Sequence[ImagePart], rules: CocoRules) -> Verdict:
         )
     except LabelError as error:
         file, annotation = list(rows.values())[error.line - 1]
-        return _refused(file, annotation, f"{REASONS[error.code]} ({error.code})")
-    notes += _notes(path, path, {"flat": parsed.flat})
-    return _verdict(hw, parsed, notes, digest)
+        return _refused(file, annotation, error.code)
+    notes += _notes(path, path, {"flat_polygons": parsed.flat})
+    return _verdict(hw, parsed, notes, seen.digest)
 
 
 def _verdict(
@@ -190,10 +200,10 @@ def _verdict(
     )
 
 
-def _refused(file: str, annotation: Any, reason: str) -> Verdict:
+def _refused(file: str, annotation: Any, code: str) -> Verdict:
     number = annotation.get("id") if isinstance(annotation, dict) else annotation
-    text = f"annotation {number!r}: {reason}"
-    return Verdict(None, NO_ROWS, (Problem(file, None, text, True),))
+    problem = Problem(file, None, code, "", True, f"annotation {number!r}")
+    return Verdict(None, NO_ROWS, (problem,))
 
 
 def _other_size(path: str, part: ImagePart, hw: Hw) -> Problem:
@@ -208,27 +218,15 @@ def _other_size(path: str, part: ImagePart, hw: Hw) -> Problem:
         hint += " picture"
     reason = (
         f"is {width}x{height} pixels, but {part.file} says {stated_w}x{stated_h}{hint}"
-        " (image_size_differs)"
     )
-    return Problem(path, None, reason, not scaled)
+    return Problem(path, None, "image_size_differs", reason, not scaled)
 
 
 def _notes(file: str, path: str, counts: Mapping[str, int]) -> list[Problem]:
-    texts = {
-        "empty_boxes": "annotations without width or height are skipped (empty_boxes)",
-        "no_keypoints": "annotations without a labelled keypoint are skipped"
-        " (no_keypoints)",
-        "no_outline": "objects without an outline are taken to fill their box"
-        " (no_outline)",
-        "bad_outline": "boxes are used in the place of outlines that make no sense"
-        " (bad_outline)",
-        "twice": f"{REASONS['duplicates_removed']} (duplicates_removed)",
-        "flat": f"{REASONS['flat_polygons']} (flat_polygons)",
-    }
-    name = "" if file == path else f"{Path(path).name}: "
+    within = "" if file == path else Path(path).name
     return [
-        Problem(file, None, f"{name}{text}: {counts[code]}", False)
-        for code, text in texts.items()
+        Problem(file, None, code, "", False, within, counts[code])
+        for code in NOTES
         if counts.get(code)
     ]
 
