@@ -6,8 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-def lookup(table: Mapping[str, Any], name: str, key: str) -> Any:
+def resolve(table: Mapping[str, Any], name: str, key: str) -> Any:
     """Returns table[name], or the object that "package.module:attribute" names.
+
+    Importing runs code. Only for names that the user wrote, on the command line or in
+    a config file; names that stand in files of a run, which somebody may have sent,
+    are for `lookup`.
 
     Args:
         table: the built-in choices.
@@ -17,22 +21,36 @@ def lookup(table: Mapping[str, Any], name: str, key: str) -> Any:
     Raises:
         ValueError: `name` is neither in the table nor importable.
     """
+    if name in table or ":" not in name:
+        return lookup(table, name, key)
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"config.{key} = {name!r} cannot be imported: {error}. Write"
+            " 'package.module:attribute'; Python looks for the package in the"
+            " current folder and in PYTHONPATH."
+        ) from error
+
+
+def lookup(table: Mapping[str, Any], name: str, key: str) -> Any:
+    """Returns table[name]; imports nothing, whatever the name is.
+
+    Args:
+        table: the built-in choices.
+        name: value found in a config or in a file of a run.
+        key: path of that value in the config, for the error message.
+
+    Raises:
+        ValueError: `name` is not in the table.
+    """
     if name in table:
         return table[name]
-    if ":" in name:
-        module, _, attribute = name.partition(":")
-        try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(
-                f"config.{key} = {name!r} cannot be imported: {error}. Write"
-                " 'package.module:attribute'; Python looks for the package in the"
-                " current folder and in PYTHONPATH."
-            ) from error
+    own = " To use your own, write 'package.module:attribute' on the command line."
     raise ValueError(
         f"config.{key} = {name!r} is unknown.{did_you_mean(name, table)}"
-        f" Built in: {', '.join(sorted(table))}."
-        " To use your own, write 'package.module:attribute'."
+        f" Built in: {', '.join(sorted(table))}.{own}"
     )
 
 

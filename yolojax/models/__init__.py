@@ -25,14 +25,15 @@ def build(
 
     Args:
         name: key of MODELS, or "package.module:attribute" of a builder with the
-            signature (head, dtype, remat).
+            signature (head, dtype, remat), which is imported: never a name out of a
+            file of a run.
         head: makes, from dtype and name, the Linen module that maps feature maps to
             raw outputs. Its attributes `takes` ("pyramid" or "last") and `norm`
             tell the network what comes before it.
         dtype: what the blocks compute in; parameters stay float32.
         remat: recompute activations in the backward pass.
     """
-    return registry.lookup(MODELS, name, "model")(head, dtype=dtype, remat=remat)
+    return registry.resolve(MODELS, name, "model")(head, dtype=dtype, remat=remat)
 
 
 def variable_shapes(model: nn.Module) -> dict[str, Any]:

@@ -39,7 +39,6 @@ from yolojax.optim.transforms import (
     OPTIMIZERS,
     build,
     clip_by_global_norm,
-    global_norm,
 )
 
 __all__ = [
@@ -57,7 +56,6 @@ __all__ = [
     "ema_decay",
     "ema_update",
     "epochs_in",
-    "global_norm",
     "group_of",
     "groups",
     "is_update",

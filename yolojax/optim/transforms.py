@@ -43,7 +43,8 @@ def build(
     """Returns gradient clipping followed by the named optimiser.
 
     Args:
-        name: key of `OPTIMIZERS` in any letter case, or "package.module:attribute".
+        name: key of `OPTIMIZERS` in any letter case, or "package.module:attribute",
+            which is imported: never a name out of a file of a run.
         params: parameter tree; only paths and shapes are read.
         weight_decay: decay of the weight group, already scaled with the batch.
         momentum: beta1 of the Adam family, which keeps it constant; the others take
@@ -55,7 +56,7 @@ def build(
     Raises:
         ValueError: unknown name, or a value outside its range.
     """
-    make = registry.lookup(
+    make = registry.resolve(
         OPTIMIZERS, name if ":" in name else name.lower(), "optimizer"
     )
     if not clip_norm > 0:
@@ -74,17 +75,12 @@ def build(
     return _chain(*steps)
 
 
-def global_norm(grads: PyTree) -> jax.Array:
-    """Returns the L2 norm over all leaves, a scalar."""
-    return jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
-
-
 def clip_by_global_norm(limit: float) -> Transform:
     """Returns a transformation that scales gradients down to a global norm `limit`."""
 
     def update(grads, state, params=None, **_):
         # The constant keeps an all-zero gradient finite, and matches the reference.
-        scale = jnp.minimum(1.0, limit / (global_norm(grads) + 1e-6))
+        scale = jnp.minimum(1.0, limit / (optax.global_norm(grads) + 1e-6))
         return jax.tree.map(lambda g: g * scale.astype(g.dtype), grads), state
 
     return Transform(lambda params: optax.EmptyState(), update)
