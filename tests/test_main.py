@@ -329,11 +329,10 @@ def test_damaged_settings_of_a_run(tmp_path, text):
 
 def test_run_folders_are_numbered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run_folder.default("detect", "train") == Path("runs/detect/train")
-    assert run_folder.new(tmp_path, "val") == tmp_path / "val"
-    assert run_folder.new(tmp_path, "val") == tmp_path / "val-2"
-    (tmp_path / "runs" / "detect" / "train").mkdir(parents=True)
-    assert run_folder.default("detect", "train").name == "train-2"
+    assert run_folder.default_folder("detect", "train") == Path("runs/detect/train")
+    assert run_folder.make_unused(tmp_path, "val") == tmp_path / "val"
+    assert run_folder.make_unused(tmp_path, "val") == tmp_path / "val-2"
+    assert run_folder.default_folder("detect", "train").name == "train-2"
 
 
 # Whole runs

@@ -23,7 +23,9 @@ def cache_root() -> Path:
     """
     own = os.environ.get("YOLOJAX_CACHE", "")
     if own:
-        return Path(own).expanduser().absolute()
+        return files.local_path(
+            own, "the environment variable YOLOJAX_CACHE"
+        ).absolute()
     xdg = os.environ.get("XDG_CACHE_HOME", "")
     if xdg and Path(xdg).is_absolute():
         return Path(xdg) / "yolojax"

@@ -15,6 +15,7 @@ from absl import logging as absl_logging
 
 from yolojax import config as config_lib
 from yolojax.config import command_line
+from yolojax.files import local_path
 
 MODES = {  # name -> module with run(config, workdir), which may return an exit status
     "train": "yolojax.training.loop",
@@ -39,8 +40,9 @@ def main(argv: Sequence[str]) -> None:
         config = config_lib.check(given.config, given.mode)
         if given.unread:
             log.info("not read by --mode %s: %s", given.mode, ", ".join(given.unread))
+        workdir = local_path(given.workdir, "--workdir") if given.workdir else None
         _set_up_jax(config)
-        status = _load(MODES[given.mode]).run(config, given.workdir)
+        status = _load(MODES[given.mode]).run(config, workdir)
     except KeyboardInterrupt as error:  # also what a run raises once it is saved
         if str(error):
             print(error)
@@ -141,7 +143,9 @@ def _keep_compiled(setting: str, usual: Path) -> None:
     """Lets JAX keep compiled programs, in the usual folder or the one that is set."""
     import jax
 
-    folder = usual if setting == "auto" else Path(setting).expanduser().absolute()
+    folder = usual
+    if setting != "auto":
+        folder = local_path(setting, "config.compile_cache").absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)

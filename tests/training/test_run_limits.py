@@ -7,6 +7,7 @@ import sys
 import types
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 from forked_runs import results, run_here, state_of
@@ -52,7 +53,7 @@ def test_a_folder_that_cannot_be_locked_is_said(tmp_path, monkeypatch, caplog):
     def acquire(self, **options):
         raise NotImplementedError("no locks there")
 
-    monkeypatch.setattr(run_folder.filelock.FileLock, "acquire", acquire)
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
     with run_folder.alone(tmp_path):
         assert "cannot be locked (no locks there)" in caplog.text
 

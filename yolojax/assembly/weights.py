@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from yolojax import models, tasks
+from yolojax import files, models, tasks
 from yolojax.config import values
 from yolojax.weights import hub, sources
 from yolojax.weights.sources import Weights
@@ -30,7 +30,7 @@ def given_weights(config: Any, key: str) -> Weights:
     elif values.is_published_name(value) and not Path(value).exists():
         path = hub.locate(value, url=config.weights_url)
     else:
-        path = Path(value)
+        path = files.local_path(value, f"config.{key}")
     try:
         found = sources.load(path)
     except ValueError as error:

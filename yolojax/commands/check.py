@@ -30,7 +30,7 @@ def run(config: Any, workdir: Path | None) -> int:
     Returns:
         0, or 1 if there are errors: the exit status.
     """
-    parent = workdir or run_folder.usual(config.task)
+    parent = workdir or run_folder.runs_of(config.task)
     sources, findings, data = open_all(config)
     stats = {
         s: statistics.collect(source, config.imgsz) for s, source in sources.items()
@@ -43,7 +43,7 @@ def run(config: Any, workdir: Path | None) -> int:
     print(findings_report(findings, str(_root(config, data))), flush=True)
     if any(p.dropped for source in sources.values() for p in source.problems):
         print("images that are left out were not compared with others: check again")
-    folder = run_folder.new(parent, config.name or "check")
+    folder = run_folder.make_unused(parent, config.name or "check")
     run_folder.report_problems(list(sources.values()), folder)
     record = {
         **{key: getattr(config, key) for key in ("data", "task", "imgsz")},
@@ -111,7 +111,7 @@ def _has_description(config: Any) -> bool:
     data = config.data
     if config.task == "classify" or data == "shapes" or data.startswith(TFDS):
         return False
-    folder = Path(data).expanduser()
+    folder = files.local_path(data, "config.data")
     return not folder.is_dir() or (folder / "data.yaml").is_file()
 
 

@@ -21,17 +21,18 @@ def run(config: Any, workdir: Path | None) -> None:
     classes = transfer.num_classes(given)
     net = build.network_of(config, given)
     transfer.fit(models.variable_shapes(net.model), given)  # of this model and task?
-    folder = workdir or run_folder.default(config.task, config.name or "export")
+    name = config.name or "export"
+    folder = workdir or run_folder.default_folder(config.task, name)
     run_folder.make(folder)
     stem = re.sub(r"\W+", "_", config.model)  # of "module:attribute" too
-    path = run_folder.free(folder, stem, sources.SAFETENSORS)
-    count = sources.write_safetensors(
-        path,
-        given.leaves,
-        class_names=given.names or tuple(map(str, range(classes))),
-        task=config.task,
-        model=config.model,
-        imgsz=given.imgsz or config.imgsz,
-        licence=given.licence,
-    )
+    with run_folder.unused_file(folder, stem, sources.SAFETENSORS) as path:
+        count = sources.write_safetensors(
+            path,
+            given.leaves,
+            class_names=given.names or tuple(map(str, range(classes))),
+            task=config.task,
+            model=config.model,
+            imgsz=given.imgsz or config.imgsz,
+            licence=given.licence,
+        )
     log.info("%s: %d tensors written to %s", given.source, count, path)

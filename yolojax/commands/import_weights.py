@@ -31,7 +31,8 @@ def run(config: Any, workdir: Path | None) -> None:
     if given.names is None:
         log.warning("the file names no classes: they are called 0, 1, ...")
     run_folder.refuse_two_places(config, workdir)
-    workdir = workdir or run_folder.default(config.task, config.name or "import")
+    name = config.name or "import"
+    workdir = workdir or run_folder.default_folder(config.task, name)
     run_folder.make_empty(workdir)
     record = {
         "epoch": 0,

@@ -30,7 +30,7 @@ class Given(NamedTuple):
     """What the words of a command say."""
 
     config: Any  # as the file and the settings among the words make it, not checked
-    workdir: Path | None
+    workdir: str | None
     mode: str
     debug: bool
     unread: list[str]  # settings among the words that the mode does not read
@@ -38,10 +38,9 @@ class Given(NamedTuple):
 
 def given() -> Given:
     """Returns what was parsed."""
-    workdir = _WORKDIR.value
     return Given(
         _CONFIG.value,
-        Path(workdir).expanduser() if workdir else None,
+        _WORKDIR.value,
         _MODE.value,
         _DEBUG.value,
         _unread(sys.argv, _MODE.value),

@@ -126,8 +126,8 @@ def run(config: Any, workdir: Path | None) -> None:
     batches = loading.eval_batches(config, source, config.batch)
     rules = build.detection_rules(config, loading.most_objects(source))
     eval_step = jax.jit(make_eval_step(net.model, net.task, rules))
-    parent = workdir or run_folder.usual(config.task)
-    folder = run_folder.new(parent, config.name or config.split)
+    parent = workdir or run_folder.runs_of(config.task)
+    folder = run_folder.make_unused(parent, config.name or config.split)
     run_folder.report_problems([source], folder)
     progress = writers.Progress(sys.stdout, 1, len(batches), net.task.loss_names)
     with loading.loader(batches, config, start_step=0) as loader:

@@ -1,19 +1,20 @@
 """The folder of a run: where it is, whose it is, and whether it may be continued."""
 
 import contextlib
+import itertools
 import json
 import logging
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import filelock
 
 from yolojax.config.keys import KEYS
 from yolojax.data.formats import subset
 from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.formats.labelled import LabelledImages
-from yolojax.files import replace_text
+from yolojax.files import LockedError, locked, replace_text
 
 log = logging.getLogger("yolojax")
 
@@ -29,30 +30,66 @@ SUBSET_FILE = "subset.json"
 Source = LabelledImages | ClassFolder
 
 
-def default(task: str, name: str) -> Path:
-    """Returns runs/<task>/<name>, or the first free runs/<task>/<name>-2, -3, ..."""
-    return free(usual(task), name)
-
-
-def usual(task: str) -> Path:
+def runs_of(task: str) -> Path:
     """Returns the folder of the runs that are given none."""
     return Path("runs") / task
 
 
-def free(parent: Path, stem: str, suffix: str = "") -> Path:
-    """Returns parent/<stem><suffix>, or the first free <stem>-2<suffix>, ..."""
-    number, path = 1, parent / f"{stem}{suffix}"
-    while path.exists():
-        number += 1
-        path = parent / f"{stem}-{number}{suffix}"
-    return path
+def default_folder(task: str, name: str) -> Path:
+    """Makes and returns runs/<task>/<name>, or the first unused <name>-2, ..."""
+    return make_unused(runs_of(task), name)
 
 
-def new(parent: Path, name: str) -> Path:
-    """Makes and returns parent/<name>, or the first free parent/<name>-2, -3, ..."""
-    folder = free(parent, name)
-    make(folder)
-    return folder
+def make_unused(parent: Path, name: str) -> Path:
+    """Makes and returns parent/<name>, or the first unused <name>-2, ...
+
+    Of several processes at the same time each gets a folder of its own.
+
+    Raises:
+        ValueError: it cannot be made.
+    """
+    make(parent)
+    for folder in unused(parent, name):
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue  # somebody else was first
+        except OSError as error:
+            raise _not_made(folder, error) from error
+        return folder
+    raise AssertionError("numbers do not end")
+
+
+@contextlib.contextmanager
+def unused_file(parent: Path, stem: str, suffix: str) -> Iterator[Path]:
+    """Makes and yields an empty file parent/<stem><suffix>, or <stem>-2<suffix>, ...
+
+    As with folders, no other process gets the same one. It is removed if the body
+    fails.
+    """
+    for path in unused(parent, stem, suffix):
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        try:
+            yield path
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return
+
+
+def unused(parent: Path, stem: str, suffix: str = "") -> Iterator[Path]:
+    """Yields those of parent/<stem><suffix>, <stem>-2<suffix>, ... that are not there.
+
+    Another process may make one in the meantime: then the next is to be taken.
+    """
+    for number in itertools.count(1):
+        ending = suffix if number == 1 else f"-{number}{suffix}"
+        path = parent / f"{stem}{ending}"
+        if not os.path.lexists(path):
+            yield path
 
 
 def refuse_two_places(config: Any, workdir: Path | None) -> None:
@@ -82,31 +119,75 @@ def make_empty(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def occupied(config: Any, workdir: Path | None, name: str) -> Iterator[Path]:
+    """Yields the folder of a run, made and locked.
+
+    A folder that was made here is taken away again if the body fails before anything
+    but settings and problems of the data stands in it: a refused start leaves none.
+
+    Args:
+        config: checked settings.
+        workdir: the folder that the user named; None: one of config.task's is made.
+        name: of that one, if config.name gives none.
+
+    Raises:
+        ValueError: both were named; the folder cannot be made, holds something else or
+            a run with other settings; or another process trains in it.
+    """
+    refuse_two_places(config, workdir)
+    if workdir is None:
+        folder, made = default_folder(config.task, config.name or name), True
+    else:
+        refuse_others(workdir, config)
+        folder, made = workdir, not workdir.exists()
+        make(folder)
+    try:
+        with alone(folder):
+            try:
+                yield folder
+            except Exception:
+                if made and _is_bare(folder):
+                    _empty(folder)
+                raise
+    except Exception:
+        if made:  # the lock was the last that may have been in it
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _empty(folder: Path) -> None:
+    """Removes what is in a folder, except the lock."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK_FILE:
+            path.unlink()
+
+
+@contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Keeps every other process from training in a folder, also after a kill.
 
     Raises:
         ValueError: one does already.
     """
-    lock = filelock.FileLock(folder / LOCK_FILE)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise ValueError(
-            f"another process is training in {folder}. Wait for its end, or give"
-            " another --workdir."
-        ) from error
-    except (OSError, NotImplementedError) as error:
-        log.warning(
-            "%s cannot be locked (%s): see to it that no other process trains there",
-            *(folder, error),
-        )
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / LOCK_FILE, waiting=None))
+        except LockedError as error:
+            raise ValueError(
+                f"another process is training in {folder}. Wait for its end, or give"
+                " another --workdir."
+            ) from error
+        except (OSError, NotImplementedError) as error:
+            log.warning(
+                "%s cannot be locked (%s): see to it that no other process trains"
+                " there",
+                folder,
+                error,
+            )
         yield
-    finally:
-        if lock.is_locked and isinstance(lock, filelock.UnixFileLock):
-            Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
 
 
 def refuse_others(folder: Path, config: Any) -> None:
@@ -282,10 +363,14 @@ def make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(
-            f"--workdir {folder} cannot be made: {error.strerror}. Choose a folder that"
-            " you may write to."
-        ) from error
+        raise _not_made(folder, error) from error
+
+
+def _not_made(folder: Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"--workdir {folder} cannot be made: {error.strerror}. Choose a folder that you"
+        " may write to."
+    )
 
 
 def _record(path: Path, settings: dict[str, Any]) -> None:

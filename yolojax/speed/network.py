@@ -60,7 +60,7 @@ def run(config: Any, workdir: Path | None) -> None:
         print(f"{name:<58}{value:>10.4g} {unit}", flush=True)
         records.append({"name": name, "value": value, "unit": unit})
     if workdir is not None:
-        folder = run_folder.new(workdir, config.name or "benchmark")
+        folder = run_folder.make_unused(workdir, config.name or "benchmark")
         lines = writers.JsonLines(folder / "benchmark.jsonl")
         for record in records:
             lines.write(record)

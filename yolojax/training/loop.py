@@ -47,11 +47,7 @@ def run(config: Any, workdir: Path | None) -> None:
     sources = [loading.open_split(config, split) for split in ("train", "val")]
     automatic = autobatch.is_automatic(config)
     mesh = sharding.make_mesh(config.device, None if automatic else config.batch)
-    run_folder.refuse_two_places(config, workdir)
-    workdir = workdir or run_folder.default(config.task, config.name or "train")
-    run_folder.refuse_others(workdir, config)
-    run_folder.make(workdir)
-    with run_folder.alone(workdir):
+    with run_folder.occupied(config, workdir, "train") as workdir:
         run_folder.claim(workdir, config)
         log.info("run folder: %s", workdir)
         run_folder.report_problems(sources, workdir)

@@ -30,12 +30,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
 from tqdm import tqdm
 
 import yolojax
 from yolojax.cache import cache_root
-from yolojax.files import replace_text
+from yolojax.files import local_path, locked, replace_text
 
 log = logging.getLogger("yolojax")
 
@@ -95,7 +94,7 @@ def download(url: str, target: Path, *, limit: int = 2 * 1024**3) -> Path:
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target):
+        with locked(_hidden(target, "lock"), waiting=f"downloads {target}"):
             if target.is_file():  # somebody else has just downloaded it
                 _settle(target)
                 _verify(target)
@@ -145,7 +144,7 @@ def _own_folder() -> Path | None:
     name = os.environ.get("YOLOJAX_WEIGHTS", "")
     if not name:
         return None
-    folder = Path(name).expanduser().absolute()
+    folder = local_path(name, "the environment variable YOLOJAX_WEIGHTS").absolute()
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise ValueError(
             f"the environment variable YOLOJAX_WEIGHTS is {name!r}, which is not a"
@@ -170,7 +169,7 @@ def _found(target: Path) -> Path:
     leftover = any(_hidden(target, e).exists() for e in ("part", "part.json"))
     try:
         if leftover and os.access(target.parent, os.W_OK | os.X_OK):
-            with _alone(target):
+            with locked(_hidden(target, "lock"), waiting=f"downloads {target}"):
                 _settle(target)
         _verify(target)
     except OSError as error:
@@ -213,26 +212,6 @@ def _recorded(target: Path) -> str | None:
 def _sha256(path: Path) -> Any:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256")
-
-
-@contextlib.contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Keeps every other process and thread from downloading the same file."""
-    lock = filelock.FileLock(_hidden(target, "lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        log.info("waiting for another process that downloads %s", target)
-        lock.acquire()
-    try:
-        yield
-        # Not removed where the body fails: whoever waits for this very file would go
-        # on beside one who makes a new file. Here both find the target whole and have
-        # nothing left to do. The other kinds of lock remove their file themselves.
-        if isinstance(lock, filelock.UnixFileLock):
-            _hidden(target, "lock").unlink(missing_ok=True)
-    finally:
-        lock.release()
 
 
 def _fetch(url: str, target: Path, limit: int) -> str:

@@ -265,5 +265,7 @@ def test_real_photographs(assets):
 
 
 def test_no_jax():
-    code = "import sys, yolojax.data.class_folder; assert 'jax' not in sys.modules"
+    code = (
+        "import sys, yolojax.data.formats.class_folder; assert 'jax' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -132,7 +132,7 @@ def test_a_whole_set_keeps_its_order():
 
 def test_all_processes_choose_the_same_whatever_their_hashes():
     program = (
-        "import hashlib, numpy as np; from yolojax.data import subset;"
+        "import hashlib, numpy as np; from yolojax.data.formats import subset;"
         "images = [np.array([i % 7, i % 11, i * i % 5])[: i % 4] for i in range(3000)];"
         "order = subset.ranking(images, 9).astype('<i8');"
         "print(hashlib.sha256(order.tobytes()).hexdigest())"

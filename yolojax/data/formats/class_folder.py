@@ -26,7 +26,7 @@ from yolojax.data.formats.listing import (
 )
 from yolojax.data.formats.problems import Problem
 from yolojax.data.store import images
-from yolojax.files import replace_text
+from yolojax.files import local_path, replace_text
 
 FOLDERS = {  # names that a split's folder may have, in the order they are tried
     "train": ("train",),
@@ -112,7 +112,7 @@ def open_class_folder(
         FileNotFoundError: root or the split is not there.
         ValueError: the folders are no data set, or nothing usable is left.
     """
-    root = Path(root).expanduser().absolute()
+    root = local_path(root, "config.data").absolute()
     folder, names = _split_folder(root, split)
     if known is not None and set(known) & set(names):
         names = tuple(known)

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from yolojax.files import local_path
+
 SPLITS = ("train", "val", "test")
 TFDS = "tfds:"  # what names of data sets of TensorFlow Datasets start with
 
@@ -64,7 +66,7 @@ def layout_of(data: str) -> str:
     """Returns how a data set is laid out: a key of `yolojax.data.SOURCES`."""
     if data.startswith(TFDS):
         return "tfds"
-    folder = Path(data).expanduser()
+    folder = local_path(data, "config.data")
     if (folder / "annotations").is_dir() and not (folder / "data.yaml").is_file():
         return "coco"
     return "coco" if read_data_yaml(data).coco else "yolo"
@@ -84,7 +86,7 @@ def read_data_yaml(
         FileNotFoundError: the file, or a folder that it names, does not exist.
         ValueError: a key is missing or of the wrong kind.
     """
-    path = Path(path).expanduser().absolute()
+    path = local_path(path, "config.data").absolute()
     if path.is_dir():
         path = path / "data.yaml"
     content = _load(path)
@@ -153,7 +155,8 @@ def _root(path: Path, content: dict[str, Any]) -> Path:
         return path.parent
     if not isinstance(value, str):
         raise _wrong_kind(path, "path", value, "the data set's root folder as text")
-    beside, here = path.parent / Path(value).expanduser(), Path(value).absolute()
+    beside = path.parent / local_path(value, f"{path}: path")
+    here = Path(value).absolute()
     for candidate in (beside, here):
         if candidate.is_dir():
             return candidate
@@ -206,7 +209,7 @@ def _places(
         raise _wrong_kind(
             path, split, value, "a folder, a text file, a pattern, or a list of them"
         )
-    places = [root / Path(entry).expanduser() for entry in entries]
+    places = [root / local_path(entry, f"{path}: {split}") for entry in entries]
     for i, (entry, place) in enumerate(zip(entries, places, strict=True)):
         if place.exists():
             continue
@@ -273,7 +276,10 @@ def _image_roots(path: Path, root: Path, content: dict[str, Any]) -> dict[str, P
         raise _wrong_kind(
             path, "image_root", value, "a folder, or a mapping from split to folder"
         )
-    folders = {s: root / Path(folder).expanduser() for s, folder in value.items()}
+    folders = {
+        split: root / local_path(folder, f"{path}: image_root")
+        for split, folder in value.items()
+    }
     for split, folder in folders.items():
         if not folder.is_dir():
             raise FileNotFoundError(

@@ -27,7 +27,7 @@ from yolojax.data.formats.problems import Problem
 from yolojax.data.formats.scan import LabelRules, Verdict
 from yolojax.data.geometry import Hw
 from yolojax.errors import MissingSplitError
-from yolojax.files import replace_text
+from yolojax.files import local_path, replace_text
 
 VERSION = 1  # raise it when records are read differently
 USUAL = {  # names that a split may have, in the order they are tried
@@ -195,7 +195,10 @@ def _prepared(data: str) -> Path:
     Raises:
         FileNotFoundError: it was not.
     """
-    root = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    root = local_path(
+        os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets",
+        "the environment variable TFDS_DATA_DIR",
+    )
     name, _, version = data.removeprefix(TFDS).partition(":")
     place = root.absolute() / name
     versions = sorted(_versions(place)) if name else []

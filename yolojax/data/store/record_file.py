@@ -24,13 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import filelock
 import numpy as np
 from tqdm import tqdm
 
 from yolojax import cache
 from yolojax.data.store.host_memory import size_text
-from yolojax.files import replace_text
+from yolojax.files import locked, replace_text
 
 VERSION = 1  # raise it when bytes or index change: it is part of the key
 RECORDS, INDEX = "records.bin", "index.json"
@@ -168,7 +167,8 @@ def open_or_build(
         found = _opened(folder, content)
         if found is None:
             root.mkdir(parents=True, exist_ok=True)
-            with _alone(root, content.key):
+            lock = root / f".{content.key}.lock"
+            with locked(lock, waiting=f"builds {folder}"):
                 found = _opened(folder, content)  # by another process meanwhile
                 if found is None:
                     return _rebuilt(folder, content, load, threads)
@@ -238,25 +238,6 @@ def _opened(folder: Path, content: Content) -> RecordFile | None:
         return RecordFile(path, content.layout, sums)
     log.warning("%s is damaged (%s) and is built anew", path, reason)
     return None
-
-
-@contextlib.contextmanager
-def _alone(root: Path, key: str) -> Iterator[None]:
-    """Keeps every other process and thread from building the same file."""
-    path = root / f".{key}.lock"
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        log.info("waiting for another process that builds %s", root / key)
-        lock.acquire()
-    try:
-        yield
-        # Only after success: whoever waits for this very file finds all done then.
-        if isinstance(lock, filelock.UnixFileLock):
-            path.unlink(missing_ok=True)
-    finally:
-        lock.release()
 
 
 def _rebuilt(folder: Path, content: Content, load: Load, threads: int) -> RecordFile:

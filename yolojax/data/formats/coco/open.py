@@ -33,6 +33,7 @@ from yolojax.data.formats.listing import verify_image
 from yolojax.data.formats.problems import Problem
 from yolojax.data.formats.scan import LabelRules, Verdict
 from yolojax.data.geometry import Hw
+from yolojax.files import local_path
 
 NO_ROWS = np.zeros((0, 5), np.float32)
 NOTES = (  # codes of what is counted, and is no reason to leave an image out
@@ -78,7 +79,7 @@ def open_coco_json(
             lack what the task needs.
     """
     if not isinstance(data, DataDescription):
-        data = _described(Path(data).expanduser().absolute(), wanted)
+        data = _described(local_path(data, "config.data").absolute(), wanted)
     if split not in data.splits:
         labelled.check_wanted(data, split, wanted)  # says so
     summary, parts = summary_of(data, split, cache_dir)

@@ -1,0 +1,126 @@
+"""Folders of runs: numbered, one for each process, gone if a start is refused."""
+
+import concurrent.futures
+import json
+import sys
+import threading
+
+import pytest
+
+from yolojax import config as config_lib
+from yolojax.runs import folder as run_folder
+
+PROCESSES = 8
+
+
+def settings(**changes):
+    config = config_lib.default("detect")
+    for key, value in changes.items():
+        config[key] = value
+    return config_lib.check(config)
+
+
+def at_once(function):
+    """Returns what as many threads get that call a function at the same time."""
+    barrier = threading.Barrier(PROCESSES)
+
+    def call(_):
+        barrier.wait()
+        return function()
+
+    with concurrent.futures.ThreadPoolExecutor(PROCESSES) as pool:
+        return list(pool.map(call, range(PROCESSES)))
+
+
+def test_each_of_many_processes_gets_a_folder_of_its_own(tmp_path):
+    for attempt in range(20):
+        parent = tmp_path / str(attempt)
+        folders = at_once(lambda: run_folder.make_unused(parent, "val"))  # noqa: B023
+        names = {"val", *(f"val-{n}" for n in range(2, PROCESSES + 1))}
+        assert {folder.name for folder in folders} == names
+
+
+def test_each_training_without_a_folder_gets_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hold = threading.Barrier(PROCESSES)
+
+    def train():
+        with run_folder.occupied(settings(), None, "train") as folder:
+            hold.wait()
+            return folder
+
+    assert len(set(at_once(train))) == PROCESSES
+
+
+def test_each_export_gets_a_file_of_its_own(tmp_path):
+    def export():
+        with run_folder.unused_file(tmp_path, "yolo11n", ".safetensors") as path:
+            return path
+
+    names = {path.name for path in at_once(export)}
+    numbers = ["", *(f"-{n}" for n in range(2, PROCESSES + 1))]
+    assert names == {f"yolo11n{number}.safetensors" for number in numbers}
+    with pytest.raises(KeyError):
+        with run_folder.unused_file(tmp_path, "other", ".safetensors"):
+            raise KeyError
+    assert not list(tmp_path.glob("other*"))
+
+
+def test_links_to_nothing_and_files_are_in_use(tmp_path):
+    (tmp_path / "val").symlink_to("nowhere")
+    (tmp_path / "val-2").write_text("")
+    assert run_folder.make_unused(tmp_path, "val") == tmp_path / "val-3"
+
+
+def test_a_parent_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be made"):
+        run_folder.make_unused(tmp_path / "file", "val")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_refused_start_leaves_no_folder(tmp_path, monkeypatch, named):
+    monkeypatch.chdir(tmp_path)
+    workdir = tmp_path / "mine" if named else None
+    with pytest.raises(ValueError, match="too large"):
+        with run_folder.occupied(settings(), workdir, "train") as folder:
+            run_folder.claim(folder, settings())
+            (folder / "checkpoints" / "best").mkdir(parents=True)
+            raise ValueError("too large")
+    assert not folder.exists()
+
+
+def test_what_was_there_before_stays(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(dict(settings(lr0=0.5).items())))
+    with pytest.raises(ValueError, match="too large"):
+        with run_folder.occupied(settings(), tmp_path, "train"):
+            raise ValueError("too large")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_run_that_had_begun_stays(tmp_path, error):
+    with pytest.raises(error):
+        with run_folder.occupied(settings(), tmp_path / "run", "train") as folder:
+            run_folder.claim(folder, settings())
+            if error is ValueError:
+                (folder / "results.csv").write_text("epoch\n")
+            raise error
+    assert (folder / "config.json").exists() and not (folder / ".lock").exists()
+
+
+def test_settings_of_a_sent_run_import_nothing(tmp_path, monkeypatch):
+    # Somebody may hand over a run's folder: what it names must never be imported.
+    sent = tmp_path / "code"
+    sent.mkdir()
+    (sent / "sent_run.py").write_text("make = 1\n")
+    monkeypatch.syspath_prepend(sent)
+    names = {"model": "sent_run:make", "optimizer": "sent_run:make"}
+    run = tmp_path / "run"
+    run.mkdir()
+    config = dict(settings().items()) | names
+    (run / "config.json").write_text(json.dumps(config, default=list))
+    (run / "results.csv").write_text("epoch\n1\n")
+    with pytest.raises(ValueError, match="holds a run with other settings"):
+        run_folder.refuse_others(run, settings())
+    assert "sent_run" not in sys.modules

@@ -1,0 +1,137 @@
+"""Paths of the user's, whole files and the one lock."""
+
+import logging
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from places import ROOT
+
+from yolojax import cache, files
+from yolojax.assembly.weights import given_weights
+from yolojax.data.formats import tfds
+from yolojax.data.formats.class_folder import open_class_folder
+from yolojax.data.formats.description import layout_of, read_data_yaml
+from yolojax.weights import hub
+
+ADDRESS = "gs://bucket/run"
+
+
+@pytest.mark.parametrize(
+    "text", [ADDRESS, "s3://a", "https://x.org/y.yaml", "file:///tmp/x", "GS://a"]
+)
+def test_addresses_are_no_paths(text):
+    with pytest.raises(ValueError, match=r"--workdir = .* is an address, but only"):
+        files.local_path(text, "--workdir")
+
+
+def test_paths_are_taken_as_they_are():
+    for text in ("runs/a", "/a/b", "a:b", "C:/x", "a//b", "gs:/bucket", Path("x/y")):
+        assert files.local_path(text, "--workdir") == Path(text)
+    assert files.local_path("~/x", "--workdir") == Path.home() / "x"
+
+
+@pytest.mark.parametrize("flag", ["--workdir", "--config.compile_cache"])
+def test_the_command_refuses_an_address(tmp_path, flag):
+    words = ["--config", str(ROOT / "configs/yolo11n.py"), flag, ADDRESS]
+    result = subprocess.run(
+        [sys.executable, "-m", "yolojax.main", *words, "--config.device=cpu"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert f"{flag.removeprefix('--config.')} = '{ADDRESS}' is an" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_at_an_address_is_refused(monkeypatch, tmp_path):
+    subset = {"fraction": 1.0, "fraction_mode": "stratified", "seed": 0}
+    how = {"classes": None, "cache_dir": None, "threads": 1}
+    for opened in (
+        lambda: read_data_yaml(f"{ADDRESS}/data.yaml"),
+        lambda: layout_of(ADDRESS),
+        lambda: open_class_folder(ADDRESS, "train", **subset, **how),
+    ):
+        with pytest.raises(ValueError, match="config.data = .* is an address"):
+            opened()
+    for line in (f"path: {ADDRESS}", f"train: {ADDRESS}", f"image_root: {ADDRESS}"):
+        text = {"path": ".", "train": ".", "val": ".", "names": "[a]"}
+        key, _, value = line.partition(": ")
+        content = "\n".join(f"{k}: {v}" for k, v in (text | {key: value}).items())
+        (tmp_path / "data.yaml").write_text(content)
+        with pytest.raises(ValueError, match=f"{key} = .* is an address"):
+            read_data_yaml(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", ADDRESS)
+    with pytest.raises(ValueError, match="TFDS_DATA_DIR = .* is an address"):
+        tfds._prepared("tfds:voc")
+
+
+def test_weights_and_caches_at_an_address_are_refused(monkeypatch):
+    config = {"pretrained": ADDRESS, "weights": ADDRESS}
+    for key in config:
+        with pytest.raises(ValueError, match=f"config.{key} = .* is an address"):
+            given_weights(Settings(config), key)
+    monkeypatch.setenv("YOLOJAX_CACHE", ADDRESS)
+    with pytest.raises(ValueError, match="YOLOJAX_CACHE = .* is an address"):
+        cache.cache_root()
+    monkeypatch.setenv("YOLOJAX_WEIGHTS", ADDRESS)
+    with pytest.raises(ValueError, match="YOLOJAX_WEIGHTS = .* is an address"):
+        hub._own_folder()
+
+
+class Settings(dict):
+    """Settings of a run, as far as the naming of weights goes."""
+
+    model = "yolo11n"
+
+
+# The lock
+
+
+def test_a_lock_keeps_others_out_and_leaves_nothing(tmp_path):
+    lock = tmp_path / "lock"
+    with files.locked(lock, waiting=None):
+        with pytest.raises(files.LockedError):
+            with files.locked(lock, waiting=None):
+                raise AssertionError("two hold it")
+        assert lock.exists()
+    assert not lock.exists()
+
+
+def test_who_waits_says_so_and_goes_on(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "yolojax")
+    lock, entered, order = tmp_path / "lock", threading.Event(), []
+
+    def hold():
+        with files.locked(lock, waiting="never"):
+            entered.set()
+            while "waiting for another process that counts" not in caplog.text:
+                pass
+            order.append("first")
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    entered.wait()
+    with files.locked(lock, waiting="counts"):
+        order.append("second")
+    thread.join()
+    assert order == ["first", "second"] and not lock.exists()
+
+
+def test_the_file_stays_for_those_who_wait_if_the_body_fails(tmp_path):
+    lock = tmp_path / "lock"
+    with pytest.raises(KeyError), files.locked(lock, waiting="waits"):
+        raise KeyError
+    assert lock.exists()  # and is free
+    with files.locked(lock, waiting=None):
+        pass
+
+
+def test_nothing_else_makes_locks():
+    users = [
+        path.name
+        for path in sorted((ROOT / "yolojax").rglob("*.py"))
+        if "import filelock" in path.read_text()
+    ]
+    assert users == ["files.py"]
