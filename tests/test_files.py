@@ -13,7 +13,7 @@ from yolojax import cache, files
 from yolojax.assembly.weights import given_weights
 from yolojax.data.formats import tfds
 from yolojax.data.formats.class_folder import open_class_folder
-from yolojax.data.formats.description import layout_of, read_data_yaml
+from yolojax.data.formats.description import description_of, read_data_yaml
 from yolojax.weights import hub
 
 ADDRESS = "gs://bucket/run"
@@ -50,7 +50,7 @@ def test_data_at_an_address_is_refused(monkeypatch, tmp_path):
     how = {"classes": None, "cache_dir": None, "threads": 1}
     for opened in (
         lambda: read_data_yaml(f"{ADDRESS}/data.yaml"),
-        lambda: layout_of(ADDRESS),
+        lambda: description_of(ADDRESS),
         lambda: open_class_folder(ADDRESS, "train", **subset, **how),
     ):
         with pytest.raises(ValueError, match="config.data = .* is an address"):

@@ -6,8 +6,8 @@ The kind of label that a task learns from decides which one a run reads.
 
 import dataclasses
 import logging
-import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from yolojax import cache, tasks
-from yolojax.data import SOURCES, layout_of
+from yolojax.data import SOURCES, description_of, layout_of
 from yolojax.data.batches import prefetch, rect
 from yolojax.data.batches.labelled import EvalBatches, TrainBatches
 from yolojax.data.batches.whole import (
@@ -26,13 +26,12 @@ from yolojax.data.batches.whole import (
     ClassRecords,
 )
 from yolojax.data.formats.class_folder import ClassFolder, open_class_folder
-from yolojax.data.formats.coco.open import open_coco_json
 from yolojax.data.formats.description import TFDS, DataDescription
 from yolojax.data.formats.labelled import LabelledImages, Wanted
-from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.data.samples.objects import LabelFormat
 from yolojax.data.samples.plan import AugmentOptions
 from yolojax.data.shapes import folder as shapes
+from yolojax.data.store.host_cores import usable_cores
 from yolojax.data.store.host_memory import size_text
 from yolojax.data.store.records import Records
 
@@ -58,19 +57,22 @@ class Loading:
     prefetch: int
 
 
-def open_split(
-    config: Any,
-    split: str,
-    known: tuple[str, ...] | None = None,
-    description: DataDescription | None = None,
-) -> Source:
-    """Returns one split of the data set that config.data names, scanned.
+def open_split(config: Any, split: str, known: tuple[str, ...] | None = None) -> Source:
+    """Returns one split of the data set that config.data names; see `open_splits`."""
+    return open_splits(config, (split,), known)[0]
+
+
+def open_splits(
+    config: Any, splits: Sequence[str], known: tuple[str, ...] | None = None
+) -> list[Source]:
+    """Returns splits of the data set that config.data names, scanned.
+
+    What describes the data set is read once.
 
     Args:
         config: the run's settings.
-        split: "train", "val" or "test".
+        splits: "train", "val" or "test".
         known: classes of given weights; class folders are matched to them by name.
-        description: of labelled images, if it was read; None: it is read here.
     """
     data = config.data
     if data == "shapes":
@@ -78,26 +80,47 @@ def open_split(
         if created:
             log.info("drew the built-in data set: %s", drawn)
         data = str(drawn)
-    scan: Any = {
-        "cache_dir": cache.cache_root() / "scans",
-        "threads": _scan_threads(),
-    }
     if _label_kind(config) == "classes" and not data.startswith(TFDS):
-        return open_class_folder(
-            data,
-            split,
-            known=known,
-            classes=config.classes,
-            fraction=config.fraction,
-            fraction_mode=config.fraction_mode,
-            seed=config.seed,
-            **scan,
-        )
-    wanted = Wanted(**_part(config, Wanted))
-    if description is not None:
-        opened = open_coco_json if description.coco else open_yolo_folder
-        return opened(description, split, wanted, **scan)
-    return SOURCES[layout_of(data)](data, split, wanted, **scan)
+        return [_open_classes(config, data, split, known) for split in splits]
+    description = description_of(data)
+    return [open_labelled(config, data, split, description) for split in splits]
+
+
+def _open_classes(
+    config: Any, data: str, split: str, known: tuple[str, ...] | None
+) -> ClassFolder:
+    """Returns one split of a data set in class folders, scanned."""
+    return open_class_folder(
+        data,
+        split,
+        known=known,
+        classes=config.classes,
+        fraction=config.fraction,
+        fraction_mode=config.fraction_mode,
+        seed=config.seed,
+        cache_dir=_scans(),
+        threads=_scan_threads(),
+    )
+
+
+def open_labelled(
+    config: Any, data: str, split: str, description: DataDescription | None
+) -> LabelledImages:
+    """Returns one split of a data set of labelled objects, scanned.
+
+    Args:
+        config: the run's settings.
+        data: what they name, or where the built-in set was drawn.
+        split: "train", "val" or "test".
+        description: as `description_of` returns.
+    """
+    return SOURCES[layout_of(data, description)](
+        description or data,
+        split,
+        Wanted(**_part(config, Wanted)),
+        cache_dir=_scans(),
+        threads=_scan_threads(),
+    )
 
 
 def train_batches(config: Any, source: Source) -> TrainingBatches:
@@ -226,13 +249,6 @@ def most_objects(*sources: Source) -> int:
     return max((len(rows) for labels in labelled for rows in labels), default=0)
 
 
-def usable_cores() -> int:
-    """Returns how many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux, where containers limit them
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def auto_workers(workers: int, backend: str, cpu_count: int) -> int:
     """Returns the number of loader processes that `workers` stands for."""
     if workers >= 0:
@@ -267,5 +283,10 @@ def _part(config: Any, options: Any) -> dict[str, Any]:
     return {name: getattr(config, name) for name in options.__dataclass_fields__}
 
 
+def _scans() -> Path:
+    """Returns the folder in which scans are kept."""
+    return cache.cache_root() / "scans"
+
+
 def _scan_threads() -> int:
-    return min(8, os.cpu_count() or 1)
+    return min(8, usable_cores())

@@ -15,6 +15,7 @@ from yolojax.data.formats.description import (
     SPLITS,
     TFDS,
     DataDescription,
+    load_data_yaml,
     read_data_yaml,
 )
 from yolojax.errors import MissingSplitError
@@ -83,17 +84,20 @@ def open_all(
     sources: dict[str, loading.Source] = {}
     failed: dict[str, list[str]] = {}  # reason -> splits
     data: DataDescription | None = None
-    by_file = _has_description(config)
+    file = load_data_yaml(config.data) if _has_description(config) else None
     for split, needed in _splits(config).items():
         try:
             # Each by itself: one that is missing is no reason to look at no other.
-            one = read_data_yaml(config.data, split) if by_file else None
+            one = None if file is None else read_data_yaml(file, split)
             if one is not None and split not in one.splits:
                 continue
             if one is not None and not one.coco:
                 splits = one.splits if data is None else data.splits | one.splits
                 data = dataclasses.replace(one, splits=splits)
-            sources[split] = loading.open_split(config, split, description=one)
+            if one is None:
+                sources[split] = loading.open_split(config, split)
+            else:
+                sources[split] = loading.open_labelled(config, config.data, split, one)
         except (ValueError, FileNotFoundError) as error:
             # A folder or a builder without a test split is no defect, a broken one is.
             if needed or not isinstance(error, MissingSplitError):

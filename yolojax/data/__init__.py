@@ -1,7 +1,7 @@
 """Data sets, augmentation plans, their pixels, and the loader. No JAX in here."""
 
 from yolojax.data.formats.coco.open import open_coco_json
-from yolojax.data.formats.description import layout_of
+from yolojax.data.formats.description import description_of, layout_of
 from yolojax.data.formats.labelled import LabelledImages, Wanted
 from yolojax.data.formats.tfds import open_tfds
 from yolojax.data.formats.yolo_folder import open_yolo_folder
@@ -13,6 +13,7 @@ __all__ = [
     "SOURCES",
     "LabelledImages",
     "Wanted",
+    "description_of",
     "layout_of",
     "open_coco_json",
     "open_tfds",

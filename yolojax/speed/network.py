@@ -24,6 +24,7 @@ from yolojax.assembly import network as build
 from yolojax.assembly.optimizer import make_optimizer, run_schedule
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.data.formats.labelled import LabelledImages
+from yolojax.data.store.host_cores import usable_cores
 from yolojax.devices import images as device_records
 from yolojax.devices import mesh as sharding
 from yolojax.losses.assign import assign
@@ -51,7 +52,7 @@ def run(config: Any, workdir: Path | None) -> None:
         "%s on %s, %d cores; %d images of %s",
         config.model,
         jax.devices()[0].device_kind,
-        loading.usable_cores(),
+        usable_cores(),
         len(source),
         config.data,
     )
@@ -144,7 +145,7 @@ def _run_of(config: Any, source: loading.Source) -> tuple[_Run, TrainState]:
     pixels, render = None, None
     if isinstance(batches, TrainBatches) and batches.on_device:
         stored = device_records.put_records(
-            batches.records, mesh, threads=loading.usable_cores()
+            batches.records, mesh, threads=usable_cores()
         )
         pixels, render = stored.pixels, stored.renderer()
     batch = sharding.put_batch(batches[0], mesh)

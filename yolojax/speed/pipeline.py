@@ -24,6 +24,7 @@ from yolojax.data.batches.labelled import TrainBatches
 from yolojax.data.batches.whole import ClassifyTrainBatches, ClassRecords
 from yolojax.data.samples import objects
 from yolojax.data.samples.render import render
+from yolojax.data.store.host_cores import usable_cores
 from yolojax.data.store.records import Records
 
 IMGSZ = 640
@@ -127,7 +128,7 @@ def _measured(
     # Not in the cache directory: these images alone are of no use to later runs.
     with tempfile.TemporaryDirectory() as folder:
         kept = copy.copy(batches)
-        options: dict[str, Any] = {"cache": cache, "threads": loading.usable_cores()}
+        options: dict[str, Any] = {"cache": cache, "threads": usable_cores()}
         options["cache_dir"] = Path(folder)
         if isinstance(kept, TrainBatches):
             old = kept.records

@@ -44,7 +44,7 @@ TRAIN_PICTURES = 3  # augmented batches that are drawn
 def run(config: Any, workdir: Path | None) -> None:
     """Trains, or goes on with, the run of a folder: `--mode train`."""
     _check_mode(config)
-    sources = [loading.open_split(config, split) for split in ("train", "val")]
+    sources = loading.open_splits(config, ("train", "val"))
     automatic = autobatch.is_automatic(config)
     mesh = sharding.make_mesh(config.device, None if automatic else config.batch)
     with run_folder.occupied(config, workdir, "train") as workdir:

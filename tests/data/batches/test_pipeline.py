@@ -228,7 +228,7 @@ def test_loader_can_be_left_early(source, workers):
 
 LEAVE_OPEN = """
 import pickle, sys
-from yolojax.data import prefetch
+from yolojax.data.batches import prefetch
 if __name__ == "__main__":
     with open(sys.argv[1], "rb") as file:
         batches = pickle.load(file)

@@ -16,7 +16,13 @@ from yolo_files import picture
 
 from yolojax import config as config_lib
 from yolojax.assembly import data as loading
-from yolojax.data import SOURCES, layout_of, open_coco_json, open_tfds
+from yolojax.data import (
+    SOURCES,
+    description_of,
+    layout_of,
+    open_coco_json,
+    open_tfds,
+)
 from yolojax.data.batches import labelled as pipeline
 from yolojax.data.batches import prefetch
 from yolojax.data.formats import tfds as source_lib
@@ -251,7 +257,7 @@ def test_a_run_opens_each_layout(written, monkeypatch, tmp_path):
         config = config_lib.check(config)
         assert config.data == str(data)
         sources.append(loading.open_split(config, "train"))
-        assert SOURCES[layout_of(config.data)] is not None
+        assert SOURCES[layout_of(config.data, description_of(config.data))] is not None
     for source in sources[1:]:
         same_source(source, sources[0])
     config = config_lib.default(task="classify")

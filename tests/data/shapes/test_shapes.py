@@ -376,7 +376,7 @@ def test_leftovers_are_not_taken_for_the_data_set(tmp_path, small):
 
 CHILD = """
 import sys
-from yolojax.data import shapes
+from yolojax.data.shapes import folder as shapes
 shapes.COUNTS = {"train": int(sys.argv[2]), "val": 3}
 print(shapes.ensure_shapes(sys.argv[1], task="detect")[1])
 """

@@ -111,7 +111,7 @@ def test_unknown_cache_is_refused(tmp_path):
 READER = """
 import pickle, sys
 from pathlib import Path
-from yolojax.data import records
+from yolojax.data.store import records
 kept = pickle.loads(Path(sys.argv[1]).read_bytes())
 own = Path("/proc/self/smaps_rollup").read_text()
 print(own.split("Pss:")[1].split()[0], flush=True)

@@ -1,5 +1,6 @@
 """Loaders that make batches ahead of time, with threads or worker processes."""
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -9,12 +10,14 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import cv2
 import grain
 import numpy as np
 from absl import flags
 from grain.multiprocessing import SharedMemoryArray
 
 from yolojax.data.batches.labelled import Batch
+from yolojax.data.store.host_cores import single_opencv_thread
 
 
 class Loader:
@@ -25,7 +28,12 @@ class Loader:
         self.batches = batches
         self._base = [base]  # emptied on closing
         # Also at exit: Grain's own clean-up comes too late then, and leaks memory.
-        self._finalizer = weakref.finalize(self, _close, self._base, shared_memory)
+        # Samples are rendered side by side, in threads of this process as well.
+        calm = contextlib.ExitStack()
+        calm.enter_context(single_opencv_thread())
+        self._finalizer = weakref.finalize(
+            self, _close, self._base, calm, shared_memory=shared_memory
+        )
 
     def __iter__(self) -> Iterator[Batch]:
         """Returns itself."""
@@ -68,8 +76,9 @@ def _owned(value: Any) -> Any:
     return value if type(value) is np.ndarray else np.array(value, subok=False)
 
 
-def _close(base: list[Any], shared_memory: bool) -> None:
-    base.pop().close()
+def _close(base: list[Any], calm: contextlib.ExitStack, *, shared_memory: bool) -> None:
+    with calm:
+        base.pop().close()
     if shared_memory:
         # An exhausted iterator keeps the last arrays of its workers in a reference
         # cycle; uncollected until exit, they would be reported as leaked.
@@ -111,6 +120,7 @@ def load(
 def _init_worker(worker: int, workers: int) -> None:
     """Leaves Ctrl-C to the main process, and ends when that one has died."""
     del worker, workers
+    cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 

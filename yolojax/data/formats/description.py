@@ -62,23 +62,64 @@ class DataDescription:
         return found
 
 
-def layout_of(data: str) -> str:
-    """Returns how a data set is laid out: a key of `yolojax.data.SOURCES`."""
+@dataclasses.dataclass(frozen=True)
+class DataFile:
+    """What stands in the YAML file of a data description, not yet checked."""
+
+    path: Path
+    content: dict[str, Any]
+
+
+def description_of(data: str) -> DataDescription | None:
+    """Returns what a YAML file says of a data set; None where there is no such file.
+
+    Raises:
+        FileNotFoundError: the file, or a folder that it names, does not exist.
+        ValueError: a key is missing or of the wrong kind.
+    """
     if data.startswith(TFDS):
-        return "tfds"
+        return None
     folder = local_path(data, "config.data")
     if (folder / "annotations").is_dir() and not (folder / "data.yaml").is_file():
-        return "coco"
-    return "coco" if read_data_yaml(data).coco else "yolo"
+        return None
+    return read_data_yaml(data)
+
+
+def layout_of(data: str, description: DataDescription | None) -> str:
+    """Returns how a data set is laid out: a key of `yolojax.data.SOURCES`.
+
+    Args:
+        data: its name or place.
+        description: as `description_of` returns.
+    """
+    if description is not None:
+        return "coco" if description.coco else "yolo"
+    return "tfds" if data.startswith(TFDS) else "coco"
+
+
+def load_data_yaml(path: str | os.PathLike[str]) -> DataFile:
+    """Returns the file of a data description, for `read_data_yaml`.
+
+    Args:
+        path: the file, or a folder with a file data.yaml.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+        ValueError: it is no YAML file, or no mapping.
+    """
+    path = local_path(path, "config.data").absolute()
+    if path.is_dir():
+        path = path / "data.yaml"
+    return DataFile(path, _load(path))
 
 
 def read_data_yaml(
-    path: str | os.PathLike[str], only: str | None = None
+    file: str | os.PathLike[str] | DataFile, only: str | None = None
 ) -> DataDescription:
     """Returns the content of a data description.
 
     Args:
-        path: the file, or a folder with a file data.yaml.
+        file: the file, a folder with a file data.yaml, or what `load_data_yaml` read.
         only: a split; nothing is said of others, which may be missing or wrong. None:
             "train" and "val" must be there, and all be right.
 
@@ -86,10 +127,9 @@ def read_data_yaml(
         FileNotFoundError: the file, or a folder that it names, does not exist.
         ValueError: a key is missing or of the wrong kind.
     """
-    path = local_path(path, "config.data").absolute()
-    if path.is_dir():
-        path = path / "data.yaml"
-    content = _load(path)
+    if not isinstance(file, DataFile):
+        file = load_data_yaml(file)
+    path, content = file.path, file.content
     root = _root(path, content)
     splits = {}
     for split in SPLITS if only is None else (only,):

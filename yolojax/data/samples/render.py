@@ -23,9 +23,6 @@ SUBPIXEL = 8  # bits below the pixel in the corners of filled polygons
 FAR = 2.0**15  # pixels
 CLAHE_TILES = 8  # whose contrast is equalised by itself, across and down
 
-# Samples are rendered in parallel by the loader; OpenCV's own threads would compete.
-cv2.setNumThreads(0)
-
 
 def render(
     plan: SamplePlan,

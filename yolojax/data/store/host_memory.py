@@ -1,4 +1,7 @@
-"""Memory of this machine: how much is free, and blocks that worker processes share."""
+"""Memory of this machine: how much is free, and blocks that worker processes share.
+
+Here also: the control groups of Linux around this process, which limit containers.
+"""
 
 import mmap
 import os
@@ -36,6 +39,18 @@ def available() -> int:
 
 def _left_by_groups() -> Iterator[int]:
     """Yields what each control group around this process leaves, in bytes."""
+    for folder, version in control_groups("memory"):
+        left = _left(folder, version)
+        if left is not None:
+            yield left
+
+
+def control_groups(controller: str) -> Iterator[tuple[Path, str]]:
+    """Yields folder and version, "v1" or "v2", of the groups around this process.
+
+    Args:
+        controller: what they limit: "memory" or "cpu".
+    """
     try:
         lines = MEMBERSHIP.read_text().splitlines()
     except OSError:
@@ -44,17 +59,15 @@ def _left_by_groups() -> Iterator[int]:
         number, controllers, place = line.split(":", 2)
         if number == "0" and not controllers:
             mount, version = CONTROL_GROUPS, "v2"
-        elif "memory" in controllers.split(","):
-            mount, version = CONTROL_GROUPS / "memory", "v1"
+        elif controller in controllers.split(","):
+            mount, version = CONTROL_GROUPS / controller, "v1"
         else:
             continue
         # A container may see its own group as the root, under a path of the host:
         # folders that are not there are passed over, the root is always looked at.
         group = PurePosixPath(place.removeprefix("/"))
         for folder in (group, *group.parents):
-            left = _left(mount / folder, version)
-            if left is not None:
-                yield left
+            yield mount / folder, version
 
 
 def _left(folder: Path, version: str) -> int | None:
