@@ -153,7 +153,8 @@ def one_run(
     seconds = time.monotonic() - started
     lines = (out / label / "log.jsonl").read_text().splitlines()
     epochs = [json.loads(line) for line in lines]
-    best = max(epochs, key=lambda row: row["metrics/mAP50-95(B)"])
+    validated = [row for row in epochs if row["metrics/mAP50-95(B)"] is not None]
+    best = max(validated, key=lambda row: row["metrics/mAP50-95(B)"])
     row = {
         "technique": name,
         "seed": settings["seed"],

@@ -262,6 +262,18 @@ def test_patience_ends_a_run_and_more_of_it_goes_on(place, measured, caplog):
     assert not measured
 
 
+def assert_only_the_last_epoch_has_figures(workdir, rows):
+    figures = [name for name in rows[0] if name.startswith(("metrics/", "val/"))]
+    lines = [json.loads(x) for x in (workdir / "log.jsonl").read_text().splitlines()]
+    for row, line in zip(rows[:2], lines[:2], strict=True):
+        assert {row[name] for name in figures} == {""}
+        assert {line[name] for name in figures} == {None}
+        assert float(row["train/box_loss"]) > 0 and float(row["lr/pg0"]) >= 0
+    assert rows[2]["val/box_loss"] == "0"  # measured, and so the cell is not empty
+    shown = [step for step, tag, _ in scalars(workdir) if tag.startswith("metrics/")]
+    assert set(shown) == {lines[2]["step"]}
+
+
 @pytest.mark.parametrize("save", [True, False])
 def test_without_validation_only_the_last_epoch_is_measured(
     place, measured, monkeypatch, save
@@ -276,9 +288,9 @@ def test_without_validation_only_the_last_epoch_is_measured(
     name = f"blind{save}"
     measured[:] = [0.2]
     run_here(place, name, epochs=3, val=False, save=save)
-    assert [row["metrics/mAP50-95(B)"] for row in results(place / name)] == [
-        *("0", "0", "0.2")
-    ]
+    rows = results(place / name)
+    assert [row["metrics/mAP50-95(B)"] for row in rows] == ["", "", "0.2"]
+    assert_only_the_last_epoch_has_figures(place / name, rows)
     assert written == ([1, 2, 3] if save else [1])
     assert checkpoint.load_weights(place / name, checkpoint.BEST)[1]["epoch"] == 3
     assert not list((place / name).glob("*.png"))

@@ -37,7 +37,7 @@ class Journal:
     may_stop: bool = False
     stopped: bool = False  # by patience
     ended: bool = False  # by the time of the run, and its end is validated
-    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)  # of its end
 
 
 def journal_from(record: dict[str, Any]) -> Journal:
@@ -107,7 +107,8 @@ class Outputs:
     ) -> None:
         """Writes one finished epoch, with the training losses by name."""
         rates = optim.rates_at(plan, journal.epoch * plan.batches_per_epoch - 1).lr
-        values: dict[str, Any] = dict.fromkeys(self.csv.columns, 0.0)
+        # What this epoch did not measure stays empty.
+        values: dict[str, Any] = dict.fromkeys(self.csv.columns)
         values |= journal.metrics
         values |= {"epoch": journal.epoch, "time": journal.seconds}
         values |= {f"train/{name}": round(v, 5) for name, v in losses.items()}

@@ -53,6 +53,7 @@ def end_epoch(
     )
     assert bad < 0, "a non-finite step was not noticed"
     fitness, ending = None, clock.is_up(config.time)
+    journal.metrics = {}
     if optim.validation_due(
         val=config.val,
         epoch=epoch,
