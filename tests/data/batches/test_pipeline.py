@@ -148,7 +148,8 @@ def test_close_mosaic_starts_with_its_epoch(source):
 
 def test_number_of_slots_is_usual_and_grows_when_needed(source):
     batches = train(source).batches
-    counts = [len(batches.plan(0, index).objects) for index in range(7)]
+    runs = [(epoch, index) for epoch in range(4) for index in range(7)]
+    counts = [len(batches.plan(*sample).objects) for sample in runs]
     assert batches.base_slots == pipeline.bucket_for(max(counts), BUCKETS, "")
     small = dataclasses.replace(PLAIN, mixup=0.0)
     loader = train(source, augment=small, object_buckets=(2, 3, 16))

@@ -20,6 +20,7 @@ from yolojax.data.shapes import folder as shapes
 from yolojax.data.shapes import scene as shapes_scene
 
 SMALL = {"train": 6, "val": 3}
+NAME = f"shapes-detect-v{shapes.VERSION}"
 
 
 @pytest.fixture(scope="module")
@@ -173,9 +174,12 @@ def test_objects_can_be_seen_in_the_picture(scenes):
         for o in scene.objects:
             near = cv2.dilate(o.mask.astype(np.uint8), np.ones((13, 13), np.uint8))
             ring = (near > 0) & ground
+            if not ring.any():  # other objects all around
+                continue
             inner = cv2.erode(o.mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
             gap = scene.image[inner].mean(0) - scene.image[ring].mean(0)
             contrast.append(np.abs(gap).max())
+    assert len(contrast) > 100
     assert np.median(contrast) > 60 and np.quantile(contrast, 0.03) > 15
 
 
@@ -215,7 +219,8 @@ def test_keypoints_lie_on_their_object(objects):
         inside = ((points >= 0) & (points < 160)).all(1)
         np.testing.assert_array_equal(o.keypoints[:, 2] > 0, inside)
         if o.visible_share > 0.995 and inside.all():
-            assert (o.keypoints[:, 2] == 2).mean() >= 0.75
+            # A thin overlap at the outline may hide two of them.
+            assert (o.keypoints[:, 2] == 2).mean() >= 0.5
     states = np.concatenate([o.keypoints[:, 2] for o in objects])
     assert set(states) == {0, 1, 2}
 
@@ -328,13 +333,13 @@ def test_bad_folder_arguments(tmp_path):
 def test_ensure_draws_once(tmp_path, small, capfd):
     root = tmp_path / "deep" / "cache"
     data_yaml, created = shapes.ensure_shapes(root, task="detect")
-    assert created and data_yaml == root / "shapes-detect-v1" / "data.yaml"
+    assert created and data_yaml == root / NAME / "data.yaml"
     before = tree(root)
     stamps = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
     assert shapes.ensure_shapes(root, task="detect") == (data_yaml, False)
     assert tree(root) == before
     assert stamps == {p: p.stat().st_mtime_ns for p in root.rglob("*")}
-    assert [p.name for p in root.iterdir()] == ["shapes-detect-v1"]
+    assert [p.name for p in root.iterdir()] == [NAME]
     assert capfd.readouterr() == ("", "")
     image = cv2.imread(str(data_yaml.parent / "images" / "val" / "000002.jpg"))
     assert image.shape == (shapes.SIZE, shapes.SIZE, 3)
@@ -357,8 +362,8 @@ def test_interrupted_drawing_leaves_nothing(tmp_path, small, monkeypatch):
 
 
 def test_leftovers_are_not_taken_for_the_data_set(tmp_path, small):
-    young = tmp_path / ".shapes-detect-v1-young"
-    old = tmp_path / ".shapes-detect-v1-old"
+    young = tmp_path / f".{NAME}-young"
+    old = tmp_path / f".{NAME}-old"
     for leftover in (young, old):
         images = leftover / "images" / "train"
         images.mkdir(parents=True)
@@ -400,7 +405,7 @@ def test_killed_process_leaves_no_data_set(tmp_path, small):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
-    assert not (tmp_path / "shapes-detect-v1").exists()
+    assert not (tmp_path / NAME).exists()
     assert len(list(tmp_path.iterdir())) == 1  # what it had drawn so far
     data_yaml, created = shapes.ensure_shapes(tmp_path, task="detect")
     assert created and len(list(data_yaml.parent.glob("images/*/*.jpg"))) == 9
@@ -414,7 +419,7 @@ def test_two_processes_at_once(tmp_path, small):
         assert process.returncode == 0, err
         said.append(out.strip())
     assert said.count("True") == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["shapes-detect-v1"]
+    assert [p.name for p in tmp_path.iterdir()] == [NAME]
     assert not shapes.ensure_shapes(tmp_path, task="detect")[1]
 
 
@@ -443,7 +448,7 @@ def test_moved_cache_gets_its_new_path(tmp_path, small):
     data_yaml, created = shapes.ensure_shapes(tmp_path / "b", task="detect")
     assert not created
     described = yaml.safe_load(data_yaml.read_text())
-    assert described["path"] == str(tmp_path / "b" / "shapes-detect-v1")
+    assert described["path"] == str(tmp_path / "b" / NAME)
     assert len(list(data_yaml.parent.iterdir())) == 3  # images, labels, data.yaml
 
 
