@@ -146,7 +146,9 @@ def die_at(point):
 
 
 def main(cache_dir, *, die_where=None, limit=None, **source):
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    # Absl has been imported, which sets up logging its own way.
+    form = "%(levelname)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form, force=True)
     if die_where is not None:
         die_at(die_where)
     if limit is not None:  # of every file that this process writes, bytes

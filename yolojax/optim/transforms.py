@@ -80,7 +80,7 @@ def clip_by_global_norm(limit: float) -> Transform:
 
     def update(grads, state, params=None, **_):
         # The constant keeps an all-zero gradient finite, and matches the reference.
-        scale = jnp.minimum(1.0, limit / (optax.global_norm(grads) + 1e-6))
+        scale = jnp.minimum(1.0, limit / (optax.tree.norm(grads) + 1e-6))
         return jax.tree.map(lambda g: g * scale.astype(g.dtype), grads), state
 
     return Transform(lambda params: optax.EmptyState(), update)

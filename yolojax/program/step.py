@@ -151,7 +151,7 @@ def make_train_step(
             grads = jax.tree.map(lambda g: g / scale, grads)
         if state.grad_sum is not None:
             grads = jax.tree.map(jnp.add, state.grad_sum, grads)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         good = _finite(state, terms, norm, batch_stats) & (state.bad_step < 0)
         state = _record(state, terms, good, hyper.first)
         state = dataclasses.replace(

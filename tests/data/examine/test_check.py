@@ -326,7 +326,7 @@ def test_what_is_wrong_with_all_splits_is_an_error_at_once(data):
     with pytest.raises(ValueError, match="key `names` is missing"):
         found(data)
     (data / "data.yaml").unlink()
-    with pytest.raises(ValueError, match="there is no such data description"):
+    with pytest.raises(FileNotFoundError, match="there is no such data description"):
         found(data)
 
 
