@@ -224,7 +224,10 @@ def _workers_that_fit(workers: int, batch: dict[str, Any]) -> int:
         log.warning(
             "%d loader processes need %s each in %s, where %s are free: %s. Containers"
             " are given more by --shm-size, or --ipc=host.",
-            *(workers, size_text(each), SHARED_MEMORY, size_text(free)),
+            workers,
+            size_text(each),
+            SHARED_MEMORY,
+            size_text(free),
             f"{fitting} are used" if fitting else "threads are used instead",
         )
     return fitting

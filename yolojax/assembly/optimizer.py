@@ -11,8 +11,18 @@ from yolojax import optim
 def run_schedule(config: Any, n_images: int, num_classes: int) -> optim.RunSchedule:
     """Returns the optimiser's plan of the whole run."""
     names = (
-        *("batch", "nbs", "epochs", "lr0", "lrf", "cos_lr", "momentum", "weight_decay"),
-        *("warmup_epochs", "warmup_momentum", "warmup_bias_lr", "optimizer"),
+        "batch",
+        "nbs",
+        "epochs",
+        "lr0",
+        "lrf",
+        "cos_lr",
+        "momentum",
+        "weight_decay",
+        "warmup_epochs",
+        "warmup_momentum",
+        "warmup_bias_lr",
+        "optimizer",
     )
     return optim.plan_run(
         n_images=n_images,

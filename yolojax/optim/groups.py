@@ -13,8 +13,14 @@ from yolojax.types import PyTree
 # The order in which learning rates are logged and passed to an optimiser.
 GROUPS = ("weight", "bn", "bias")
 MUSGD_GROUPS = (
-    *("weight_boosted", "weight", "bn_boosted", "bn"),
-    *("bias_boosted", "bias", "muon_boosted", "muon"),
+    "weight_boosted",
+    "weight",
+    "bn_boosted",
+    "bn",
+    "bias_boosted",
+    "bias",
+    "muon_boosted",
+    "muon",
 )
 
 # The classification branch of a head numbers its layers (`cv3_0_1_0`); the `cv3` of

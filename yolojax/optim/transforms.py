@@ -154,8 +154,12 @@ def musgd(params: PyTree, *, weight_decay: float, momentum: float) -> Transform:
         muon_steps = iter(steps)
         updates, buffers = [], []
         for p, g, b, label, m, decay in zip(
-            *(jax.tree.leaves(params), grad_leaves, jax.tree.leaves(state.trace)),
-            *(labels, is_muon, decays),
+            jax.tree.leaves(params),
+            grad_leaves,
+            jax.tree.leaves(state.trace),
+            labels,
+            is_muon,
+            decays,
             strict=True,
         ):
             rate, mu = rates[label].astype(p.dtype), momentum.astype(p.dtype)

@@ -215,7 +215,9 @@ def claim(folder: Path, config: Any) -> bool:
     for name in different:
         log.info(
             "resuming with %s = %r (was %r)",
-            *(name, settings.get(name), (before or {}).get(name)),
+            name,
+            settings.get(name),
+            (before or {}).get(name),
         )
     _record(folder / CONFIG_FILE, settings)
     return before is not None

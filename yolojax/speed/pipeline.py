@@ -35,7 +35,13 @@ REPEATS = 5
 MIN_SECONDS = 1.0  # of each repetition
 STAGES = ("decode", "warp", "colour", "labels", "collate")
 PER_IMAGE = (  # what a source knows of each image
-    *("paths", "labels", "original_hw", "polygons", "keypoints", "crowds", "digests"),
+    "paths",
+    "labels",
+    "original_hw",
+    "polygons",
+    "keypoints",
+    "crowds",
+    "digests",
     "targets",
 )
 

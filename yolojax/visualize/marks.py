@@ -12,9 +12,28 @@ Shade = tuple[int, int, int]  # RGB
 # Joints of the 17 keypoints of people in COCO (Lin et al. 2014, arXiv:1405.0312): nose,
 # then eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left before right.
 _PERSON = (
-    *((0, 1), (0, 2), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6)),  # head
-    *((5, 6), (5, 7), (7, 9), (6, 8), (8, 10)),  # arms
-    *((5, 11), (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16)),  # legs
+    # Head
+    (0, 1),
+    (0, 2),
+    (1, 2),
+    (1, 3),
+    (2, 4),
+    (3, 5),
+    (4, 6),
+    # Arms
+    (5, 6),
+    (5, 7),
+    (7, 9),
+    (6, 8),
+    (8, 10),
+    # Trunk and legs
+    (5, 11),
+    (6, 12),
+    (11, 12),
+    (11, 13),
+    (13, 15),
+    (12, 14),
+    (14, 16),
 )
 _MIDDLE, _LEFT, _RIGHT = color(2), color(1), color(0)
 _FILL = 0.4  # opacity of a mask

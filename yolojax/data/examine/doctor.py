@@ -141,12 +141,16 @@ def _duplicates(split: str, source: Source) -> Iterator[Finding]:
     alike = sorted(set(pairs) - set(unlike))
     for found, code, severity, text, advice in (
         (
-            *(unlike, "duplicates_disagree", "error"),
+            unlike,
+            "duplicates_disagree",
+            "error",
             "copies of an image with other labels: they contradict each other",
             "Keep the copy whose labels are right.",
         ),
         (
-            *(alike, "duplicates", "warning"),
+            alike,
+            "duplicates",
+            "warning",
             "copies of an image of the same split: it counts more than others",
             "Delete the copies.",
         ),
@@ -315,8 +319,13 @@ def _classes(sources: Mapping[str, Source]) -> Iterator[Finding]:
     if twice:
         text = "class names that several ids share: results cannot tell them apart"
         yield Finding(
-            *("same_names", "warning", "all", len(twice), text),
-            *("Give each class a name of its own.", twice),
+            "same_names",
+            "warning",
+            "all",
+            len(twice),
+            text,
+            "Give each class a name of its own.",
+            twice,
         )
     counts = {split: _label_counts(source) for split, source in sources.items()}
     everywhere = np.sum(list(counts.values()), axis=0)

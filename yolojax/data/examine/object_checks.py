@@ -99,7 +99,8 @@ def _outside(flat: Flat, *, rotated: bool) -> Iterator[Found]:
     beyond = np.maximum(-flat.boxes[:, :2], flat.boxes[:, 2:] - flat.hw[:, ::-1]).max(1)
     yield from flat.found(
         beyond > OUTSIDE,
-        *("outside", "note" if rotated else "warning"),
+        "outside",
+        "note" if rotated else "warning",
         f"boxes that reach beyond their image, by up to {beyond.max():.0f} px",
         "Right for objects that the border cuts."
         if rotated
@@ -113,31 +114,33 @@ def _sizes(flat: Flat, imgsz: int) -> Iterator[Found]:
     empty = np.any(wh <= 0, axis=1)
     yield from flat.found(
         empty,
-        *("zero_size", "error", "boxes without width or height"),
+        "zero_size",
+        "error",
+        "boxes without width or height",
         "Delete or correct the rows.",
     )
     scaled = wh * (imgsz / sides.max(1, keepdims=True))
     thin = ~empty & (scaled.min(1) < THIN)
     yield from flat.found(
         thin,
-        *("thin", "warning"),
+        "thin",
+        "warning",
         f"boxes narrower than {THIN:g} px at imgsz = {imgsz}: training drops them",
         "Raise imgsz, cut the images into tiles, or delete the rows.",
     )
     yield from flat.found(
         ~empty & ~thin & (np.sqrt(scaled.prod(1)) < TINY),
-        *("tiny", "note"),
+        "tiny",
+        "note",
         f"boxes smaller than a cell of the finest level ({TINY:g} x {TINY:g} px at"
         f" imgsz = {imgsz}): hard to find",
         "Raise imgsz, or cut the images into tiles.",
     )
     yield from flat.found(
         np.all(wh > HUGE * sides, axis=1),
-        *(
-            "huge",
-            "note",
-            f"boxes of more than {100 * HUGE:.0f} % of both sides of the image",
-        ),
+        "huge",
+        "note",
+        f"boxes of more than {100 * HUGE:.0f} % of both sides of the image",
         "Right for close-ups; otherwise a label of the image, not of an object.",
     )
 
@@ -160,13 +163,16 @@ def _pairs(flat: Flat, source: LabelledImages) -> Iterator[Found]:
     common = max(set(mixed), key=lambda pair: (mixed.count(pair), pair), default="")
     yield from flat.found(
         second[differ],
-        *("two_classes", "warning"),
+        "two_classes",
+        "warning",
         f"boxes that lie on a box of another class, most often {common}",
         "Keep the class that is right.",
     )
     yield from flat.found(
         second[~differ],
-        *("double", "warning", "boxes that lie on a box of the same class"),
+        "double",
+        "warning",
+        "boxes that lie on a box of the same class",
         "Delete one of the two.",
     )
 
@@ -227,7 +233,9 @@ def _keypoints(flat: Flat, keypoints: np.ndarray) -> Iterator[Found]:
     seen = keypoints[:, :, 2] > 0
     yield from flat.found(
         ~np.any(seen, axis=1),
-        *("no_keypoints", "note", "objects without a labelled keypoint"),
+        "no_keypoints",
+        "note",
+        "objects without a labelled keypoint",
         "Right for small or hidden objects; they train the box only.",
     )
     # Those of hidden parts may well lie outside a box of what can be seen.
@@ -238,7 +246,8 @@ def _keypoints(flat: Flat, keypoints: np.ndarray) -> Iterator[Found]:
     astray = plain & ((points < low) | (points > high)).any(2)
     yield from flat.found(
         np.any(astray, axis=1),
-        *("keypoints_outside", "warning"),
+        "keypoints_outside",
+        "warning",
         f"objects with a visible keypoint more than {100 * ASTRAY:.0f} % of the box's"
         " long side outside the box",
         "Correct the box or the keypoints; check their order.",
@@ -255,7 +264,8 @@ def _crossings(flat: Flat, source: LabelledImages) -> Iterator[Found]:
     tested = f" (of {len(chosen)} tested)" if len(chosen) < count else ""
     yield from flat.found(
         np.array(found, int),
-        *("crossing", "note"),
+        "crossing",
+        "note",
         f"polygons that cross themselves{tested}: their inside is ambiguous",
         "Draw them again if they are not parts that were joined.",
     )

@@ -209,7 +209,10 @@ def _filters(
     happens = [
         _happens(rng, probability)
         for probability in (
-            *(options.blur, options.median_blur, options.to_gray, options.clahe),
+            options.blur,
+            options.median_blur,
+            options.to_gray,
+            options.clahe,
         )
     ]
     blur, median = (int(2 * rng.integers(1, 4) + 1) for _ in range(2))  # 3, 5 or 7

@@ -30,9 +30,20 @@ _SIGNED = {"shear_x", "shear_y", "translate_x", "translate_y", "rotate", *_ENHAN
 _SHIFT = 150 / 331  # largest translation in image sides; 331 px in AutoAugment
 
 RAND_OPS = (
-    *("identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate"),
-    *("brightness", "color", "contrast", "sharpness", "posterize", "solarize"),
-    *("auto_contrast", "equalize"),
+    "identity",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+    "rotate",
+    "brightness",
+    "color",
+    "contrast",
+    "sharpness",
+    "posterize",
+    "solarize",
+    "auto_contrast",
+    "equalize",
 )
 MIX_OPS = tuple(op for op in RAND_OPS if op != "identity")
 # Twenty-five pairs of (operation, probability, magnitude of TABLE_BINS), in order of

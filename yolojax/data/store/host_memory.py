@@ -22,7 +22,8 @@ CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _FILES = {
     "v2": ("memory.max", "memory.current", ("inactive_file", "active_file")),
     "v1": (
-        *("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
         ("total_inactive_file", "total_active_file"),
     ),
 }
