@@ -1,11 +1,15 @@
-"""Strict numerics and shared fixtures.
+"""Strict numerics, two tiers, and shared fixtures.
 
 A silent broadcast is a failing test; eight virtual CPU devices stand for a machine
-with several accelerators; compiled programs are kept between runs.
+with several accelerators; compiled programs are kept between runs. A test that starts
+a process is marked `process`: one that is not fails when it tries.
 """
 
+import gc
 import logging
+import multiprocessing.process
 import os
+import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,15 +20,68 @@ import numpy as np
 import pytest
 from places import GOLDEN
 
+# Tests compile more than they run, and the preset takes a third off compiling. XLA
+# reads the variable when the first device is made; child processes inherit it.
+QUICK = "--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE"
+if QUICK not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
+
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update(
     "jax_compilation_cache_dir",
     os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    or str(Path(tempfile.gettempdir()) / "yolojax-test-jax-cache"),
+    or str(Path(tempfile.gettempdir()) / f"yolojax-test-cache-jax-{jax.__version__}"),
 )
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+STARTS = {
+    *("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"),
+    *("subprocess.Popen", "multiprocessing.start"),
+}
+fast_test = [""]  # the one that runs now, if it may start no process
+
+
+def refuse_processes(event, arguments):
+    """Fails a test of the fast tier that starts a process, as an audit hook."""
+    if event in STARTS and fast_test[0]:
+        raise RuntimeError(f"{fast_test[0]} starts a process: mark it `process`")
+
+
+def audited(start):
+    """Returns the method that starts a process of multiprocessing, with an event."""
+
+    def audited_start(self):
+        sys.audit("multiprocessing.start", self)
+        start(self)
+
+    return audited_start
+
+
+sys.addaudithook(refuse_processes)
+multiprocessing.process.BaseProcess.start = audited(
+    multiprocessing.process.BaseProcess.start
+)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Tells the audit hook whether the test that runs may start processes."""
+    marked = any(map(item.get_closest_marker, ("process", "slow")))
+    fast_test[0] = "" if marked else item.nodeid
+    try:
+        return (yield)
+    finally:
+        fast_test[0] = ""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_are_dropped():
+    """Drops the compiled programs of a module, which no other module uses."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

@@ -179,6 +179,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("arguments", "answer"), MISTAKES)
 def test_a_mistake_is_one_line_and_does_not_wait_for_jax(
     arguments, answer, no_jax, tmp_path
@@ -191,17 +192,20 @@ def test_a_mistake_is_one_line_and_does_not_wait_for_jax(
     assert set(os.listdir(tmp_path)) - before <= {"__pycache__"}
 
 
+@pytest.mark.process
 def test_the_fake_jax_is_found(no_jax, tmp_path):
     result = command(*WITH_CONFIG, cwd=tmp_path, paths=[no_jax])
     assert result.stderr.strip() == "JAX was loaded"
 
 
+@pytest.mark.process
 def test_debug_shows_where_an_error_comes_from(no_jax, tmp_path):
     (tmp_path / "divides.py").write_text(FILES["divides.py"])
     result = command("--config", "divides.py", "--debug", cwd=tmp_path, paths=[no_jax])
     assert "Traceback" in result.stderr and "ZeroDivisionError" in result.stderr
 
 
+@pytest.mark.process
 def test_help_lists_flags_and_every_setting(no_jax, tmp_path):
     result = command("--help", cwd=tmp_path, paths=[no_jax])
     assert result.returncode == 0
@@ -349,6 +353,7 @@ def finished(tmp_path_factory):
     return root, result, before, listing(root / "my data")
 
 
+@pytest.mark.process
 def test_bad_files_are_left_out_and_listed(finished):
     root, result, _, _ = finished
     assert result.returncode == 0, result.stderr
@@ -364,11 +369,13 @@ def test_bad_files_are_left_out_and_listed(finished):
     assert "8 images, 1 epochs of 2 batches" in result.stdout
 
 
+@pytest.mark.process
 def test_nothing_is_written_into_the_data_set(finished):
     _, _, before, after = finished
     assert before == after and len(before) > 20
 
 
+@pytest.mark.process
 def test_settings_that_a_mode_does_not_read_are_named(finished, tmp_path):
     root, train, _, _ = finished
     assert "not read by" not in train.stdout
@@ -378,6 +385,7 @@ def test_settings_that_a_mode_does_not_read_are_named(finished, tmp_path):
     assert "not read by --mode export: epochs, batch, plots" in result.stdout
 
 
+@pytest.mark.process
 def test_a_finished_run_can_be_validated_from_another_folder(finished, tmp_path):
     root, _, before, _ = finished
     arguments = (*TINY, "--workdir", root / "my run", "--mode", "val")
@@ -388,6 +396,7 @@ def test_a_finished_run_can_be_validated_from_another_folder(finished, tmp_path)
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.process
 def test_other_settings_do_not_touch_a_run(finished):
     root, _, _, _ = finished
     before = listing(root / "my run")
@@ -446,12 +455,14 @@ def test_validation_needs_a_finished_run(tmp_path, folder, answer):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.process
 def test_a_device_that_is_not_there(tmp_path):
     result = command(*WITH_CONFIG, "--config.device", "tpu", cwd=tmp_path)
     assert "config.device = 'tpu': JAX finds no usable tpu" in refusal(result)
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.process
 def test_a_folder_for_compiled_programs_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     setting = "--config.compile_cache=file/x"

@@ -1,11 +1,13 @@
-"""Files stay clean: no private paths, no foreign names."""
+"""Files stay clean: no private paths, no foreign names, tests that stand alone."""
 
+import ast
 import re
 
 import pytest
 from places import ROOT
 
 PACKAGE = ROOT / "yolojax"
+FILES = sorted((ROOT / "tests").rglob("test_*.py"))
 
 NAMED = "name of another code base"
 # Written in pieces, so that this file does not contain what it looks for.
@@ -77,3 +79,48 @@ def test_a_forbidden_word_is_found(text):
 
 def test_ordinary_text_has_no_offence():
     assert offences("a framework, tmp_path / 'x', https://x.org/work/1") == []
+
+
+def imported(text):
+    """Yields every part of the names that a file imports."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (part for x in node.names for part in x.name.split("."))
+        elif isinstance(node, ast.ImportFrom):
+            yield from (node.module or "").split(".")
+            yield from (x.name for x in node.names)
+
+
+def test_no_test_imports_another():
+    """What several share stands in tests/helpers: a test file can move or go alone."""
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    tests = {path.stem for path in FILES}
+    found = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in files
+        for name in imported(path.read_text())
+        if name in tests | {"conftest"}
+    ]
+    assert len(tests) > 50 and not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "text", ["import test_a.b", "from tests import test_a", "from .x.test_a import f"]
+)
+def test_an_import_of_a_test_is_found(text):
+    assert "test_a" in imported(text)
+
+
+ALSO = {"helpers", "golden", "docs", "contracts"}  # what tests need and what they are
+
+
+def test_tests_lie_in_the_folders_of_what_they_test():
+    """A folder of tests has the path of a folder of the package."""
+    folders = {path.parent.relative_to(ROOT / "tests") for path in FILES}
+    wrong = [
+        folder
+        for folder in sorted(folders)
+        if folder.parts[:1] and folder.parts[0] not in ALSO
+        if not (PACKAGE / folder).is_dir()
+    ]
+    assert not wrong, wrong

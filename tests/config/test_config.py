@@ -519,6 +519,7 @@ def test_there_are_config_files():
     assert len(CONFIGS) >= 9
 
 
+@pytest.mark.process
 def test_host_side_modules_do_not_load_jax():
     modules = "yolojax.config, yolojax.registry, yolojax.data, yolojax.metrics"
     code = f"import sys, {modules}; print('jax' in sys.modules, 'flax' in sys.modules)"

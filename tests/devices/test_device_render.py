@@ -295,7 +295,7 @@ def test_batches_for_the_device_differ_in_nothing_but_the_image(records):
     assert shapes[0] != shapes[plain]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.process)])
 def test_the_loader_passes_plans_on(records, workers):
     batches = batches_of(records, on_device=True)
     options = {"workers": workers, "num_threads": 1, "prefetch": 1}

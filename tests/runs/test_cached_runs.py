@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from forked_runs import job, results, state_of
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def runs(place):

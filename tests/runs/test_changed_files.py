@@ -51,6 +51,7 @@ def test_a_picture_that_changes_after_the_scan_is_not_kept(root, tmp_path_factor
     np.testing.assert_array_equal(kept().image(1), want)
 
 
+@pytest.mark.process
 def test_names_of_files_need_not_be_utf8(root, tmp_path, monkeypatch):
     # Test processes cannot send such names to each other.
     monkeypatch.setattr(run_folder.log, "disabled", True)

@@ -118,6 +118,7 @@ def test_pictures_are_not_joined_on_rectangles(source):
     assert batch["image"].std() > 5 and batch["valid"].any()
 
 
+@pytest.mark.process
 def test_a_run_compiles_each_shape_once(place, landscapes):
     settings = {"rect": True, "data": str(landscapes), "imgsz": 96, "epochs": 1}
     [(status, out, err)] = forked_runs.run_all([job(place, "rect", **settings)], place)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from forked_runs import job, results, scalars, state_of
 
+pytestmark = pytest.mark.process
+
 STEPS = 6  # batches of an epoch: 22 images, the last batch holds 2
 EVERY_STEP, NEVER = 1e-9, 0  # save_minutes
 

@@ -17,6 +17,8 @@ from yolojax.devices import mesh as sharding
 from yolojax.program.step import Hyper, initial_state, make_train_step
 from yolojax.weights import sources
 
+pytestmark = pytest.mark.process
+
 TASKS = [task for task in CONFIGS if task != "detect"]  # it has files of its own
 NO_UPDATE = {"optimizer": "sgd", "lr0": 0.0, "warmup_bias_lr": 0.0}
 

@@ -21,6 +21,8 @@ from yolojax.runs import checkpoint
 from yolojax.streams import stream
 from yolojax.tasks.detect import Detect
 
+pytestmark = pytest.mark.process
+
 COLUMNS = writers.run_columns(Detect.loss_names, Detect.metric_names, 3)
 LEARN = {"epochs": 10, "nbs": 4, "mosaic": 0.0, "lr0": 0.01, "plots": True}
 LEARN |= {"hsv_s": 0.0, "hsv_v": 0.0, "scale": 0.0, "translate": 0.0}

@@ -19,6 +19,8 @@ from yolojax.runs import checkpoint
 from yolojax.training import loop as train
 from yolojax.weights import names, sources
 
+pytestmark = pytest.mark.process
+
 # Nothing but batch statistics changes at a learning rate of 0.
 STILL = {"optimizer": "sgd", "lr0": 0.0, "warmup_bias_lr": 0.0, "epochs": 1}
 

@@ -76,6 +76,7 @@ class StepClock(journal.Clock):
         return super().compiled(done)
 
 
+@pytest.mark.process
 def test_time_ends_a_run_and_more_of_it_goes_on(place, measured, monkeypatch, caplog):
     monkeypatch.setattr(train, "Clock", StepClock)
     options = {"fraction": 8, "epochs": 50, "lrf": 0.5, "warmup_epochs": 0.0}
@@ -107,6 +108,7 @@ def test_time_ends_a_run_and_more_of_it_goes_on(place, measured, monkeypatch, ca
     assert state_of(place / "timed")["/step"] == 8 and not measured
 
 
+@pytest.mark.process
 def test_time_may_end_with_an_epoch(place, measured, monkeypatch, caplog):
     monkeypatch.setattr(train, "Clock", StepClock)
     options = {"fraction": 8, "epochs": 50, "val": False, "save": False}
@@ -122,6 +124,7 @@ def test_time_may_end_with_an_epoch(place, measured, monkeypatch, caplog):
     assert len(results(place / "even")) == 4 and not measured
 
 
+@pytest.mark.process
 def test_a_timed_run_that_is_stopped_in_its_last_validation(place):
     stopped, again = forked_runs.run_all(
         [
@@ -136,6 +139,7 @@ def test_a_timed_run_that_is_stopped_in_its_last_validation(place):
     assert checkpoint.load_weights(place / "late", checkpoint.BEST)[1]["epoch"] == 1
 
 
+@pytest.mark.process
 def test_the_weights_of_every_so_many_epochs_are_kept(place, measured):
     measured[:] = [0.5, 0.4, 0.3, 0.2, 0.1]
     run_here(place, "kept", epochs=5, save_period=2)

@@ -8,6 +8,8 @@ from forked_runs import results, run_here, state_of
 from yolojax.program.dispatch import Dispatch
 from yolojax.runs import checkpoint
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def limit(monkeypatch):

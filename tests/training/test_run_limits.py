@@ -22,6 +22,7 @@ from yolojax.training import loop as train
 from yolojax.training.clock import NonFiniteLoss
 
 
+@pytest.mark.process
 def test_two_processes_do_not_train_in_one_folder(place, measured, tmp_path):
     measured[:] = [0.1]
     run_here(place, "alone", epochs=1)
@@ -58,6 +59,7 @@ def test_a_folder_that_cannot_be_locked_is_said(tmp_path, monkeypatch, caplog):
         assert "cannot be locked (no locks there)" in caplog.text
 
 
+@pytest.mark.process
 def test_the_host_is_one_dispatch_ahead_of_the_device_at_most(
     place, measured, monkeypatch
 ):
@@ -77,6 +79,7 @@ def test_the_host_is_one_dispatch_ahead_of_the_device_at_most(
     assert len(told) == 20 and not any(late)
 
 
+@pytest.mark.process
 def test_a_bad_step_is_noticed_when_the_time_is_up(place, measured):
     options = {"fraction": 8, "epochs": 50, "cls": 1e38, "log_every": 1000}
     with pytest.raises(NonFiniteLoss, match="is not finite at step 0"):
@@ -85,6 +88,7 @@ def test_a_bad_step_is_noticed_when_the_time_is_up(place, measured):
     assert state_of(place / "bad")["/step"] == 0
 
 
+@pytest.mark.process
 def test_a_longer_run_that_is_stopped_in_its_validation_goes_on(
     place, measured, monkeypatch
 ):
@@ -137,6 +141,7 @@ def test_only_workers_are_started_that_have_room(monkeypatch, caplog, free, used
         assert said in caplog.text and "--shm-size" in caplog.text
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("batch", [-1, 0.5])
 def test_an_automatic_batch_evaluates_as_well(place, measured, batch, caplog):
     if not (place / "auto").exists():
@@ -154,6 +159,7 @@ def test_an_automatic_batch_evaluates_as_well(place, measured, batch, caplog):
     assert "is for training: batches of 10 here" in caplog.text
 
 
+@pytest.mark.process
 def test_updates_that_overflow_are_counted_and_said(
     place, measured, monkeypatch, capsys
 ):
@@ -166,12 +172,14 @@ def test_updates_that_overflow_are_counted_and_said(
     assert "warning: 2 of 2 optimiser steps were left out" in capsys.readouterr().out
 
 
+@pytest.mark.process
 def test_patience_without_validation_is_said(place, measured, caplog):
     measured[:] = [0.1]
     run_here(place, "unused", epochs=1, val=False, patience=3)
     assert "patience = 3 is not used: val = False" in caplog.text
 
 
+@pytest.mark.process
 def test_close_mosaic_says_when_it_leaves_no_epoch(place, measured, caplog):
     measured[:] = [0.1, 0.2]
     run_here(place, "closed", epochs=1, mosaic=1.0, mixup=0.5, close_mosaic=1)

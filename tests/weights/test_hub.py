@@ -457,6 +457,7 @@ def output(process, status=0):
     return out
 
 
+@pytest.mark.process
 def test_threads_and_processes_download_once(server, folder, caplog):
     caplog.set_level(logging.INFO, "yolojax")
     server.published = Published(pause=0.8)
@@ -469,6 +470,7 @@ def test_threads_and_processes_download_once(server, folder, caplog):
     check_whole(folder)
 
 
+@pytest.mark.process
 def test_a_process_killed_in_mid_download(server, folder):
     server.published, part = Published(stall=300_000), folder / PART
     process, end = child(RUN, FILE, server.url), time.monotonic() + 20
@@ -484,6 +486,7 @@ def test_a_process_killed_in_mid_download(server, folder):
     check_download(server, folder, f"bytes={part.stat().st_size}-")
 
 
+@pytest.mark.process
 def test_a_kill_leaves_a_whole_file_or_none(server, tmp_path, monkeypatch):
     results = json.loads(output(child(KILLED, server.url, str(tmp_path))))
     statuses, found, recorded = map(list, zip(*results, strict=True))

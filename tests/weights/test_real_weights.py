@@ -65,6 +65,7 @@ def test_a_checkpoint_of_the_reference_gives_its_outputs(golden):
         )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("rect", "amp", "tolerance"),
     [
@@ -95,6 +96,7 @@ def test_published_weights_measure_what_the_reference_measures(
     assert f"{got[3]:.4f}" in capsys.readouterr().out
 
 
+@pytest.mark.process
 def test_published_segment_weights_measure_what_the_reference_measures(
     assets, tmp_path
 ):

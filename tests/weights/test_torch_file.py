@@ -269,6 +269,7 @@ def outcome(tmp_path_factory):
     return results, folder
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("case", [*hostile_files.IDS, "too-large"])
 def test_a_hostile_file_is_refused(outcome, case):
     results, folder = outcome
@@ -281,6 +282,7 @@ def test_a_hostile_file_is_refused(outcome, case):
     assert not (folder / f"{case}.canary").exists()
 
 
+@pytest.mark.process
 def test_the_good_file_among_them_is_read(outcome):
     results, folder = outcome
     assert results["good-itself"]["error"] is None
@@ -308,6 +310,7 @@ MESSAGES = {  # what a user can act on
 }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("case", MESSAGES)
 def test_the_message_says_what_is_wrong(outcome, case):
     assert MESSAGES[case] in outcome[0][case]["message"]
@@ -323,6 +326,7 @@ def unpickled(tmp_path_factory):
     return folder
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("case", hostile_files.ARMED)
 def test_the_payload_works_where_nothing_stops_it(unpickled, case):
     canary = unpickled / f"{case}.canary"

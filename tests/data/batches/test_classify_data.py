@@ -162,6 +162,7 @@ def test_cache_and_threads_change_nothing(source, policy):
             np.testing.assert_array_equal(batch[key], value)
 
 
+@pytest.mark.process
 def test_worker_processes_give_the_same_bytes(source):
     batches = train_batches(source)
     with prefetch.load(

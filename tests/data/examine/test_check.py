@@ -478,6 +478,7 @@ def test_what_is_written(data):
     assert record["data"] == str(data / "data.yaml")
 
 
+@pytest.mark.process
 def test_the_exit_status_tells_of_errors(data):
     row(data, "0 0.5 0.5 0 0.1")
     faulty = subprocess.run(

@@ -264,6 +264,7 @@ def test_real_photographs(assets):
     assert train.load(3).shape == (*train.original_hw[3], 3)
 
 
+@pytest.mark.process
 def test_no_jax():
     code = (
         "import sys, yolojax.data.formats.class_folder; assert 'jax' not in sys.modules"

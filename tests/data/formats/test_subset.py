@@ -130,6 +130,7 @@ def test_a_whole_set_keeps_its_order():
         assert subset.stratified(images, fraction, 7).tolist() == [0, 1, 2]
 
 
+@pytest.mark.process
 def test_all_processes_choose_the_same_whatever_their_hashes():
     program = (
         "import hashlib, numpy as np; from yolojax.data.formats import subset;"

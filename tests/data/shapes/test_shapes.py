@@ -397,6 +397,7 @@ def child(cache_dir: Path, count: int) -> subprocess.Popen:
     )
 
 
+@pytest.mark.process
 def test_killed_process_leaves_no_data_set(tmp_path, small):
     with child(tmp_path, 100_000) as process:
         deadline = time.monotonic() + 60
@@ -411,6 +412,7 @@ def test_killed_process_leaves_no_data_set(tmp_path, small):
     assert created and len(list(data_yaml.parent.glob("images/*/*.jpg"))) == 9
 
 
+@pytest.mark.process
 def test_two_processes_at_once(tmp_path, small):
     children = [child(tmp_path, 6) for _ in range(2)]
     said = []
@@ -495,6 +497,7 @@ def test_cache_root(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.process
 def test_no_jax():
     code = "import sys, yolojax.data.shapes; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

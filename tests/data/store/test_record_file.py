@@ -47,6 +47,7 @@ def test_file_lies_in_the_cache_directory(tmp_path, monkeypatch):
     assert record_path(tmp_path / "mine").stat().st_size > 10_000
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "point", ["record", "fsync", "index", "half an index", "rename"]
 )
@@ -63,6 +64,7 @@ def test_a_killed_build_is_never_taken_for_whole(tmp_path, point):
     assert record_path(tmp_path).exists()  # and nothing else lies there
 
 
+@pytest.mark.process
 def test_processes_at_once_build_once(tmp_path):
     diary = tmp_path / "diary"
     builds = [build(tmp_path, diary=str(diary), pause=0.1) for _ in range(2)]
@@ -177,6 +179,7 @@ def test_a_disk_that_fills_up_meanwhile(tmp_path, monkeypatch, caplog, number):
     assert os.strerror(number) in uncached(tmp_path, caplog)
 
 
+@pytest.mark.process
 def test_a_real_limit_of_the_system(tmp_path):
     limited = build(tmp_path, limit=30_000)
     out, text = limited.communicate()

@@ -45,6 +45,7 @@ def test_first_200_batches_are_the_same_with_every_cache(tmp_path):
 SLOW = pytest.mark.slow  # processes take seconds to start
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("workers", "mode"),
     [
@@ -121,6 +122,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.process
 @LINUX
 def test_memory_of_four_workers_is_one_copy(tmp_path):
     source = Drawn(count=100, side=512)
@@ -223,6 +225,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("mode", ["ram", pytest.param("disk", marks=SLOW)])
 def test_a_process_that_leaves_its_loader_open_ends_in_silence(tmp_path, mode):
     (tmp_path / "leave_open.py").write_text(LEAVE_OPEN)
@@ -255,12 +258,18 @@ def test_caches_of_classification_change_nothing(tmp_path, caplog, monkeypatch):
         assert everything(class_loader(kept)) == want
         assert not kept.image(0).flags.writeable
         assert summary(kept) == summary(classes(False, tmp_path))
-    assert everything(class_loader(kept, workers=1)) == want
     # Pictures of original size and resized ones are kept apart.
     held(DrawnClassesAsObjects(), "disk", tmp_path)
     assert len(in_folder(tmp_path)) == 2
     monkeypatch.setattr(host_memory, "available", lambda: 1)
     assert classes("ram", tmp_path).cache is False and "memory are free" in caplog.text
+
+
+@pytest.mark.process
+def test_worker_processes_of_classification_change_nothing(tmp_path):
+    want = everything(class_loader(classes(False, tmp_path)))
+    kept = classes("disk", tmp_path)
+    assert everything(class_loader(kept, workers=1)) == want
 
 
 class DrawnClassesAsObjects(Drawn):
