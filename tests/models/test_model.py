@@ -4,7 +4,9 @@ import functools
 import gzip
 import json
 import math
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,7 @@ from reference_rule import (
 )
 
 from yolojax import models
-from yolojax.models import blocks, heads
+from yolojax.models import blocks, heads, yolo11
 from yolojax.models.blocks import INFERENCE, Pass
 from yolojax.ops import conv
 
@@ -116,12 +118,17 @@ def test_forward_matches_reference(scale, golden):
 
 
 def test_training_batch_norm_matches_reference(golden):
+    """In float64: the order of sums over a batch moves float32 by as much as a bound
+    that a wrong epsilon or momentum would break leaves free."""
     values = golden("forward_n_detect_train_bn")
-    model = build()
-    variables = fill_by_rule(models.variable_shapes(model))
-    image = rule_image((2, 3, 96, 160))
-    run = functools.partial(model.apply, mode=Pass(train=True), mutable=["batch_stats"])
-    out, stats = jax.jit(run)(variables, image)
+    with jax.enable_x64(True):
+        model = build(dtype=jnp.float64)
+        variables = fill_by_rule(models.variable_shapes(model))
+        variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
+        image = jnp.asarray(rule_image((2, 3, 96, 160)), jnp.float64)
+        mode = Pass(train=True)
+        run = functools.partial(model.apply, mode=mode, mutable=["batch_stats"])
+        out, stats = jax.jit(run)(variables, image)
     for name in ("boxes", "scores"):
         close(out[name].transpose(0, 2, 1), values[name], 2e-5)
     got = {
@@ -196,38 +203,81 @@ def unchanged(before, batch_stats):
     return {name for name in before if (before[name] == after[name]).all()}
 
 
-def test_remat_changes_neither_names_nor_values():
+class First(nn.Module):
+    """A head that adds up its features, so that the layers before it are compiled."""
+
+    dtype: Any
+    takes = "pyramid"
+
+    @nn.compact
+    def __call__(self, features, *, mode):
+        return sum(jnp.square(x).mean() for x in features)
+
+
+KINDS = yolo11.Graph(  # every kind of layer, once, down to stride 8
+    (
+        ("conv", (-1,), (64,)),
+        ("c3k2", (-1,), (256, False, 0.25)),
+        ("conv", (-1,), (128,)),
+        ("c3k2", (-1,), (256, True, 0.5)),
+        ("sppf", (-1,), (256,)),
+        ("c2psa", (-1,), ()),
+        ("upsample", (-1,), ()),
+        ("concat", (-1, 1), ()),
+    ),
+    (5, 7),
+)
+
+
+def test_remat_changes_no_names():
     plain, remat = build(classes=3), build(classes=3, remat=True)
     assert jax.tree.structure(models.variable_shapes(plain)) == jax.tree.structure(
         models.variable_shapes(remat)
     )
-    variables = fill_by_rule(models.variable_shapes(plain))
-    image = rule_image((1, 3, 32, 32))
-    frozen = frozenset({"model_0/bn", "model_2/m_0/cv1/bn", "model_10/cv1/bn"})
 
-    def loss(params, model):
-        out, changed = model.apply(
-            {**variables, "params": params},
-            image,
-            mode=Pass(train=True, frozen=frozen),
-            mutable=["batch_stats"],
-        )
-        total = jnp.square(out["scores"]).mean() + jnp.square(out["boxes"]).mean()
-        return total, changed["batch_stats"]
 
-    results = [
-        jax.jit(jax.grad(functools.partial(loss, model=model), has_aux=True))(
-            variables["params"]
-        )
-        for model in (plain, remat)
+def test_remat_changes_no_values():
+    """Of a network with every kind of layer: the whole one compiles for a minute."""
+    assert {layer[0] for layer in KINDS.layers} == {x[0] for x in yolo11.LAYERS}
+    networks = [
+        yolo11.YOLO11(yolo11.SCALES["n"], KINDS, blocks.DETECTION_NORM, First, remat=x)
+        for x in (False, True)
     ]
+    shapes = [network_shapes(network) for network in networks]
+    assert jax.tree.structure(shapes[0]) == jax.tree.structure(shapes[1])
+    variables = fill_by_rule(shapes[0])
+    image = rule_image((1, 3, 32, 32))
+    frozen = frozenset({"model_0/bn", "model_1/m_0/cv1/bn", "model_5/cv1/bn"})
+    mode = Pass(train=True, frozen=frozen)
+
+    def loss(params, network):
+        given = {**variables, "params": params}
+        out, changed = network.apply(given, image, mode=mode, mutable=["batch_stats"])
+        return out, changed["batch_stats"]
+
+    programs = [
+        jax.jit(jax.grad(functools.partial(loss, network=network), has_aux=True))
+        for network in networks
+    ]
+    texts = [program.lower(variables["params"]).as_text() for program in programs]
+    assert "optimization_barrier" in texts[1] and texts[0] != texts[1]
+    results = [program(variables["params"]) for program in programs]
     grads, stats = zip(*results, strict=True)
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(grads[0]["model_1"]))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5), *grads
     )
     before = batch_norms(variables["batch_stats"])
     for after in stats:
         assert unchanged(before, after) == frozen
+
+
+def network_shapes(network):
+    """Returns the shapes of the variables that a network has for pictures of 32 px."""
+    init = functools.partial(network.init, mode=INFERENCE)
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    shapes = jax.eval_shape(init, jax.random.key(0), image)
+    return {name: shapes[name] for name in ("params", "batch_stats")}
 
 
 def test_initial_values_follow_the_specification():

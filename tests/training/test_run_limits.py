@@ -28,7 +28,8 @@ def test_two_processes_do_not_train_in_one_folder(place, measured, tmp_path):
     run_here(place, "alone", epochs=1)
     assert not (place / "alone" / run_folder.LOCK_FILE).exists()
     program = (
-        "import sys; from pathlib import Path; from yolojax import run_folder\n"
+        "import sys; from pathlib import Path\n"
+        "from yolojax.runs import folder as run_folder\n"
         "with run_folder.alone(Path(sys.argv[1])):\n"
         "    print('mine', flush=True); sys.stdin.read()"
     )

@@ -499,5 +499,5 @@ def test_cache_root(monkeypatch, tmp_path):
 
 @pytest.mark.process
 def test_no_jax():
-    code = "import sys, yolojax.data.shapes; assert 'jax' not in sys.modules"
+    code = "import sys, yolojax.data.shapes.folder; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
