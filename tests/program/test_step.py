@@ -68,7 +68,7 @@ def small_task(classes=3):
     return Detect(classes, Gains(7.5, 0.5, 1.5), None)
 
 
-def build_model(task, dtype=jnp.float32, name="tiny_model:build"):
+def build_model(task, dtype=jnp.float32, name="tiny_model:bare"):
     return models.build(name, task.head(), dtype=dtype, remat=False)
 
 
