@@ -40,3 +40,19 @@ def opened(root, split="train", cache_dir=None, threads=2, **changes):
     return open_yolo_folder(
         root / "data.yaml", split, wanted, cache_dir=cache_dir, threads=threads
     )
+
+
+def write_landscapes(root):
+    """Writes a data set of wide, tall and square pictures."""
+    rng = np.random.default_rng(1)
+    for split, count in (("train", 22), ("val", 4)):
+        for folder in ("images", "labels"):
+            (root / folder / split).mkdir(parents=True)
+        for i in range(count):
+            height, width = ((48, 96), (96, 48), (96, 96))[i % 3]
+            coarse = rng.integers(0, 256, (5, 5, 3), np.uint8)
+            pixels = cv2.resize(coarse, (width, height))
+            cv2.imwrite(str(root / "images" / split / f"{i:02}.png"), pixels)
+            (root / "labels" / split / f"{i:02}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    text = "names: [a]\ntrain: images/train\nval: images/val\n"
+    (root / "data.yaml").write_text(text)
