@@ -266,6 +266,7 @@ def test_a_run_opens_each_layout(written, monkeypatch, tmp_path):
         loading.open_split(config_lib.check(config), "train")
 
 
+@pytest.mark.process
 def test_workers_read_the_pictures_themselves(written):
     source = opened()
     again = pickle.loads(pickle.dumps(source))
