@@ -12,7 +12,7 @@ from reference_rule import fill_by_rule, published_name, rule_image, to_publishe
 from yolojax import models
 from yolojax.devices import mesh as sharding
 from yolojax.losses.detection import Gains
-from yolojax.models.blocks import INFERENCE, Pass
+from yolojax.models.blocks import Pass
 from yolojax.tasks.spec import TaskSpec
 from yolojax.types import Batch
 
@@ -67,15 +67,50 @@ def batch_of(values, size, slots):
     )
 
 
-def value_and_grad(task, outputs, batch, activate=lambda outputs: outputs):
-    """Returns the loss terms, and the gradients of what `activate` makes outputs of."""
+def as_they_are(outputs):
+    return outputs
 
+
+def value_and_grad(task, outputs, batch, activate=as_they_are, padded=True):
+    """Returns the loss terms, and the gradients of what `activate` makes outputs of."""
+    return _terms_and_gradients(
+        outputs, batch, task=task, activate=activate, padded=padded
+    )
+
+
+# The batch is an argument and no constant, so that cases of one shape share a program.
+@functools.partial(jax.jit, static_argnames=("task", "activate", "padded"))
+def _terms_and_gradients(outputs, batch, *, task, activate, padded):
     def total(outputs):
-        terms = task.loss(activate(outputs), batch, padded=True)
+        terms = task.loss(activate(outputs), batch, padded=padded)
         return terms.sum() * batch.example_valid.sum(), terms
 
-    grads, terms = jax.jit(jax.grad(total, has_aux=True))(outputs)
+    grads, terms = jax.grad(total, has_aux=True)(outputs)
     return terms, grads
+
+
+def network_gradients(model, image, loss):
+    """Returns (loss, terms) and gradients of a network with the weights of the rule.
+
+    Args:
+        model: the network.
+        image: pixels [B, H, W, 3] in 0..1.
+        loss: makes terms of the network's outputs; their sum is what is derived.
+    """
+    variables = fill_by_rule(models.variable_shapes(model))
+
+    def total(params, batch_stats, image):
+        outputs, _ = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            image,
+            mode=Pass(train=True),
+            mutable=["batch_stats"],
+        )
+        terms = loss(outputs)
+        return terms.sum(), terms
+
+    function = jax.jit(jax.value_and_grad(total, has_aux=True))
+    return function(variables["params"], variables["batch_stats"], image)
 
 
 def check_network_gradients(task, batch, values):
@@ -83,26 +118,11 @@ def check_network_gradients(task, batch, values):
     model = models.build("yolo11n", task.head(), dtype=jnp.float32, remat=False)
     shape = tuple(map(int, values["input_shape"]))
     image = rule_image(shape, "train_image")
-    init = functools.partial(model.init, mode=INFERENCE)
-    shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    shapes = {name: shapes[name] for name in ("params", "batch_stats")}
-    variables = fill_by_rule(shapes)
-
-    def total(params):
-        outputs, _ = model.apply(
-            {**variables, "params": params},
-            image,
-            mode=Pass(train=True),
-            mutable=["batch_stats"],
-        )
-        terms = task.loss(outputs, batch, padded=False)
-        return terms.sum() * shape[0], terms
-
-    (loss, terms), grads = jax.jit(jax.value_and_grad(total, has_aux=True))(
-        variables["params"]
-    )
-    np.testing.assert_allclose(loss, values["loss_total"], rtol=2e-5)
-    np.testing.assert_allclose(terms, values["loss_item_values"], rtol=2e-5)
+    loss = lambda outputs: task.loss(outputs, batch, padded=False) * shape[0]
+    (total, terms), grads = network_gradients(model, image, loss)
+    np.testing.assert_allclose(total, values["loss_total"], rtol=2e-5)
+    want = values["loss_item_values"]
+    np.testing.assert_allclose(terms / shape[0], want, rtol=2e-5)
     check_gradients(grads, values)
 
 

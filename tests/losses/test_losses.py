@@ -6,15 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference_rule import fill_by_rule, rule_image
-from task_cases import check_gradients
+from reference_rule import rule_image
+from task_cases import check_gradients, network_gradients
 
 from yolojax import models
 from yolojax.losses import assign as assign_module
 from yolojax.losses.assign import assign
 from yolojax.losses.detection import Gains, Geometry, detection_loss
 from yolojax.models import heads
-from yolojax.models.blocks import INFERENCE, Pass
 from yolojax.ops.anchors import anchor_points
 
 TAL_CASES = (
@@ -84,6 +83,19 @@ def padded_targets(values, batch, height, width, slots):
     return jnp.array(boxes), jnp.array(classes), jnp.array(valid)
 
 
+@functools.partial(jax.jit, static_argnames="gains")
+def gradients(outputs, geometry, targets, weights, gains):
+    """Returns gradients and terms of two images; cases of a shape share a program."""
+
+    def total(outputs):
+        terms, _ = detection_loss(
+            outputs, geometry, *targets, gains=gains, class_weights=weights
+        )
+        return terms.sum() * 2, terms
+
+    return jax.grad(total, has_aux=True)(outputs)
+
+
 @pytest.mark.parametrize("slots", [24, 32])
 @pytest.mark.parametrize("case", LOSS_CASES)
 def test_detection_loss_matches_reference(case, slots, golden):
@@ -94,17 +106,10 @@ def test_detection_loss_matches_reference(case, slots, golden):
     weights = values.get("class_weights")
     weights = None if weights is None else jnp.array(weights)
     gains = Gains(*map(float, values["gains_box_cls_dfl"]))
-
-    def total(outputs):
-        terms, _ = detection_loss(
-            outputs, geometry, *targets, gains=gains, class_weights=weights
-        )
-        return terms.sum() * 2, terms
-
     outputs = {
         name: jnp.array(values[name].transpose(0, 2, 1)) for name in ("boxes", "scores")
     }
-    grad, terms = jax.jit(jax.grad(total, has_aux=True))(outputs)
+    grad, terms = gradients(outputs, geometry, targets, weights, gains)
     np.testing.assert_allclose(terms, values["loss_item_values"], rtol=2e-5, atol=1e-7)
     np.testing.assert_allclose(terms * 2, values["loss_vector"], rtol=2e-5, atol=1e-7)
     for name in ("boxes", "scores"):
@@ -156,28 +161,17 @@ def test_whole_network_gradients_match_reference(golden):
     head = functools.partial(heads.Detect, nc)
     model = models.build("yolo11n", head, dtype=jnp.float32, remat=False)
     image = rule_image((batch, 3, height, width), "train_image")
-    init = functools.partial(model.init, mode=INFERENCE)
-    shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    shapes = {name: shapes[name] for name in ("params", "batch_stats")}
-    variables = fill_by_rule(shapes)
     geometry = Geometry(*anchor_points((height, width), (8, 16, 32)))
     targets = padded_targets(values, batch, height, width, 8)
-
-    def total(params):
-        outputs, _ = model.apply(
-            {**variables, "params": params},
-            image,
-            mode=Pass(train=True),
-            mutable=["batch_stats"],
-        )
-        terms, _ = detection_loss(
-            outputs, geometry, *targets, gains=Gains(7.5, 0.5, 1.5)
-        )
-        return terms.sum() * batch, terms
-
-    (loss, terms), grads = jax.jit(jax.value_and_grad(total, has_aux=True))(
-        variables["params"]
+    gains = Gains(7.5, 0.5, 1.5)
+    (loss, terms), grads = network_gradients(
+        model,
+        image,
+        lambda outputs: (
+            detection_loss(outputs, geometry, *targets, gains=gains)[0] * batch
+        ),
     )
+    terms = terms / batch
     np.testing.assert_allclose(loss, values["loss_total"], rtol=2e-5)
     np.testing.assert_allclose(terms, values["loss_item_values"], rtol=2e-5)
     check_gradients(grads, values)

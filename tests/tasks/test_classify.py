@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference_rule import fill_by_rule, rule_image
-from task_cases import check_gradients
+from reference_rule import rule_image
+from task_cases import check_gradients, network_gradients
 
 from yolojax import models
 from yolojax.losses.classification import classification_loss
 from yolojax.losses.detection import Gains
-from yolojax.models.blocks import Pass
 from yolojax.tasks.classify import Classify
 from yolojax.tasks.detect import DetectionRules
 from yolojax.tasks.spec import TaskSpec
@@ -92,20 +91,11 @@ def test_whole_network_gradients_match_reference(golden):
     batch, _, height, width = map(int, values["input_shape"])
     task = Classify(int(values["nc"]), 0.0)
     model = models.build("yolo11n", task.head(), dtype=jnp.float32, remat=False)
-    variables = fill_by_rule(models.variable_shapes(model))
     image = rule_image((batch, 3, height, width), "train_image")
     targets = batch_of(values["target_cls"])
-
-    def total(params):
-        outputs, _ = model.apply(
-            {**variables, "params": params},
-            image,
-            mode=Pass(train=True),
-            mutable=["batch_stats"],
-        )
-        return task.loss(outputs, targets, padded=True).sum()  # not times the images
-
-    loss, grads = jax.jit(jax.value_and_grad(total))(variables["params"])
+    (loss, _), grads = network_gradients(  # not times the images
+        model, image, lambda outputs: task.loss(outputs, targets, padded=True)
+    )
     np.testing.assert_allclose(loss, values["loss_total"], rtol=2e-5)
     np.testing.assert_allclose(loss, values["loss_item_values"][0], rtol=2e-5)
     check_gradients(grads, values)

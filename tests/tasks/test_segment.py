@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from reference_rule import fill_by_rule, rule_image
-from task_cases import check_gradients
+from reference_rule import rule_image
+from task_cases import check_gradients, network_gradients, value_and_grad
 
 from yolojax import models
 from yolojax.devices import mesh as sharding
@@ -18,7 +18,6 @@ from yolojax.losses import segmentation
 from yolojax.losses.assign import Assignment
 from yolojax.losses.detection import Gains
 from yolojax.losses.segmentation import mask_loss
-from yolojax.models.blocks import Pass
 from yolojax.ops import boxes as box_ops
 from yolojax.ops import masks as mask_ops
 from yolojax.tasks.detect import Detect, DetectionRules
@@ -82,15 +81,6 @@ def outputs_of(values, prefix=""):
     }
 
 
-def value_and_grad(task, outputs, batch, *, padded=False):
-    def total(outputs):
-        terms = task.loss(outputs, batch, padded=padded)
-        return terms.sum() * batch.example_valid.sum(), terms
-
-    grads, terms = jax.jit(jax.grad(total, has_aux=True))(outputs)
-    return terms, grads
-
-
 LOSS_CASES = (
     *("overlap", "no_overlap", "mask_ratio2", "all_empty", "one_image_empty"),
     "tiny_boxes",
@@ -104,7 +94,7 @@ def test_loss_matches_reference(case, slots, reference):
     height, width = map(int, values["imgsz_hw"])
     task = task_of(5, Gains(*map(float, values["gains_box_cls_dfl"])))
     batch = batch_of(values, (2, height, width), slots)
-    terms, grads = value_and_grad(task, outputs_of(values), batch)
+    terms, grads = value_and_grad(task, outputs_of(values), batch, padded=False)
     for name, factor in (("loss_item_values", 1), ("loss_vector", 2)):
         want = np.delete(values[name], NOT_OURS)
         np.testing.assert_allclose(terms * factor, want, rtol=2e-5, atol=1e-7)
@@ -272,12 +262,12 @@ def random_batch(count, size, slots, classes, seed=0):
 def test_devices_share_the_batch_and_nothing_but_sums():
     task, size = task_of(3), (64, 64)
     outputs, batch = random_outputs(8, size, 3), random_batch(8, size, 6, 3)
-    want, wanted = value_and_grad(task, outputs, batch)
+    want, wanted = value_and_grad(task, outputs, batch, padded=False)
     mesh = sharding.make_mesh(None, 8)
     assert mesh.size == 8
     split = NamedSharding(mesh, P("data"))
     parts = jax.device_put((outputs, batch), split)
-    got, grads = value_and_grad(task, *parts)
+    got, grads = value_and_grad(task, *parts, padded=False)
     assert got[1] > 0
     np.testing.assert_allclose(got, want, rtol=1e-5)
     for name, grad in grads.items():
@@ -322,23 +312,12 @@ def test_whole_network_gradients_match_reference(golden):
     batch, _, height, width = map(int, values["input_shape"])
     task = task_of(int(values["nc"]))
     model = models.build("yolo11n", task.head(), dtype=jnp.float32, remat=False)
-    variables = fill_by_rule(models.variable_shapes(model))
     targets = batch_of(values, (batch, height, width), 8)
     image = rule_image((batch, 3, height, width), "train_image")
-
-    def total(params):
-        outputs, _ = model.apply(
-            {**variables, "params": params},
-            image,
-            mode=Pass(train=True),
-            mutable=["batch_stats"],
-        )
-        terms = task.loss(outputs, targets, padded=True)
-        return terms.sum() * batch, terms
-
-    (loss, terms), grads = jax.jit(jax.value_and_grad(total, has_aux=True))(
-        variables["params"]
+    (loss, terms), grads = network_gradients(
+        model, image, lambda outputs: task.loss(outputs, targets, padded=True) * batch
     )
+    terms = terms / batch
     np.testing.assert_allclose(loss, values["loss_total"], rtol=2e-5)
     want = np.delete(values["loss_item_values"], NOT_OURS)
     np.testing.assert_allclose(terms, want, rtol=2e-5)
