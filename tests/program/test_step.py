@@ -307,18 +307,18 @@ def test_padded_rows_do_not_change_a_step(little):
 
 def test_eight_devices_compute_what_one_does(little):
     *_, batch, step = little
-    results = []
-    for count in (1, 8):
-        mesh = sharding.make_mesh(f"cpu:{count}", 8)
-        state = sharding.replicate(start_state(little), mesh)
-        losses = []
-        host = {f: getattr(batch, f) for f in Batch.__dataclass_fields__}
-        for i in range(4):
-            put = sharding.put_batch(host, mesh)
-            state, logs = step(state, put, hyper(first=i == 0))
-            losses.append(np.asarray(logs.losses))
-        results.append(np.array(losses))
-    np.testing.assert_allclose(results[1], results[0], rtol=1e-4)
+    mesh = sharding.make_mesh("cpu:8", 8)
+    host = {f: getattr(batch, f) for f in Batch.__dataclass_fields__}
+    one, eight = start_state(little), sharding.replicate(start_state(little), mesh)
+    put = sharding.put_batch(host, mesh)
+    losses = []
+    for i in range(4):
+        one, logs = step(one, batch, hyper(first=i == 0))
+        eight, same = step(eight, put, hyper(first=i == 0))
+        losses.append([logs.losses, same.losses])
+    assert len(eight.step.sharding.device_set) == 8
+    want, got = np.array(losses).swapaxes(0, 1)
+    np.testing.assert_allclose(got, want, rtol=1e-4)
 
 
 @pytest.mark.slow
