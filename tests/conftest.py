@@ -18,16 +18,10 @@ import forked_runs
 import jax
 import numpy as np
 import pytest
+import quick_compiler
 from places import GOLDEN
 
-# Tests compile more than they run: the preset and LLVM's level together halve the time
-# of compiling, and steps take twice as long. XLA reads the variable when the first
-# device is made; child processes inherit it.
-QUICK = "--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE"
-QUICK += " --xla_backend_optimization_level=0"
-if QUICK not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
-
+quick_compiler.set_flags(os.environ)  # XLA reads them when the first device is made
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick_compiler import AS_RUN
 
 from yolojax import config as config_lib
 from yolojax import models
@@ -146,8 +147,7 @@ def as_run(folder, **values):
     config, source, mesh = opened(folder, **values)
     rows = step_memory.batch_rows(config, source)
     lowered = step_memory.lowered_step(config, source, mesh, rows)
-    usual = {"xla_cpu_opt_preset": "CPU_OPT_PRESET_DEFAULT"}
-    return step_memory.need_of(lowered.compile(compiler_options=usual), mesh)
+    return step_memory.need_of(lowered.compile(compiler_options=AS_RUN), mesh)
 
 
 def test_images_take_memory_only_if_they_will_be_kept(place, monkeypatch):

@@ -11,6 +11,7 @@ import optax
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from quick_compiler import OPTIMISED
 from reference_rule import (
     fill_by_rule,
     published_name,
@@ -137,9 +138,7 @@ def real():
             [optim.build(x, params, frozen=None, **options) for x in OPTIMIZERS]
         )
         step = make_train_step(model, task, tx, padded=False)
-        # Ten steps without LLVM's optimisations take longer than these.
-        quick = {"xla_backend_optimization_level": 1}
-        step = jax.jit(step, donate_argnums=0, compiler_options=quick)
+        step = jax.jit(step, donate_argnums=0, compiler_options=OPTIMISED)
         infer = jax.jit(lambda v, x: model.apply(v, x, mode=INFERENCE))
     return task, model, tx, step, infer
 
