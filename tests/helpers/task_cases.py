@@ -1,7 +1,9 @@
 """Targets and checks that the tests of several tasks share."""
 
 import functools
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -89,6 +91,33 @@ def _terms_and_gradients(outputs, batch, *, task, activate, padded):
     return terms, grads
 
 
+class Features(nn.Module):
+    """Stands for a head and returns what it gets."""
+
+    dtype: Any
+
+    def __call__(self, features, *, mode):
+        return features
+
+
+# The layers before the head are a program of their own, the same for every task whose
+# head takes the pyramid: the kept programs hold it, whichever test compiles it first.
+@functools.partial(jax.jit, static_argnames="network")
+def _features_and_pullback(params, batch_stats, image, *, network):
+    def features(params):
+        variables = {"params": params, "batch_stats": batch_stats}
+        mode = Pass(train=True)
+        return network.apply(variables, image, mode=mode, mutable=["batch_stats"])[0]
+
+    return jax.vjp(features, params)
+
+
+@jax.jit
+def _pulled_back(pullback, cotangents):
+    (grads,) = pullback(cotangents)
+    return grads
+
+
 def network_gradients(model, image, loss):
     """Returns (loss, terms) and gradients of a network with the weights of the rule.
 
@@ -98,19 +127,30 @@ def network_gradients(model, image, loss):
         loss: makes terms of the network's outputs; their sum is what is derived.
     """
     variables = fill_by_rule(models.variable_shapes(model))
+    name = f"model_{len(model.graph.layers)}"
+    head, own = model.head(dtype=model.dtype, name=None), {}
+    for kind, tree in variables.items():
+        own[kind] = tree.pop(name, {})
+    features, pullback = _features_and_pullback(
+        variables["params"],
+        variables["batch_stats"],
+        image,
+        network=model.clone(head=Features),
+    )
 
-    def total(params, batch_stats, image):
-        outputs, _ = model.apply(
-            {"params": params, "batch_stats": batch_stats},
-            image,
-            mode=Pass(train=True),
+    def total(params, features):
+        outputs, _ = head.apply(
+            own | {"params": params},
+            features,
+            mode=Pass(train=True, norm=model.norm),
             mutable=["batch_stats"],
         )
         terms = loss(outputs)
         return terms.sum(), terms
 
-    function = jax.jit(jax.value_and_grad(total, has_aux=True))
-    return function(variables["params"], variables["batch_stats"], image)
+    function = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
+    found, (grads, cotangents) = function(own["params"], features)
+    return found, _pulled_back(pullback, cotangents) | {name: grads}
 
 
 def check_network_gradients(task, batch, values):
