@@ -33,6 +33,7 @@ def test_paths_are_taken_as_they_are():
     assert files.local_path("~/x", "--workdir") == Path.home() / "x"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("flag", ["--workdir", "--config.compile_cache"])
 def test_the_command_refuses_an_address(tmp_path, flag):
     words = ["--config", str(ROOT / "configs/yolo11n.py"), flag, ADDRESS]

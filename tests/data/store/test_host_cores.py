@@ -123,6 +123,7 @@ def test_it_may_be_left_in_any_order():
         cv2.setNumThreads(before)
 
 
+@pytest.mark.process
 def test_importing_the_package_changes_nothing():
     code = (
         "import cv2; cv2.setNumThreads(3)\n"
@@ -142,7 +143,7 @@ class Counting:
         return {"threads": np.array([cv2.getNumThreads()])}
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.process)])
 def test_loaders_work_without_threads_of_opencv(workers):
     before = cv2.getNumThreads()
     cv2.setNumThreads(3)
