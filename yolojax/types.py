@@ -29,7 +29,7 @@ class Batch:
     # Rotated boxes: `boxes` holds them before their rotation about the centre.
     angles: Array = None  # [B, M] float32, radians, x axis towards y axis
     labels: Array = None  # [B] int32, class of the whole image
-    # What to render on the device: arrays by name, as data.device_plan.pack says.
+    # What to render on the device: arrays by name, as data.samples.device_plan says.
     plans: PyTree = None
 
 

@@ -1,5 +1,6 @@
 """README and docs say what is true: links, settings, commands, layers, files."""
 
+import importlib.util
 import re
 import sys
 import warnings
@@ -27,7 +28,13 @@ MOST_LINES = 150  # of the README
 PENDING = {
     *("commands/train.py", "commands/evaluate.py", "inference/forward.py"),
     *("program/feed.py", "program/train_program.py", "training/outputs.py"),
-    *("runs/journal.py", "streams.py", "errors.py", "training/stop.py"),
+    *(
+        "runs/journal.py",
+        "streams.py",
+        "errors.py",
+        "training/stop.py",
+        "training/replay.py",
+    ),
 }
 
 
@@ -95,10 +102,24 @@ def named_settings(text):
     return set(re.findall(r"--config\.(\w+)", text)) - {"KEY", "key"}
 
 
+def own_settings(text):
+    """Returns the settings that a page tells a reader to add; they are tried there."""
+    return {
+        key
+        for language, title, code in code_blocks(text)
+        if language == "diff" and title == "yolojax/config/keys.py"
+        for key in re.findall(r'^\+    "(\w+)":', code, re.MULTILINE)
+    }
+
+
 def test_every_setting_that_is_named_exists():
     from yolojax.config import KEYS
 
-    named = {(page, key) for page, text in texts() for key in named_settings(text)}
+    named = {
+        (page, key)
+        for page, text in texts()
+        for key in named_settings(text) - own_settings(text)
+    }
     assert {(page, key) for page, key in named if key not in KEYS} == set()
     assert len({key for _, key in named}) > 20
 
@@ -204,6 +225,22 @@ def test_the_architecture_page_names_every_folder():
     assert len(folders) > 20
 
 
+def test_names_stand_in_the_files_that_the_page_names():
+    places = re.findall(r"`(\w+)` of `([\w/]+\.py)`", ARCHITECTURE.read_text())
+    wrong = [
+        (name, file)
+        for name, file in places
+        if file not in PENDING and not _defines((PACKAGE / file).read_text(), name)
+    ]
+    assert wrong == []
+    assert len(places) >= 10
+
+
+def _defines(text, name):
+    """Whether a module has a class, a function or a constant of a name."""
+    return re.search(rf"^(class |def )?{name}\b[^.]", text, re.MULTILINE) is not None
+
+
 # Commands
 
 
@@ -255,6 +292,7 @@ def commands():
         for words in command_lines(text)
         if "--help" not in words
         and not any(word.startswith(("[", "FILE")) for word in words)
+        and not named_settings(" ".join(words)) & own_settings(text)
     ]
 
 
@@ -331,3 +369,17 @@ def test_settings_that_are_called_the_same_exist():
         part = text[text.index(title) :].partition("\n\n")[2].partition("\n\n")[0]
         named = set(re.findall(r"`(\w+)`", part))
         assert named and named - set(table) == set()
+
+
+# Experiments
+
+
+@pytest.mark.parametrize(
+    "script", sorted((ROOT / "experiments").glob("*/run.py")), ids=name_of
+)
+def test_an_experiment_still_finds_what_it_imports(script):
+    spec = importlib.util.spec_from_file_location("experiment", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert callable(module.main)
+    assert (script.parent / "README.md").is_file()

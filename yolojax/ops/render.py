@@ -1,4 +1,4 @@
-"""Pixels of planned samples, on the accelerator: what data/render.py does with OpenCV.
+"""Pixels of planned samples on the accelerator, as data/samples/render.py on the host.
 
 Sources are [N, P] uint32: one row per image, one number per pixel, blue in its lowest
 byte, then green and red. A gather of whole pixels reads a third as often as one of
@@ -42,7 +42,7 @@ def render_batch(
 
     Args:
         sources: the images.
-        plans: as `data.device_plan.pack` makes them.
+        plans: as `data.samples.device_plan.pack` makes them.
         chunk: samples rendered at the same time, which bounds the memory in use.
     """
     if len(plans["bgr"]) <= chunk:
