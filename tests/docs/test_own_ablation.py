@@ -188,14 +188,14 @@ def losses(place, words, package):
     return {name: float(row[name]) for name in row if name.startswith("train/")}
 
 
-@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.parametrize("workdir", ("runs/block/", "runs/optimizer/"))
 def test_commands_with_modules_run(workdir, place):
     found = losses(place, words_of(workdir), ROOT)
     assert all(np.isfinite(value) and value > 0 for value in found.values())
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_settings_of_the_changes_act_and_are_off_by_default(place):
     own = place / "own"
     plain = ["--config", "configs/yolo11n.py", "--workdir"]
