@@ -16,7 +16,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from yolojax.data import Wanted, open_yolo_folder
-from yolojax.data.store.record_file import Layout
+from yolojax.data.store.record_file import RecordLayout
 from yolojax.data.store.records import Records
 
 IMGSZ = 640
@@ -33,7 +33,7 @@ def write_flat(folder, images):
 
 def open_flat(folder, images, sums=False):
     """One file, mapped: what cache='disk' uses, which checks each sum once."""
-    layout = Layout(np.array([image.shape[:2] for image in images]))
+    layout = RecordLayout(np.array([image.shape[:2] for image in images]))
     crcs = [zlib.crc32(image.data) for image in images]
     with open(folder / "flat", "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -49,7 +49,7 @@ def open_flat(folder, images, sums=False):
 
 def open_positioned(folder, images):
     """The same file, read into new memory."""
-    layout = Layout(np.array([image.shape[:2] for image in images]))
+    layout = RecordLayout(np.array([image.shape[:2] for image in images]))
     file = os.open(folder / "flat", os.O_RDONLY)  # closed with the process
 
     def read(index):

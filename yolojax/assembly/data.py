@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from yolojax import cache, tasks
-from yolojax.data import SOURCES, description_of, layout_of
+from yolojax.data import SOURCES, Source, description_of, layout_of
 from yolojax.data.batches import prefetch, rect
 from yolojax.data.batches.labelled import EvalBatches, TrainBatches
 from yolojax.data.batches.whole import (
@@ -43,7 +43,6 @@ PREFETCH = 4  # batches kept ready by the loader
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_ROOM = 1.1  # of the bytes needed there, to be free
 
-Source = LabelledImages | ClassFolder
 TrainingBatches = TrainBatches | ClassifyTrainBatches
 EvaluationBatches = EvalBatches | ClassifyEvalBatches
 

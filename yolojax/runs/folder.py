@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from yolojax.config.keys import KEYS
+from yolojax.data import Source
 from yolojax.data.formats import subset
 from yolojax.data.formats.class_folder import ClassFolder
-from yolojax.data.formats.labelled import LabelledImages
 from yolojax.files import LockedError, locked, replace_text
 
 log = logging.getLogger("yolojax")
@@ -26,8 +26,6 @@ _EMPTY_CHECKPOINTS = {
 }
 PROBLEMS_FILE = "data_problems.txt"
 SUBSET_FILE = "subset.json"
-
-Source = LabelledImages | ClassFolder
 
 
 def runs_of(task: str) -> Path:

@@ -241,7 +241,7 @@ def test_boxes_of_large_pictures_are_told_from_float32():
         x, y, w, h = (rng.uniform(1, 150, 4)).round(2).tolist()
         # As a builder writes it: corners, relative, in float32.
         corners = np.float32([y / hw[0], x / hw[1], (y + h) / hw[0], (x + w) / hw[1]])
-        layout = source_lib.Layout("objects", True, None, None, ("a", "b"))
+        layout = source_lib.TfdsFeatures("objects", True, None, None, ("a", "b"))
         objects = {"bbox": [corners], "label": [1]}
         (row,), _, _ = source_lib._rows(objects, layout, hw)
         differ += row != coco_objects.box_row(1, [x, y, w, h], hw)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from yolojax.data import Source
 from yolojax.data.examine import object_checks
 from yolojax.data.examine.object_checks import Found
 from yolojax.data.formats.class_folder import ClassFolder
@@ -25,8 +26,6 @@ SEVERITIES = ("error", "warning", "note")
 LISTED = 200  # places of one finding that are looked up
 MANY_BACKGROUNDS = 0.5  # share of images without objects that is rarely meant
 UNEVEN, VERY_UNEVEN = 10, 100  # times more labels than the rarest class
-
-Source = LabelledImages | ClassFolder
 
 
 @dataclasses.dataclass(frozen=True)

@@ -74,7 +74,7 @@ class RecordReader:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class TfdsFeatures:
     """Where records hold their objects."""
 
     objects: str  # feature with a `bbox` for each
@@ -92,7 +92,7 @@ class Split:
     folder: Path
     split: str  # its name there
     files: tuple[str, ...]
-    layout: Layout
+    features: TfdsFeatures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +133,7 @@ def open_tfds(
             " files in the layout of that task instead."
         )
     place, kept = _find_split(data, split)
-    names = place.layout.names
+    names = place.features.names
     description = DataDescription(
         Path(data), place.folder, names, {s: () for s in kept}, None, None, None
     )
@@ -155,7 +155,7 @@ def open_tfds(
     return dataclasses.replace(
         source,
         crowds=[labelled.wanted_crowds(crowds[path], wanted) for path in source.paths]
-        if place.layout.crowd
+        if place.features.crowd
         else None,
         reader=RecordReader(
             str(place.folder),
@@ -185,8 +185,8 @@ def _find_split(data: str, split: str) -> tuple[Split, list[str]]:
         )
     files = sorted(str(file) for file in there[name].filepaths)
     about = [str(folder / file) for file in ("dataset_info.json", "features.json")]
-    layout = _layout(data, builder.info.features)
-    return Split(f"{data}/{name}", folder, name, (*about, *files), layout), kept
+    features = _features(data, builder.info.features)
+    return Split(f"{data}/{name}", folder, name, (*about, *files), features), kept
 
 
 def _prepared(data: str) -> Path:
@@ -256,27 +256,27 @@ def _records(folder: str, split: str) -> Any:
     return _builder(Path(folder)).as_data_source(split, decoders=raw)
 
 
-def _layout(data: str, features: Any) -> Layout:
+def _features(data: str, declared: Any) -> TfdsFeatures:
     """Returns where records hold their objects.
 
     Raises:
         ValueError: there are no boxes.
     """
-    for key, feature in sorted(features.items()):  # in no order of their own
+    for key, feature in sorted(declared.items()):  # in no order of their own
         items = getattr(getattr(feature, "feature", None), "items", None)
         inner = {} if items is None else dict(items())
-        if "image" in features and "bbox" in inner:
+        if "image" in declared and "bbox" in inner:
             label = getattr(inner.get("label"), "names", None)
-            return Layout(
+            return TfdsFeatures(
                 key,
                 label is not None,
                 next((name for name in CROWD if name in inner), None),
-                "image/filename" if "image/filename" in features else None,
+                "image/filename" if "image/filename" in declared else None,
                 tuple(label or (key,)),
             )
     raise ValueError(
         f"data = {data!r}: has no `image` with a list of objects that have a `bbox`;"
-        f" its features are {', '.join(sorted(features))}. Choose a data set for"
+        f" its features are {', '.join(sorted(declared))}. Choose a data set for"
         " detection."
     )
 
@@ -321,15 +321,15 @@ def _kept(index: Path, file: Path) -> Scanned | None:
 
 def _scan(place: Split, rules: LabelRules, threads: int) -> Scanned:
     records = _records(str(place.folder), place.split)
-    layout = place.layout
+    features = place.features
 
     def look(number: int) -> tuple[str, list[str], Verdict]:
         record = records[number]
         name = f"{number:06d}"
-        if layout.filename:
-            name = bytes(record[layout.filename]).decode("utf-8", "replace") or name
+        if features.filename:
+            name = bytes(record[features.filename]).decode("utf-8", "replace") or name
         path = f"{place.name}/{name}"
-        return path, *verify(path, record, layout, rules)
+        return path, *verify(path, record, features, rules)
 
     with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
         seen = list(pool.map(look, range(len(records))))
@@ -342,13 +342,13 @@ def _scan(place: Split, rules: LabelRules, threads: int) -> Scanned:
 
 
 def verify(
-    path: str, record: Mapping[str, Any], layout: Layout, rules: LabelRules
+    path: str, record: Mapping[str, Any], features: TfdsFeatures, rules: LabelRules
 ) -> tuple[list[str], Verdict]:
     """Returns the rows of crowds, and whether an image can be used, and how."""
     seen = verify_encoded(_encoded(record))
     if seen.hw is None:
         return [], Verdict(None, NO_ROWS, (seen.problem(path),))
-    rows, crowds, empty = _rows(record[layout.objects], layout, seen.hw)
+    rows, crowds, empty = _rows(record[features.objects], features, seen.hw)
     once = list(dict.fromkeys(rows))
     counts = {"empty_boxes": empty, "duplicates_removed": len(rows) - len(once)}
     notes = [
@@ -372,7 +372,7 @@ def verify(
 
 
 def _rows(
-    objects: Mapping[str, Sequence[Any]], layout: Layout, hw: Hw
+    objects: Mapping[str, Sequence[Any]], features: TfdsFeatures, hw: Hw
 ) -> tuple[list[str], list[str], int]:
     """Returns the rows of objects and of crowds, and how many boxes are empty."""
     height, width = hw
@@ -381,8 +381,8 @@ def _rows(
     # they were made of have three decimals at most in practice, and can be told.
     y1, x1, y2, x2 = (boxes * [height, width, height, width]).T
     xywh = np.stack([x1, y1, x2 - x1, y2 - y1], axis=1).round(3)
-    labels = objects["label"] if layout.label else [0] * len(boxes)
-    groups = objects[layout.crowd] if layout.crowd else [0] * len(boxes)
+    labels = objects["label"] if features.label else [0] * len(boxes)
+    groups = objects[features.crowd] if features.crowd else [0] * len(boxes)
     rows: list[str] = []
     crowds: list[str] = []
     empty = 0

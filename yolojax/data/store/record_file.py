@@ -42,7 +42,7 @@ log = logging.getLogger("yolojax")
 Load = Callable[[int], np.ndarray]
 
 
-class Layout:
+class RecordLayout:
     """Where images [h, w, 3] uint8 lie in one run of bytes, one after the other."""
 
     def __init__(self, sizes: np.ndarray) -> None:
@@ -70,7 +70,7 @@ class Layout:
 class Content:
     """What a record file holds."""
 
-    layout: Layout
+    layout: RecordLayout
     digests: Sequence[str]  # per image the hash of its file's content
     imgsz: int | None  # long side, pixels, BGR; None: RGB at original size
 
@@ -97,7 +97,7 @@ class Content:
 class RecordFile:
     """Images by index, mapped read-only. It pickles as the path of its file."""
 
-    def __init__(self, path: Path, layout: Layout, sums: np.ndarray) -> None:
+    def __init__(self, path: Path, layout: RecordLayout, sums: np.ndarray) -> None:
         """Reads nothing yet.
 
         Args:

@@ -19,9 +19,9 @@ from yolojax.data.store import host_memory
 from yolojax.data.store.host_memory import size_text
 from yolojax.data.store.record_file import (
     Content,
-    Layout,
     Load,
     RecordFile,
+    RecordLayout,
     for_each,
     open_or_build,
 )
@@ -32,7 +32,7 @@ ROOM = 1.1  # of the bytes needed, to be free in memory
 log = logging.getLogger("yolojax")
 
 
-class Source(Protocol):
+class PictureSource(Protocol):
     """A data set: labels known beforehand, images loaded one by one.
 
     Data sets without polygons or keypoints have None there.
@@ -76,7 +76,7 @@ class Records:
 
     def __init__(
         self,
-        source: Source,
+        source: PictureSource,
         *,
         imgsz: int,
         cache: bool | str,
@@ -185,7 +185,7 @@ class Pixels:
         self._warned = False
         self._kept: _Memory | RecordFile | None = None
         if cache == "disk":
-            content = Content(Layout(sizes), digests(), imgsz)
+            content = Content(RecordLayout(sizes), digests(), imgsz)
             root = cache_lib.cache_root() if cache_dir is None else cache_dir
 
             def load_same(index: int) -> np.ndarray:
@@ -197,7 +197,7 @@ class Pixels:
                 content, load_same, root=root / "records", threads=threads
             )
         elif cache:
-            self._kept = _filled(Layout(sizes), self._decoded, cache, threads)
+            self._kept = _filled(RecordLayout(sizes), self._decoded, cache, threads)
         self.cache = cache if self._kept is not None else False
 
     def image(self, index: int) -> np.ndarray:
@@ -247,7 +247,7 @@ class Pixels:
 class _Memory:
     """Images by index in memory that worker processes share."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: RecordLayout) -> None:
         self.block = host_memory.SharedBlock(layout.total)
         self._layout = layout
 
@@ -260,7 +260,9 @@ class _Memory:
         return self._layout.view(self.block.read(), index)
 
 
-def _filled(layout: Layout, load: Load, cache: str, threads: int) -> _Memory | None:
+def _filled(
+    layout: RecordLayout, load: Load, cache: str, threads: int
+) -> _Memory | None:
     """Returns all images in memory; None if they do not fit."""
     needed, free = layout.total * ROOM, host_memory.available()
     if needed > free:
