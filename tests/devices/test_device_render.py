@@ -303,7 +303,7 @@ def test_batches_for_the_device_differ_in_nothing_but_the_image(records):
 def test_the_loader_passes_plans_on(records, workers):
     batches = batches_of(records, on_device=True)
     options = {"workers": workers, "num_threads": 1, "prefetch": 1}
-    with prefetch.load(batches, start_step=2, **options) as loader:
+    with prefetch.prefetched(batches, start_step=2, **options) as loader:
         got = next(loader)
     want = batches[2]
     jax.tree.map(np.testing.assert_array_equal, got, want)

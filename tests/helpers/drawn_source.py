@@ -77,7 +77,7 @@ def loader(records, *, epochs=25, workers=0):
         records, imgsz=32, batch=3, epochs=epochs, seed=1, augment=MIXED,
         close_mosaic=5, object_buckets=(8, 16, 32),
     )  # fmt: skip
-    return prefetch.load(
+    return prefetch.prefetched(
         batches, start_step=0, workers=workers, num_threads=2, prefetch=2
     )
 

@@ -30,7 +30,7 @@ def peak():
 
 
 def read(path):
-    published.read(torch_file.load(path), path)
+    published.read(torch_file.read_checkpoint(path), path)
 
 
 class Anything:

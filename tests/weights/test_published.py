@@ -45,7 +45,7 @@ def read(tmp_path):
     def reader(piece):
         path = tmp_path / "file.pt"
         path.write_bytes(checkpoint(piece, STORAGES))
-        return published.read(torch_file.load(path), path)
+        return published.read(torch_file.read_checkpoint(path), path)
 
     return reader
 
@@ -54,7 +54,7 @@ def read(tmp_path):
 
 
 def test_a_finished_checkpoint():
-    found = published.read(torch_file.load(TINY), TINY)
+    found = published.read(torch_file.read_checkpoint(TINY), TINY)
     told = json.loads(TINY.with_suffix(".json").read_text())
     assert len(found.tensors) == len(told["tensors"]) == 499
     assert found.names == tuple(told["names"].values()) == ("cat", "dog", "bird")
@@ -81,7 +81,7 @@ def test_a_finished_checkpoint():
 )
 def test_real_weights(assets, name, task, tensors):
     path = assets / "weights" / f"{name}.pt"
-    found = published.read(torch_file.load(path), path)
+    found = published.read(torch_file.read_checkpoint(path), path)
     assert len(found.tensors) == tensors
     assert found.task == task
     assert len(found.names) == 80
@@ -258,6 +258,6 @@ def test_many_unknown_classes_give_a_short_list(read):
 def test_errors_name_the_file(tmp_path):
     path = tmp_path / "good.pt"
     path.write_bytes(GOOD)
-    root = torch_file.load(path)
+    root = torch_file.read_checkpoint(path)
     with pytest.raises(ValueError, match=r"^some\.pt: holds no weights"):
         published.read({**root, "model": None}, Path("some.pt"))

@@ -92,7 +92,7 @@ def test_weights_of_every_task_are_imported_exactly(task, tmp_path):
     shapes = stored["n"][task]
     path = tmp_path / "weights.pt"
     path.write_bytes(published_file(shapes, task))
-    found = sources.load(path)
+    found = sources.read_weights(path)
     net = models.build("yolo11n", HEADS[task], dtype=jnp.float32, remat=False)
     tree = models.variable_shapes(net)
     variables, report = transfer.fit(tree, found)
@@ -118,4 +118,4 @@ def test_a_classifier_with_the_constants_of_a_detector_is_refused(
     )
     path.write_bytes(published_file(stored["n"]["classify"], "classify"))
     with pytest.raises(ValueError, match=r"epsilon 0\.001.*1e-05"):
-        sources.load(path)
+        sources.read_weights(path)

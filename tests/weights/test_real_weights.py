@@ -38,9 +38,9 @@ def detect(weights):
 def test_a_checkpoint_of_the_reference_gives_its_outputs(golden):
     file = GOLDEN / "ckpt_tiny_detect.pt"
     want = golden("ckpt_tiny_detect_forward")
-    plan = published.read(torch_file.load(file), file).architecture
+    plan = published.read(torch_file.read_checkpoint(file), file).architecture
     scale = yolo11.Scale(*plan["scales"][plan["scale"]], c3k_everywhere=False)
-    weights = sources.load(file)
+    weights = sources.read_weights(file)
     task = detect(weights)
     assert transfer.class_width(weights) == 16
     graph, norm = yolo11.GRAPHS["pyramid"], heads.Detect.norm
@@ -118,7 +118,7 @@ def test_published_segment_weights_measure_what_the_reference_measures(
 
 def test_detections_on_real_pictures_are_those_of_plain_arithmetic(assets):
     """The whole way in float32, against loops over candidates in float64."""
-    weights = sources.load(assets / "weights" / "yolo11n-coco.pt")
+    weights = sources.read_weights(assets / "weights" / "yolo11n-coco.pt")
     assert weights.licence.startswith("AGPL-3.0") and weights.imgsz == 640
     task = detect(weights)
     net, variables = network(weights, task)

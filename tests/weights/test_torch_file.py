@@ -63,7 +63,7 @@ def load(tmp_path):
     def reader(data):
         path = tmp_path / "file.pt"
         path.write_bytes(data)
-        return torch_file.load(path)
+        return torch_file.read_checkpoint(path)
 
     return reader
 
@@ -72,7 +72,7 @@ def load(tmp_path):
 
 
 def test_tensors_of_a_checkpoint_are_exact():
-    found = published.read(torch_file.load(TINY), TINY).tensors
+    found = published.read(torch_file.read_checkpoint(TINY), TINY).tensors
     listed = json.loads(TINY.with_suffix(".json").read_text())["tensors"]
     assert [*found] == [name for name, *_ in listed]
     for name, shape, dtype, crc in listed:
@@ -364,12 +364,12 @@ def test_a_payload_before_a_whole_checkpoint_is_refused(tiny, tmp_path, load):
 
 def test_a_folder_a_pipe_and_nothing(tmp_path):
     with pytest.raises(ValueError, match="is a folder"):
-        torch_file.load(tmp_path)
+        torch_file.read_checkpoint(tmp_path)
     os.mkfifo(tmp_path / "pipe.pt")
     with pytest.raises(ValueError, match="not a regular file"):
-        torch_file.load(tmp_path / "pipe.pt")
+        torch_file.read_checkpoint(tmp_path / "pipe.pt")
     with pytest.raises(FileNotFoundError):
-        torch_file.load(tmp_path / "missing.pt")
+        torch_file.read_checkpoint(tmp_path / "missing.pt")
 
 
 # Random damage
@@ -378,7 +378,7 @@ def test_a_folder_a_pipe_and_nothing(tmp_path):
 def survives(path):
     """Returns whether a file is read; any error but ValueError fails the test."""
     try:
-        published.read(torch_file.load(path), path)
+        published.read(torch_file.read_checkpoint(path), path)
     except ValueError as error:
         assert str(error).startswith(str(path))
         return False

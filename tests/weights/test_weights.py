@@ -229,7 +229,7 @@ def test_safetensors_round_trip_is_exact(tmp_path):
     tree, path = variables(80, seed=1), tmp_path / "a.safetensors"
     class_names = tuple(f"class {i}" for i in range(80))
     count = write(path, tree, class_names=class_names, licence="AGPL-3.0")
-    found = sources.load(path)
+    found = sources.read_weights(path)
     assert (found.names, found.imgsz, found.licence) == (class_names, 320, "AGPL-3.0")
     want = names.flatten(tree)
     assert found.leaves.keys() == want.keys()
@@ -248,7 +248,7 @@ def test_other_precisions_become_float32(tmp_path, dtype):
     path = tmp_path / "a.safetensors"
     tensor = np.linspace(-2, 2, 54).reshape(2, 3, 3, 3).astype(dtype)
     safetensors.numpy.save_file({"model.0.conv.weight": tensor}, path)
-    leaf = sources.load(path).leaves["params/model_0/conv/kernel"]
+    leaf = sources.read_weights(path).leaves["params/model_0/conv/kernel"]
     assert leaf.dtype == np.float32 and leaf.flags.c_contiguous
     want = tensor.transpose(2, 3, 1, 0).astype(np.float32)
     np.testing.assert_array_equal(leaf, want)
@@ -270,7 +270,7 @@ def test_class_names_of_a_header(tmp_path, metadata, want):
     path = tmp_path / "a.safetensors"
     tensors = {"model.0.bn.bias": np.zeros(2, np.float32)}
     safetensors.numpy.save_file(tensors, path, metadata)
-    assert sources.load(path).names == want
+    assert sources.read_weights(path).names == want
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -278,7 +278,7 @@ def test_names_that_do_not_fit_the_outputs_are_not_used(tmp_path, caplog, count)
     path = tmp_path / "a.safetensors"
     write(path, variables(3), class_names=PETS[:1] * count)
     with caplog.at_level(logging.WARNING, "yolojax"):
-        assert sources.load(path).names is None
+        assert sources.read_weights(path).names is None
     assert f"names {count} classes, but its outputs tell 3 apart" in caplog.text
 
 
@@ -287,7 +287,7 @@ def test_a_size_that_is_none_is_left_out(tmp_path, size):
     path = tmp_path / "a.safetensors"
     tensors = {"model.0.bn.bias": np.zeros(2, np.float32)}
     safetensors.numpy.save_file(tensors, path, {"imgsz": size})
-    assert sources.load(path).imgsz is None
+    assert sources.read_weights(path).imgsz is None
 
 
 def test_texts_of_a_file_cannot_pretend_to_be_ours(tmp_path):
@@ -297,7 +297,7 @@ def test_texts_of_a_file_cannot_pretend_to_be_ours(tmp_path):
     tensors["weight"] = np.zeros((2, 2, 1, 1), np.float32)  # of a single layer
     metadata = {"license": "x\x1b[31m\nerror: y", "names": json.dumps(["a\a", "b"])}
     safetensors.numpy.save_file(tensors, path, metadata)
-    found = sources.load(path)
+    found = sources.read_weights(path)
     assert found.licence == "x?[31m?error: y"
     assert found.names == ("a?", "b")
     assert "a?b.bias" in found.skipped
@@ -306,7 +306,7 @@ def test_texts_of_a_file_cannot_pretend_to_be_ours(tmp_path):
 def test_unusable_files_are_explained(tmp_path):
     def refused(path):
         with pytest.raises(ValueError) as caught:
-            sources.load(path)
+            sources.read_weights(path)
         assert str(path) in str(caught.value)
         return str(caught.value)
 
@@ -347,10 +347,10 @@ def test_the_modules_of_a_file_must_compute_the_same(tmp_path, monkeypatch, capl
         values |= {"train_args": {}, "licence": None, "notes": ()}
         values |= {"date": None, "version": None}
         found = published.Published(**values | changes)
-        monkeypatch.setattr(sources.torch_file, "load", lambda path: None)
+        monkeypatch.setattr(sources.torch_file, "read_checkpoint", lambda path: None)
         monkeypatch.setattr(published, "read", lambda root, path: found)
         (tmp_path / "a.pt").touch()
-        return sources.load(tmp_path / "a.pt")
+        return sources.read_weights(tmp_path / "a.pt")
 
     assert load(norms={"model.0.bn": (0.001, 0.03)}).leaves
     assert load(norms={"model.0.bn": (1e-5, 0.1)}, task="classify").leaves

@@ -197,7 +197,7 @@ def loader(
         workers = _workers_that_fit(workers, batches[start_step])
     if how.workers and not workers:
         threads = min(usable_cores(), 16)
-    return prefetch.load(
+    return prefetch.prefetched(
         batches,
         start_step=start_step,
         workers=workers,

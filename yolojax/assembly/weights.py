@@ -32,7 +32,7 @@ def given_weights(config: Any, key: str) -> Weights:
     else:
         path = files.local_path(value, f"config.{key}")
     try:
-        found = sources.load(path)
+        found = sources.read_weights(path)
     except ValueError as error:
         raise ValueError(f"config.{key} = {value!r}: {error}") from error
     if found.licence:
@@ -58,4 +58,4 @@ def weights_of(config: Any, workdir: Path | None) -> Weights:
             f"--workdir {workdir} holds no checkpoint: there is no such folder. Give"
             " that of a training run that has finished an epoch."
         )
-    return sources.load(workdir)
+    return sources.read_weights(workdir)

@@ -154,7 +154,7 @@ def _published(
     known = source.coco
     if known is None or not known.file or pictures[0].number is None:
         return None
-    content = coco_files.load(Path(known.file))
+    content = coco_files.read_json(Path(known.file))
     sizes = coco_files.stated_sizes(content)
     # Elsewhere its pixels are not those of the picture.
     same = all(sizes.get(p.id, p.hw) == p.hw for p in pictures)

@@ -39,7 +39,7 @@ class Weights:
     skipped: dict[str, str]  # tensors of the file that are no weights -> why
 
 
-def load(path: Path) -> Weights:
+def read_weights(path: Path) -> Weights:
     """Returns the weights of a file, a run's folder or a checkpoint folder.
 
     Raises:
@@ -79,7 +79,7 @@ def _from_checkpoint(path: Path) -> Weights:
 
 def _from_torch(path: Path) -> Weights:
     """Returns the weights of a published `.pt` file."""
-    found = published.read(torch_file.load(path), path)
+    found = published.read(torch_file.read_checkpoint(path), path)
     _check_network(found, path)
     for note in found.notes:
         log.info("%s: %s", path, note)

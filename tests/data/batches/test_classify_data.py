@@ -151,7 +151,7 @@ def test_a_sample_is_a_function_of_seed_epoch_and_index(source):
 def test_cache_and_threads_change_nothing(source, policy):
     plain = train_batches(source, auto_augment=policy)
     cached = train_batches(source, auto_augment=policy, cache="ram")
-    with prefetch.load(
+    with prefetch.prefetched(
         cached, start_step=2, workers=0, num_threads=2, prefetch=2
     ) as loader:
         assert loader.batches_per_epoch == 3
@@ -165,7 +165,7 @@ def test_cache_and_threads_change_nothing(source, policy):
 @pytest.mark.process
 def test_worker_processes_give_the_same_bytes(source):
     batches = train_batches(source)
-    with prefetch.load(
+    with prefetch.prefetched(
         batches, start_step=7, workers=2, num_threads=1, prefetch=1
     ) as loader:
         found = list(loader)

@@ -48,7 +48,7 @@ def train(source, *, cache=False, workers=0, start_step=0, num_threads=2, **kwar
         "close_mosaic": 1,
         "object_buckets": BUCKETS,
     } | kwargs
-    return prefetch.load(
+    return prefetch.prefetched(
         pipeline.TrainBatches(held(source, cache=cache), **options),
         start_step=start_step,
         workers=workers,
@@ -66,7 +66,7 @@ def evaluation(source, *, workers=0, **kwargs):
         "rect": True,
         "object_buckets": BUCKETS,
     } | kwargs
-    return prefetch.load(
+    return prefetch.prefetched(
         pipeline.EvalBatches(held(source, imgsz=options["imgsz"]), **options),
         start_step=0,
         workers=workers,
@@ -242,7 +242,7 @@ from yolojax.data.batches import prefetch
 if __name__ == "__main__":
     with open(sys.argv[1], "rb") as file:
         batches = pickle.load(file)
-    loader = prefetch.load(
+    loader = prefetch.prefetched(
         batches, start_step=0, workers=1, num_threads=1, prefetch=2
     )
     batch = next(loader)

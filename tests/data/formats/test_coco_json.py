@@ -389,7 +389,7 @@ def test_the_files_are_read_once(folder, tmp_path, monkeypatch):
     change(folder, lambda c: c["annotations"].append(box(10, 99)))
     first = opened(folder, cache_dir=cache)
     calls = []
-    for module, name in ((coco_json, "verify"), (coco_files, "load")):
+    for module, name in ((coco_json, "verify_annotated"), (coco_files, "read_json")):
         real = getattr(module, name)
         monkeypatch.setattr(
             module, name, lambda *a, real=real: calls.append(a) or real(*a)

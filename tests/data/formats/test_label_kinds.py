@@ -138,7 +138,9 @@ def test_scan_cache_holds_polygons_and_keypoints(tmp_path, monkeypatch):
         first = opened(root, task=task, cache_dir=tmp_path / "cache")
         with monkeypatch.context() as patched:
             if task != "detect" or root == pose:
-                patched.setattr(yolo_folder, "verify", None)  # must not be needed
+                patched.setattr(
+                    yolo_folder, "verify_labelled", None
+                )  # must not be needed
             again = opened(root, task=task, cache_dir=tmp_path / "cache")
         assert again.paths == first.paths and again.problems == first.problems
         for name in ("polygons", "keypoints"):
@@ -291,7 +293,7 @@ def batches_from(source, wanted, start, workers=0):
     """Returns the bytes of two epochs from a step on."""
     options = {"workers": workers, "num_threads": 2, "prefetch": 2}
     batches = pipeline.TrainBatches(held(source), **training(wanted, epochs=2))
-    return everything(prefetch.load(batches, start_step=start, **options))
+    return everything(prefetch.prefetched(batches, start_step=start, **options))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -287,7 +287,7 @@ def test_workers_read_the_pictures_themselves(written):
         rect=False,
         object_buckets=(16,),
     )
-    with prefetch.load(
+    with prefetch.prefetched(
         batches, start_step=0, workers=1, num_threads=1, prefetch=1
     ) as loader:
         for step, batch in enumerate(loader):
@@ -415,8 +415,10 @@ def loose(example):
 def test_the_scan_is_kept(tmp_path, monkeypatch):
     first = opened(cache_dir=tmp_path)
     calls = []
-    real = source_lib.verify
-    monkeypatch.setattr(source_lib, "verify", lambda *a: calls.append(a) or real(*a))
+    real = source_lib.verify_record
+    monkeypatch.setattr(
+        source_lib, "verify_record", lambda *a: calls.append(a) or real(*a)
+    )
     second = opened(cache_dir=tmp_path)
     assert not calls
     same_source(first, second)

@@ -13,7 +13,11 @@ from yolo_files import GOOD, add, opened, picture, write_yaml
 
 from yolojax.data import SOURCES
 from yolojax.data.formats import description, labels, listing, subset, yolo_folder
-from yolojax.data.formats.yolo_folder import LabelRules, open_yolo_folder, verify
+from yolojax.data.formats.yolo_folder import (
+    LabelRules,
+    open_yolo_folder,
+    verify_labelled,
+)
 
 TABLES = json.loads((GOLDEN / "data_tables.json").read_text())
 CASES = json.loads((GOLDEN / "label_cases.json").read_text())
@@ -141,7 +145,7 @@ def test_label_verdicts_match_reference(tmp_path, case):
         path.with_suffix(".txt").write_bytes(content.encode())
     pose = options["keypoints"]
     rules = LabelRules(options["nc"], options["single_cls"], kpt_shape, pose)
-    got = verify(str(path), rules)
+    got = verify_labelled(str(path), rules)
     assert (got.hw is not None) == case["accepted"]
     assert any(problem.dropped for problem in got.problems) == bool(case["corrupt"])
     if case["reason"]:
@@ -193,7 +197,7 @@ def same_rows(got, want):
 
 def test_problems_name_file_and_line(tmp_path):
     path = add(tmp_path, "train", "x", text=f"{GOOD}\n{GOOD.replace('0.2', '2')}")
-    (problem,) = verify(str(path), LabelRules(3, False, None, False)).problems
+    (problem,) = verify_labelled(str(path), LabelRules(3, False, None, False)).problems
     assert problem.file == str(tmp_path / "labels/train/x.txt") and problem.line == 3
     assert f"{problem.file}:3: " in str(problem) and "left out" in str(problem)
 
@@ -370,8 +374,10 @@ def test_scan_is_kept_and_renewed(folder, tmp_path_factory, monkeypatch):
     (folder / "images/train/t3.jpg").write_bytes(b"")
     first = opened(folder, cache_dir=cache)
     calls = []
-    real = yolo_folder.verify
-    monkeypatch.setattr(yolo_folder, "verify", lambda *a: calls.append(a) or real(*a))
+    real = yolo_folder.verify_labelled
+    monkeypatch.setattr(
+        yolo_folder, "verify_labelled", lambda *a: calls.append(a) or real(*a)
+    )
     second = opened(folder, cache_dir=cache)
     assert not calls
     assert second.paths == first.paths and second.problems == first.problems

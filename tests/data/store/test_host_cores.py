@@ -149,7 +149,7 @@ def test_loaders_work_without_threads_of_opencv(workers):
     cv2.setNumThreads(3)
     try:
         options = {"workers": workers, "num_threads": 1, "prefetch": 1}
-        with prefetch.load(Counting(), start_step=0, **options) as loader:
+        with prefetch.prefetched(Counting(), start_step=0, **options) as loader:
             assert [batch["threads"].item() for batch in loader] == [1] * 4
         assert cv2.getNumThreads() == 3
     finally:

@@ -245,7 +245,7 @@ def class_loader(kept, workers=0):
         kept, imgsz=16, batch=5, epochs=3, seed=2,
         augment=classify.ClassifyOptions(0.5, 0.5, 0.0, "randaugment", 0, 0, 0, 0.4),
     )  # fmt: skip
-    return prefetch.load(
+    return prefetch.prefetched(
         batches, start_step=0, workers=workers, num_threads=2, prefetch=2
     )
 

@@ -32,7 +32,7 @@ DRY_SAMPLES = 2048  # planned before training to choose the usual number of obje
 # What labels of each kind are made from, besides boxes.
 NEEDED = {"masks": "polygons", "rotated": "polygons", "keypoints": "keypoints"}
 
-Batch = dict[str, Any]  # arrays; `plans` is a dict of arrays and of dicts of arrays
+HostBatch = dict[str, Any]  # arrays; `plans` is a dict of arrays and of dicts of arrays
 
 log = logging.getLogger("yolojax")
 
@@ -42,7 +42,7 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, step: Any, /) -> Batch: ...
+    def __getitem__(self, step: Any, /) -> HostBatch: ...
 
 
 class TrainBatches:
@@ -151,7 +151,7 @@ class TrainBatches:
             recipe = dataclasses.replace(recipe, hw=self.rect.shape_of[index])
         return plan_sample(self.seed, epoch, index, recipe)
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> HostBatch:
         """Returns the batch of a step.
 
         Returns:
@@ -168,7 +168,7 @@ class TrainBatches:
         packed = device_plan.pack(plans, shape, self.records.sizes, self.batch)
         return {"plans": packed} | labels
 
-    def with_image(self, step: int) -> Batch:
+    def with_image(self, step: int) -> HostBatch:
         """Returns the batch of a step with its images, also if the device renders."""
         plans, labels = self._planned(step)
         image = np.zeros((self.batch, *plans[0].hw, 3), np.uint8)
@@ -189,7 +189,7 @@ class TrainBatches:
             return [(self.imgsz, self.imgsz)]
         return list(dict.fromkeys(self.rect.shapes))
 
-    def _planned(self, step: int) -> tuple[list[SamplePlan], Batch]:
+    def _planned(self, step: int) -> tuple[list[SamplePlan], HostBatch]:
         """Returns the plans of a step, and its batch without pixels."""
         epoch = step // self.batches_per_epoch
         indices = self.indices(step)
@@ -329,7 +329,7 @@ class EvalBatches:
         """Returns the images of a batch in their order, without padding."""
         return self.order[step * self.batch : (step + 1) * self.batch].tolist()
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> HostBatch:
         """Returns the batch of a step, with what maps its boxes back."""
         hw = self.batch_shapes[step]
         indices = self.indices(step)
@@ -400,7 +400,7 @@ def collate(
     indices: Sequence[int],
     batch: int,
     slots: int,
-) -> Batch:
+) -> HostBatch:
     """Returns the labels of a batch, padded to `slots` objects and `batch` images.
 
     Args:
@@ -409,7 +409,7 @@ def collate(
         batch: B.
         slots: M.
     """
-    padded: Batch = {}
+    padded: HostBatch = {}
     for key, first in found[0].items():
         whole = key == "masks" and first.ndim == 2  # of the image, not of an object
         shape = first.shape if whole else (slots, *first.shape[1:])

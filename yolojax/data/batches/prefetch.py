@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 from grain.multiprocessing import SharedMemoryArray
 
-from yolojax.data.batches.labelled import Batch
+from yolojax.data.batches.labelled import HostBatch
 from yolojax.data.store.host_cores import single_opencv_thread
 
 
@@ -35,11 +35,11 @@ class Loader:
             self, _close, self._base, calm, shared_memory=shared_memory
         )
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[HostBatch]:
         """Returns itself."""
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> HostBatch:
         """Returns the next batch."""
         if not self._base:
             raise ValueError("the loader is closed; make another one")
@@ -89,7 +89,7 @@ def _close(base: list[Any], calm: contextlib.ExitStack, *, shared_memory: bool) 
             deletions.apply(int)
 
 
-def load(
+def prefetched(
     batches: Any, *, start_step: int, workers: int, num_threads: int, prefetch: int
 ) -> Loader:
     """Returns an iterator over `batches[start_step:]` that works ahead.

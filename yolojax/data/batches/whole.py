@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from yolojax.data.batches.labelled import Batch, epoch_order
+from yolojax.data.batches.labelled import HostBatch, epoch_order
 from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.samples.policies import POLICIES, Rng, colour_jitter
 from yolojax.data.store.records import Pixels
@@ -175,11 +175,11 @@ class ClassifyTrainBatches:
         rng = stream("sample", self.seed, epoch, index)
         return augmented(self.records.image(index), self.imgsz, self.augment, rng)
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> HostBatch:
         """Returns the batch of a step, as `collate` does."""
         return self.with_image(step)
 
-    def with_image(self, step: int) -> Batch:
+    def with_image(self, step: int) -> HostBatch:
         """Returns the batch of a step."""
         epoch, indices = step // self.batches_per_epoch, self.indices(step)
         pixels = [self.sample(epoch, index) for index in indices]
@@ -222,7 +222,7 @@ class ClassifyEvalBatches:
         """Returns the images of a batch in their order, without padding."""
         return self.order[step * self.batch : (step + 1) * self.batch].tolist()
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> HostBatch:
         """Returns the batch of a step, as `collate` does."""
         indices = self.indices(step)
         pixels = [centre_crop(self.records.image(i), self.imgsz) for i in indices]
@@ -234,7 +234,7 @@ def collate(
     targets: np.ndarray,
     indices: Sequence[int],
     batch: int,
-) -> Batch:
+) -> HostBatch:
     """Returns a batch, padded with black images of class 0.
 
     Args:

@@ -329,7 +329,7 @@ def _scan(place: Split, rules: LabelRules, threads: int) -> Scanned:
         if features.filename:
             name = bytes(record[features.filename]).decode("utf-8", "replace") or name
         path = f"{place.name}/{name}"
-        return path, *verify(path, record, features, rules)
+        return path, *verify_record(path, record, features, rules)
 
     with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
         seen = list(pool.map(look, range(len(records))))
@@ -341,7 +341,7 @@ def _scan(place: Split, rules: LabelRules, threads: int) -> Scanned:
     return Scanned(list(paths), order, list(crowds), list(verdicts))
 
 
-def verify(
+def verify_record(
     path: str, record: Mapping[str, Any], features: TfdsFeatures, rules: LabelRules
 ) -> tuple[list[str], Verdict]:
     """Returns the rows of crowds, and whether an image can be used, and how."""

@@ -61,7 +61,7 @@ def open_yolo_folder(
     )
 
 
-def verify(image_path: str, rules: LabelRules) -> Verdict:
+def verify_labelled(image_path: str, rules: LabelRules) -> Verdict:
     """Returns whether an image and its labels can be used, and how.
 
     Args:
@@ -132,7 +132,7 @@ def _scan(
         if stored is not None:
             return stored
     with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
-        verdicts = list(pool.map(lambda path: verify(path, rules), paths))
+        verdicts = list(pool.map(lambda path: verify_labelled(path, rules), paths))
     if file is not None:
         scan.write(file, verdicts)
     return verdicts

@@ -30,7 +30,7 @@ from yolojax.weights.torch.pickle_machine import (
     show,
 )
 
-__all__ = ["Record", "load"]
+__all__ = ["Record", "read_checkpoint"]
 
 MAX_PICKLE = 16 << 20  # bytes; the largest measured has 145 kB (scale n, segment)
 MAX_DIMS = 8
@@ -82,7 +82,7 @@ class Storage(Record):
     raw: bytes = b""
 
 
-def load(path: Path) -> Any:
+def read_checkpoint(path: Path) -> Any:
     """Returns the object in a checkpoint.
 
     It is made of None, bool, int, float, str, bytes, list, tuple, dict, set, read-only

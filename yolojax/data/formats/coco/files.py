@@ -109,7 +109,7 @@ def read_files(data: DataDescription, split: str) -> tuple[CocoSummary, ImagePar
     categories: list[tuple[int, str]] | None = None
     keypoints: list[str] | None = None
     for place in data.places(split):
-        content = load(place)
+        content = read_json(place)
         found = _categories(place, content)
         if categories is not None and found != categories:
             raise ValueError(
@@ -141,7 +141,7 @@ def read_files(data: DataDescription, split: str) -> tuple[CocoSummary, ImagePar
     return summary, parts
 
 
-def load(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """Returns the content of a file.
 
     Raises:

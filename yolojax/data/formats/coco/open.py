@@ -141,13 +141,17 @@ def _verdicts(
             return stored
     found = read_files(data, split)[1] if parts is None else parts
     with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
-        verdicts = list(pool.map(lambda path: verify(path, found[path], rules), paths))
+        verdicts = list(
+            pool.map(lambda path: verify_annotated(path, found[path], rules), paths)
+        )
     if file is not None:
         scan.write(file, verdicts)
     return verdicts
 
 
-def verify(path: str, parts: Sequence[ImagePart], rules: CocoRules) -> Verdict:
+def verify_annotated(
+    path: str, parts: Sequence[ImagePart], rules: CocoRules
+) -> Verdict:
     """Returns whether an image and its annotations can be used, and how.
 
     Args:
