@@ -59,7 +59,7 @@ def read(root: Any, path: Path) -> Published:
     """Returns what a checkpoint holds: a model object or a plain state dict.
 
     Args:
-        root: as from `torch_file.load`.
+        root: as from `torch_file.read_checkpoint`.
         path: of the file, for errors.
 
     Raises:
