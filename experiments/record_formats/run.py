@@ -16,8 +16,8 @@ import numpy as np
 from array_record.python import array_record_module
 
 from yolojax.data import Wanted, open_yolo_folder
+from yolojax.data.store.cached import Images
 from yolojax.data.store.record_file import RecordLayout
-from yolojax.data.store.records import Records
 
 IMGSZ = 640
 READS = 2000
@@ -138,7 +138,7 @@ def measure(write, opened, images, order, place):
 def main():
     wanted = Wanted("detect", False, None, 1.0, "head", 0)
     source = open_yolo_folder(sys.argv[1], "train", wanted, cache_dir=None, threads=2)
-    records = Records(source, imgsz=IMGSZ, cache=False, threads=2)
+    records = Images(source, imgsz=IMGSZ, cache=False, threads=2)
     images = [np.array(image) for _, image in records.all_images()]
     order = np.random.default_rng(0).integers(len(images), size=READS).tolist()
     place = sys.argv[2] if len(sys.argv) > 2 else None

@@ -17,7 +17,7 @@ from yolojax.data.batches import stack as stack_lib
 from yolojax.data.samples import device_plan, plan
 from yolojax.data.samples.plan import LayerPlan, SamplePlan, SourcePlan
 from yolojax.data.store import images
-from yolojax.data.store.records import Records
+from yolojax.data.store.cached import Images
 from yolojax.devices import images as device_records
 from yolojax.devices import mesh as sharding
 from yolojax.ops import render
@@ -255,7 +255,7 @@ class Drawn:
 
 @pytest.fixture(scope="module")
 def records():
-    return Records(Drawn(), imgsz=SIZE, cache=False, threads=2)
+    return Images(Drawn(), imgsz=SIZE, cache=False, threads=2)
 
 
 def batches_of(records, *, on_device, **options):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from recipes import USUAL
 
-from yolojax.data.store import records
+from yolojax.data.store import cached
 
 BUCKETS = (4, 8, 16, 32, 64)
 
@@ -14,7 +14,7 @@ MIXED = dataclasses.replace(USUAL, mosaic=0.7, mixup=0.3, cutmix=0.3)
 
 
 def held(source, *, cache=False, imgsz=64):
-    return records.Records(source, imgsz=imgsz, cache=cache, threads=2)
+    return cached.Images(source, imgsz=imgsz, cache=cache, threads=2)
 
 
 def everything(loader):

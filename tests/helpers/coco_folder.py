@@ -12,7 +12,7 @@ from yolojax.data.batches import labelled as pipeline
 from yolojax.data.formats.coco.open import open_coco_json
 from yolojax.data.formats.labelled import Wanted
 from yolojax.data.samples.objects import BOXES
-from yolojax.data.store import records
+from yolojax.data.store import cached
 
 ALL = Wanted("detect", False, None, 1.0, "head", 0)
 NAMES = ["cat", "dog", "owl"]
@@ -84,7 +84,7 @@ def write_yolo(root, source_root, texts, head, split="train"):
 
 def first_batches(source, labels=BOXES, imgsz=96, count=4):
     """Returns the first training batches, and those of validation."""
-    images = records.Records(source, imgsz=imgsz, cache=False, threads=1)
+    images = cached.Images(source, imgsz=imgsz, cache=False, threads=1)
     buckets = (4, 8, 16, 32, 64, 128, 256)
     train = pipeline.TrainBatches(
         images,

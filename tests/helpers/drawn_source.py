@@ -21,7 +21,7 @@ from places import HELPERS, ROOT
 from yolojax.data import geometry
 from yolojax.data.batches import labelled, prefetch
 from yolojax.data.store import record_file
-from yolojax.data.store.records import Records
+from yolojax.data.store.cached import Images
 
 
 class Drawn:
@@ -69,7 +69,7 @@ class DrawnClasses(Drawn):
 
 
 def held(source, cache, folder, imgsz=32):
-    return Records(source, imgsz=imgsz, cache=cache, threads=2, cache_dir=folder)
+    return Images(source, imgsz=imgsz, cache=cache, threads=2, cache_dir=folder)
 
 
 def loader(records, *, epochs=25, workers=0):

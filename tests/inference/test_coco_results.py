@@ -15,7 +15,7 @@ from yolojax.assembly import data as assembly_data
 from yolojax.data.batches import labelled as pipeline
 from yolojax.data.formats.coco import annotations
 from yolojax.data.samples.objects import LabelFormat
-from yolojax.data.store import records
+from yolojax.data.store import cached
 from yolojax.inference.coco_results import CocoResults
 from yolojax.types import Detections
 
@@ -63,7 +63,7 @@ def folder(tmp_path):
 
 def found_in(source, task):
     """Returns the batches of a source, and its labels as what was detected."""
-    images = records.Records(source, imgsz=96, cache=False, threads=1)
+    images = cached.Images(source, imgsz=96, cache=False, threads=1)
     batches = pipeline.EvalBatches(
         images,
         imgsz=96,

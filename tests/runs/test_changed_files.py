@@ -12,7 +12,7 @@ from yolo_files import ALL, add, picture, write_yaml
 from yolojax import config as config_lib
 from yolojax import files
 from yolojax.data.formats.yolo_folder import open_yolo_folder
-from yolojax.data.store.records import Records
+from yolojax.data.store.cached import Images
 from yolojax.runs import folder as run_folder
 from yolojax.training import clock as journal
 
@@ -32,7 +32,7 @@ def records(root, cache, tmp):
     )
 
     def kept():
-        return Records(source, imgsz=32, cache=cache, threads=2, cache_dir=tmp)
+        return Images(source, imgsz=32, cache=cache, threads=2, cache_dir=tmp)
 
     return kept
 

@@ -23,7 +23,7 @@ from yolojax.data.batches.whole import (
     ClassifyEvalBatches,
     ClassifyOptions,
     ClassifyTrainBatches,
-    ClassRecords,
+    ClassImages,
 )
 from yolojax.data.formats.class_folder import ClassFolder, open_class_folder
 from yolojax.data.formats.description import TFDS, DataDescription
@@ -31,9 +31,9 @@ from yolojax.data.formats.labelled import LabelledImages, Wanted
 from yolojax.data.samples.objects import LabelFormat
 from yolojax.data.samples.plan import AugmentOptions
 from yolojax.data.shapes import folder as shapes
+from yolojax.data.store.cached import Images
 from yolojax.data.store.host_cores import usable_cores
 from yolojax.data.store.host_memory import size_text
-from yolojax.data.store.records import Records
 
 log = logging.getLogger("yolojax")
 
@@ -132,7 +132,7 @@ def train_batches(config: Any, source: Source) -> TrainingBatches:
     }
     if isinstance(source, ClassFolder):
         return ClassifyTrainBatches(
-            ClassRecords(source, cache=config.cache, threads=_scan_threads()),
+            ClassImages(source, cache=config.cache, threads=_scan_threads()),
             augment=ClassifyOptions(**_part(config, ClassifyOptions)),
             **options,
         )
@@ -162,7 +162,7 @@ def train_batches(config: Any, source: Source) -> TrainingBatches:
 def eval_batches(config: Any, source: Source, batch: int) -> EvaluationBatches:
     """Returns the validation batches of `batch` images."""
     if isinstance(source, ClassFolder):
-        images = ClassRecords(source, cache=config.cache, threads=_scan_threads())
+        images = ClassImages(source, cache=config.cache, threads=_scan_threads())
         return ClassifyEvalBatches(images, imgsz=config.imgsz, batch=batch)
     return EvalBatches(
         records(config, source, cache=config.cache),
@@ -176,9 +176,9 @@ def eval_batches(config: Any, source: Source, batch: int) -> EvaluationBatches:
     )
 
 
-def records(config: Any, source: LabelledImages, cache: bool | str) -> Records:
+def records(config: Any, source: LabelledImages, cache: bool | str) -> Images:
     """Returns the source's images, decoded on demand or kept as `cache` says."""
-    return Records(source, imgsz=config.imgsz, cache=cache, threads=_scan_threads())
+    return Images(source, imgsz=config.imgsz, cache=cache, threads=_scan_threads())
 
 
 def loader(

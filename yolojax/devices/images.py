@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from yolojax.data.store import host_memory
-from yolojax.data.store.records import Records
+from yolojax.data.store.cached import Images
 from yolojax.ops import render
 from yolojax.types import Array, PyTree
 
@@ -46,7 +46,7 @@ class DeviceRecords:
 
 
 def put_records(
-    records: Records, mesh: Mesh, *, threads: int, free: int | None = None
+    records: Images, mesh: Mesh, *, threads: int, free: int | None = None
 ) -> DeviceRecords:
     """Returns the images in the memory of the devices.
 
@@ -97,7 +97,7 @@ def put_records(
 
 
 def _upload(
-    records: Records,
+    records: Images,
     pool: concurrent.futures.Executor,
     devices: Sequence[jax.Device],
     part: tuple[int, int, int],

@@ -21,7 +21,7 @@ from yolojax.config import changed
 from yolojax.data import geometry
 from yolojax.data.batches import input_size
 from yolojax.data.formats.class_folder import ClassFolder
-from yolojax.data.store import host_memory, records
+from yolojax.data.store import cached, host_memory
 from yolojax.devices import images as device_records
 from yolojax.program import memory as step_memory
 
@@ -142,7 +142,7 @@ def free_bytes(
         left = host_memory.available()
         for source in kept:
             needed = 3 * int(_pixels(config, source).sum())
-            if needed * records.ROOM <= left:  # otherwise they are not kept
+            if needed * cached.ROOM <= left:  # otherwise they are not kept
                 left -= needed
         free = left // mesh.size
     else:

@@ -21,11 +21,11 @@ from yolojax import config as config_lib
 from yolojax.assembly import data as loading
 from yolojax.data.batches import labelled as pipeline
 from yolojax.data.batches.labelled import TrainBatches
-from yolojax.data.batches.whole import ClassifyTrainBatches, ClassRecords
+from yolojax.data.batches.whole import ClassifyTrainBatches, ClassImages
 from yolojax.data.samples import objects
 from yolojax.data.samples.render import render
+from yolojax.data.store.cached import Images
 from yolojax.data.store.host_cores import usable_cores
-from yolojax.data.store.records import Records
 
 IMGSZ = 640
 IMAGES = 128
@@ -138,10 +138,10 @@ def _measured(
         options["cache_dir"] = Path(folder)
         if isinstance(kept, TrainBatches):
             old = kept.records
-            kept.records = Records(old.source, imgsz=old.imgsz, **options)
+            kept.records = Images(old.source, imgsz=old.imgsz, **options)
             spent = stages(kept)
         else:
-            kept.records = ClassRecords(kept.records.source, **options)
+            kept.records = ClassImages(kept.records.source, **options)
             took = seconds(lambda: _decode(kept.records), time.thread_time)
             spent = {"decode": took / count}
         epoch = seconds(lambda: _make_all(kept), time.thread_time)
@@ -153,7 +153,7 @@ def _make_all(batches: TrainBatches | ClassifyTrainBatches) -> None:
         batches[step]  # kept by nobody, as in training
 
 
-def _decode(records: ClassRecords) -> None:
+def _decode(records: ClassImages) -> None:
     for index in range(len(records)):
         records.image(index)
 

@@ -13,7 +13,7 @@ from yolojax.data.batches.whole import (
     ClassifyEvalBatches,
     ClassifyOptions,
     ClassifyTrainBatches,
-    ClassRecords,
+    ClassImages,
 )
 from yolojax.data.formats.class_folder import open_class_folder
 from yolojax.data.samples import policies
@@ -52,7 +52,7 @@ def source(tmp_path_factory):
 
 def train_batches(source, seed=0, cache=False, **changes):
     return ClassifyTrainBatches(
-        ClassRecords(source, cache=cache, threads=2),
+        ClassImages(source, cache=cache, threads=2),
         imgsz=32,
         batch=4,
         epochs=3,
@@ -95,7 +95,7 @@ def test_centre_crop_matches_all_reference_images(assets):
 
 
 def test_eval_batches_mix_the_classes_and_are_padded(source):
-    records = ClassRecords(source, cache=False, threads=1)
+    records = ClassImages(source, cache=False, threads=1)
     batches = ClassifyEvalBatches(records, imgsz=32, batch=4)
     assert len(batches) == batches.batches_per_epoch == 3
     assert batches.shapes() == [(32, 32)]
@@ -175,7 +175,7 @@ def test_worker_processes_give_the_same_bytes(source):
 
 
 def test_cached_images_cannot_be_changed(source):
-    records = ClassRecords(source, cache=True, threads=2)
+    records = ClassImages(source, cache=True, threads=2)
     assert records.cache == "ram" and len(records) == 11
     with pytest.raises(ValueError, match="read-only"):
         records.image(0)[:] = 0
@@ -430,7 +430,7 @@ def test_real_photographs(assets):
         threads=2,
     )
     batches = ClassifyTrainBatches(
-        ClassRecords(data, cache="ram", threads=2),
+        ClassImages(data, cache="ram", threads=2),
         imgsz=64,
         batch=10,
         epochs=8,

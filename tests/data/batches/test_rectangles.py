@@ -10,7 +10,7 @@ from yolo_files import write_landscapes
 from yolojax.data import Wanted, geometry, open_yolo_folder
 from yolojax.data.batches import rect
 from yolojax.data.batches.labelled import TrainBatches
-from yolojax.data.store.records import Records
+from yolojax.data.store.cached import Images
 
 
 def sizes(count=40, seed=0):
@@ -63,7 +63,7 @@ def batches_of(source, **changes):
         **{"close_mosaic": 0, "object_buckets": (8, 16)},
         "rect": rect.groups(source.original_hw, batch=4, imgsz=96, stride=32),
     }
-    images = Records(source, imgsz=96, cache=False, threads=2)
+    images = Images(source, imgsz=96, cache=False, threads=2)
     return TrainBatches(images, **options | changes)
 
 

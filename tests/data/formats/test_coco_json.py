@@ -30,7 +30,7 @@ from yolojax.data.formats.coco import files as coco_files
 from yolojax.data.formats.coco import open as coco_json
 from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.data.samples.objects import BOXES, LabelFormat
-from yolojax.data.store import records
+from yolojax.data.store import cached
 from yolojax.inference.coco_results import CocoResults
 from yolojax.metrics import coco_entries
 from yolojax.types import Detections
@@ -225,7 +225,7 @@ def test_detections_on_a_crowd_are_no_false_positives(folder, tmp_path, capsys):
     crowd = box(10, 1, x=30, y=20, w=30, h=20, category=7, iscrowd=1)
     change(folder, lambda content: content["annotations"].append(crowd), "val")
     source = opened(folder, "val")
-    images = records.Records(source, imgsz=64, cache=False, threads=1)
+    images = cached.Images(source, imgsz=64, cache=False, threads=1)
     (host,) = pipeline.EvalBatches(
         images, imgsz=64, batch=4, stride=32, pad=0.5, rect=True, object_buckets=(4,)
     )
@@ -272,7 +272,7 @@ def test_results_speak_of_the_users_file(folder, tmp_path, capsys):
     source = opened(folder, "val")
     assert source.coco.images == (101, 102, 103, 104)
     assert source.coco.categories == IDS
-    images = records.Records(source, imgsz=64, cache=False, threads=1)
+    images = cached.Images(source, imgsz=64, cache=False, threads=1)
     (host,) = pipeline.EvalBatches(
         images, imgsz=64, batch=4, stride=32, pad=0.5, rect=True, object_buckets=(4,)
     )

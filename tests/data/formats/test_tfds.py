@@ -29,7 +29,7 @@ from yolojax.data.formats import tfds as source_lib
 from yolojax.data.formats.coco import annotations as coco_objects
 from yolojax.data.formats.labelled import Wanted
 from yolojax.data.formats.yolo_folder import open_yolo_folder
-from yolojax.data.store import records
+from yolojax.data.store import cached
 
 ALL = Wanted("detect", False, None, 1.0, "head", 0)
 NAMES = ["cat", "dog", "owl"]
@@ -279,7 +279,7 @@ def test_workers_read_the_pictures_themselves(written):
         same = source.load(source.paths.index(path), 64)
         np.testing.assert_array_equal(chosen.load(i, 64), same)
     batches = pipeline.EvalBatches(
-        records.Records(chosen, imgsz=64, cache=False, threads=1),
+        cached.Images(chosen, imgsz=64, cache=False, threads=1),
         imgsz=64,
         batch=2,
         stride=32,

@@ -24,7 +24,7 @@ from yolojax.data.samples.objects import BOXES, LabelFormat, Objects
 from yolojax.data.samples.plan import AugmentOptions, Recipe, SamplePlan, plan_sample
 from yolojax.data.samples.render import render
 from yolojax.data.store import images
-from yolojax.data.store.records import Records
+from yolojax.data.store.cached import Images
 from yolojax.streams import stream
 
 DRY_SAMPLES = 2048  # planned before training to choose the usual number of object slots
@@ -50,7 +50,7 @@ class TrainBatches:
 
     def __init__(
         self,
-        records: Records,
+        records: Images,
         *,
         imgsz: int,
         batch: int,
@@ -268,7 +268,7 @@ class EvalBatches:
 
     def __init__(
         self,
-        records: Records,
+        records: Images,
         *,
         imgsz: int,
         batch: int,
@@ -364,7 +364,7 @@ class EvalBatches:
         return given, objects, np.array([gain_h, gain_w, given.left, given.top])
 
 
-def _annotations(records: Records, labels: LabelFormat) -> objects_lib.Annotations:
+def _annotations(records: Images, labels: LabelFormat) -> objects_lib.Annotations:
     """Returns the labels of the images.
 
     Raises:

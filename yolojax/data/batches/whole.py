@@ -16,7 +16,7 @@ from PIL import Image
 from yolojax.data.batches.labelled import HostBatch, epoch_order
 from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.samples.policies import POLICIES, Rng, colour_jitter
-from yolojax.data.store.records import Pixels
+from yolojax.data.store.cached import Pixels
 from yolojax.streams import stream
 
 NO_POLICY = "none"  # plain colour jitter instead
@@ -63,7 +63,7 @@ class ClassifyOptions:
         return low, high
 
 
-class ClassRecords:
+class ClassImages:
     """Images by index at original size. A cache never changes a byte."""
 
     def __init__(
@@ -78,7 +78,7 @@ class ClassRecords:
 
         Args:
             source: the data set.
-            cache: as of `records.Pixels`.
+            cache: as of `cached.Pixels`.
             threads: images decoded at the same time while filling the cache.
             cache_dir: where record files lie; None: in `cache.cache_root()`.
 
@@ -119,7 +119,7 @@ class ClassifyTrainBatches:
 
     def __init__(
         self,
-        records: ClassRecords,
+        records: ClassImages,
         *,
         imgsz: int,
         batch: int,
@@ -193,7 +193,7 @@ class ClassifyEvalBatches:
     which are drawn, show more than one of them.
     """
 
-    def __init__(self, records: ClassRecords, *, imgsz: int, batch: int) -> None:
+    def __init__(self, records: ClassImages, *, imgsz: int, batch: int) -> None:
         """Keeps what the batches are made from.
 
         Args:

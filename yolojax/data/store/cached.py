@@ -71,7 +71,7 @@ class PictureSource(Protocol):
         """Returns [h, w, 3] uint8 BGR with its long side at imgsz."""
 
 
-class Records:
+class Images:
     """Images by index, with their sizes and labels. A cache never changes a byte."""
 
     def __init__(

@@ -14,9 +14,9 @@ from recipes import USUAL
 
 from yolojax.data.batches import prefetch
 from yolojax.data.batches import whole as classify
-from yolojax.data.batches.whole import ClassRecords
+from yolojax.data.batches.whole import ClassImages
 from yolojax.data.store import host_memory
-from yolojax.data.store.records import Records
+from yolojax.data.store.cached import Images
 
 MODES = (False, "ram", "disk")
 MIXED = dataclasses.replace(USUAL, mosaic=0.7, mixup=0.3, cutmix=0.3)
@@ -99,9 +99,9 @@ def test_an_image_of_another_size_than_promised_is_an_error(tmp_path):
 
 
 def test_unknown_cache_is_refused(tmp_path):
-    for kept in (Records, ClassRecords):
-        options = {"imgsz": 32} if kept is Records else {}
-        source = Drawn() if kept is Records else DrawnClasses()
+    for kept in (Images, ClassImages):
+        options = {"imgsz": 32} if kept is Images else {}
+        source = Drawn() if kept is Images else DrawnClasses()
         with pytest.raises(ValueError, match="cache = 'tape' is unknown"):
             kept(source, cache="tape", threads=1, **options)
 
@@ -112,7 +112,7 @@ def test_unknown_cache_is_refused(tmp_path):
 READER = """
 import pickle, sys
 from pathlib import Path
-from yolojax.data.store import records
+from yolojax.data.store import cached
 kept = pickle.loads(Path(sys.argv[1]).read_bytes())
 own = Path("/proc/self/smaps_rollup").read_text()
 print(own.split("Pss:")[1].split()[0], flush=True)
@@ -237,7 +237,7 @@ def test_a_process_that_leaves_its_loader_open_ends_in_silence(tmp_path, mode):
 
 
 def classes(cache, folder):
-    return ClassRecords(DrawnClasses(), cache=cache, threads=2, cache_dir=folder)
+    return ClassImages(DrawnClasses(), cache=cache, threads=2, cache_dir=folder)
 
 
 def class_loader(kept, workers=0):
