@@ -1,5 +1,7 @@
 """Data sets, augmentation plans, their pixels, and the loader. No JAX in here."""
 
+from collections.abc import Callable
+
 from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.formats.coco.open import open_coco_json
 from yolojax.data.formats.description import description_of, layout_of
@@ -8,7 +10,11 @@ from yolojax.data.formats.tfds import open_tfds
 from yolojax.data.formats.yolo_folder import open_yolo_folder
 
 # How a data set of each layout is opened; see `open_yolo_folder` for the arguments.
-SOURCES = {"yolo": open_yolo_folder, "coco": open_coco_json, "tfds": open_tfds}
+SOURCES: dict[str, Callable[..., LabelledImages]] = {
+    "yolo": open_yolo_folder,
+    "coco": open_coco_json,
+    "tfds": open_tfds,
+}
 
 Source = LabelledImages | ClassFolder  # one split of a data set
 

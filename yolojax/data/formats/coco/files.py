@@ -93,13 +93,13 @@ def _fingerprint(data: DataDescription, split: str) -> str:
 def _kept(file: Path) -> CocoSummary | None:
     """Returns a summary that was kept; None if it is absent, damaged or outdated."""
     try:
-        summary = CocoSummary(**json.loads(file.read_text(encoding="utf-8")))
-        problems = [Problem(**problem) for problem in summary.problems]
+        content = json.loads(file.read_text(encoding="utf-8"))
+        problems = [Problem(**problem) for problem in content["problems"]]
+        summary = CocoSummary(**content | {"problems": problems})
     except (OSError, KeyError, ValueError, TypeError):
         return None
     # An image that has gone may lie elsewhere now, or be missing.
-    there = all(map(os.path.isfile, summary.paths))
-    return dataclasses.replace(summary, problems=problems) if there else None
+    return summary if all(map(os.path.isfile, summary.paths)) else None
 
 
 def read_files(data: DataDescription, split: str) -> tuple[CocoSummary, ImageParts]:
