@@ -126,16 +126,15 @@ def test_padded_images_change_nothing(golden):
     outputs = {
         name: jnp.array(values[name].transpose(0, 2, 1)) for name in ("boxes", "scores")
     }
-    gains = Gains(7.5, 0.5, 1.5)
-    want, _ = detection_loss(outputs, geometry, boxes, classes, valid, gains=gains)
+    loss = jax.jit(functools.partial(detection_loss, gains=Gains(7.5, 0.5, 1.5)))
+    want, _ = loss(outputs, geometry, boxes, classes, valid)
     grow = lambda x: jnp.concatenate([x, jnp.full_like(x[:1], 1)])
-    got, _ = detection_loss(
+    got, _ = loss(
         {name: grow(x) for name, x in outputs.items()},
         geometry,
         grow(boxes),
         grow(classes),
         jnp.concatenate([valid, jnp.zeros_like(valid[:1])]),
-        gains=gains,
         example_valid=jnp.array([True, True, False]),
     )
     np.testing.assert_allclose(got, want, rtol=1e-5)
@@ -150,7 +149,7 @@ def test_no_objects_at_all_has_finite_gradients():
         return terms.sum()
 
     outputs = {"boxes": jnp.zeros((1, 21, 64)), "scores": jnp.zeros((1, 21, 3))}
-    grads = jax.grad(total)(outputs)
+    grads = jax.jit(jax.grad(total))(outputs)
     assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(grads))
 
 
