@@ -138,17 +138,25 @@ def run_all(jobs, folder):
         "PYTHONPATH": f"{HELPERS}{os.pathsep}{ROOT}",
         "YOLOJAX_CACHE": str(folder / "cache"),
     }
-    done = subprocess.run(
+    server = subprocess.Popen(
         [sys.executable, __file__, str(folder)],
-        input=json.dumps(jobs),
         env=environment,
         cwd=ROOT,
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=570,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stderr
-    return [tuple(entry) for entry in json.loads(done.stdout.splitlines()[-1])]
+    with server:
+        try:
+            seconds = 300 + 100 * len(jobs)
+            out, err = server.communicate(json.dumps(jobs), timeout=seconds)
+        except BaseException:
+            os.killpg(server.pid, signal.SIGKILL)  # its forks as well
+            raise
+    assert server.returncode == 0, err
+    return [tuple(entry) for entry in json.loads(out.splitlines()[-1])]
 
 
 def kill_at(iteration):
