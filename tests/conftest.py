@@ -104,20 +104,16 @@ def place(tmp_path_factory):
 @pytest.fixture
 def measured(monkeypatch, place, caplog):
     """Sets what the validations of an epoch will measure; [] when used up."""
-    from yolojax.training import epoch_end
+    values = []
 
-    real, values = epoch_end.validate, []
-
-    def validate(parts, variables, **options):
-        if "keep" in options:  # the final one
-            return real(parts, variables, **options)
+    def validate(run, variables, **options):
         value = values.pop(0)
         summary = {"fitness": value, "metrics/mAP50-95(B)": value}
         return SimpleNamespace(
             result=SimpleNamespace(summary=lambda: summary), losses=np.zeros(3)
         )
 
-    monkeypatch.setattr(epoch_end, "validate", validate)
+    monkeypatch.setitem(forked_runs.HANDED, "validate", validate)
     monkeypatch.setenv("YOLOJAX_CACHE", str(place / "cache"))
     caplog.set_level(logging.INFO, "yolojax")
     return values

@@ -13,11 +13,11 @@ import pytest
 from places import HELPERS, ROOT
 
 from yolojax import config, main
+from yolojax.commands import train as train_command
 from yolojax.config import command_line, keys
+from yolojax.errors import NonFiniteLoss
 from yolojax.inference import evaluate
 from yolojax.runs import folder as run_folder
-from yolojax.training import clock as journal
-from yolojax.training import loop as train
 
 CONFIG = str(ROOT / "configs" / "yolo11n.py")
 TINY = (
@@ -270,7 +270,7 @@ def test_own_errors_are_one_line_and_foreign_ones_keep_their_trace():
     assert main.explain(raised(outside)) is None
     assert main.explain(KeyError("x")) is None
     assert "No space" in main.explain(OSError(28, "No space left on device"))
-    assert main.explain(journal.NonFiniteLoss("box is not finite")) is not None
+    assert main.explain(NonFiniteLoss("box is not finite")) is not None
 
 
 def test_full_memory_says_what_to_lower():
@@ -427,7 +427,7 @@ def test_unusable_data_leaves_no_run_behind(tmp_path, monkeypatch, change, answe
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("YOLOJAX_CACHE", str(tmp_path / "cache"))
     config = settings(data=str(broken(tmp_path, change)))
-    assert answer in main.explain(raised(lambda: train.run(config, None)))
+    assert answer in main.explain(raised(lambda: train_command.run(config, None)))
     assert not (tmp_path / "runs").exists()
 
 
@@ -436,7 +436,7 @@ def test_devices_that_cannot_share_the_batch_leave_no_run_behind(tmp_path, monke
     monkeypatch.setenv("YOLOJAX_CACHE", str(tmp_path / "cache"))
     data = str(make_data(tmp_path / "data", good=1))
     config = settings(data=data, device="cpu:3", batch=8)
-    answer = main.explain(raised(lambda: train.run(config, None)))
+    answer = main.explain(raised(lambda: train_command.run(config, None)))
     assert "config.batch = 8" in answer and "config.device='cpu:2'" in answer
     assert not (tmp_path / "runs").exists()
 

@@ -3,3 +3,15 @@
 
 class MissingSplitError(ValueError):
     """A data set has no such split."""
+
+
+class NonFiniteLoss(Exception):
+    """The loss or the gradient stopped being a number."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop; its state is saved."""
+
+    def __init__(self, text: str, status: int):
+        super().__init__(text)
+        self.status = status  # exit status

@@ -18,11 +18,11 @@ from yolojax.config import command_line
 from yolojax.files import local_path
 
 MODES = {  # name -> module with run(config, workdir), which may return an exit status
-    "train": "yolojax.training.loop",
-    "val": "yolojax.inference.evaluate",
+    "train": "yolojax.commands.train",
+    "val": "yolojax.commands.evaluate",
     "import": "yolojax.commands.import_weights",
     "export": "yolojax.commands.export",
-    "benchmark": "yolojax.speed.network",
+    "benchmark": "yolojax.commands.benchmark",
     "check": "yolojax.commands.check",
 }
 

@@ -17,20 +17,27 @@ class Precision:
     name: str
     compute: Any
     loss_scaling: bool
+    matmul: str | None = None  # jax.default_matmul_precision while it is traced
     note: str = ""  # for the log, if the choice needs a word
 
 
-def resolve(amp: bool | str, backend: str) -> Precision:
-    """Returns the policy that `config.amp` means on this backend.
+def resolve(amp: bool | str, platform: str) -> Precision:
+    """Returns the policy that `config.amp` means on these devices.
 
     Args:
         amp: True, False, "bf16" or "fp16".
-        backend: jax.default_backend(): "cpu", "gpu" or "tpu".
+        platform: of the devices that the program is for: "cpu", "gpu" or "tpu".
     """
     if amp == "fp16":
         return Precision("fp16", jnp.float16, loss_scaling=True)
-    if amp == "bf16" or (amp is True and backend != "cpu"):
+    if amp == "bf16" or (amp is True and platform != "cpu"):
         return Precision("bf16", jnp.bfloat16, loss_scaling=False)
-    note = "amp=True on a CPU computes in fp32 (bf16 gains nothing there;" \
-        " amp='bf16' forces it)" if amp is True else ""  # fmt: skip
-    return Precision("fp32", jnp.float32, loss_scaling=False, note=note)
+    note = ""
+    if amp is True:
+        note = (
+            "amp=True on a CPU computes in fp32 (bf16 gains nothing there;"
+            " amp='bf16' forces it)"
+        )
+    # Accelerators would otherwise compute products of float32 in fewer bits.
+    matmul = "highest" if amp is False else None
+    return Precision("fp32", jnp.float32, False, matmul, note)

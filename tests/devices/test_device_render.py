@@ -18,7 +18,7 @@ from yolojax.data.samples import device_plan, plan
 from yolojax.data.samples.plan import LayerPlan, SamplePlan, SourcePlan
 from yolojax.data.store import images
 from yolojax.data.store.cached import Images
-from yolojax.devices import images as device_records
+from yolojax.devices import images as device_images
 from yolojax.devices import mesh as sharding
 from yolojax.ops import render
 
@@ -340,53 +340,58 @@ def test_stacked_batches_have_the_slots_of_the_fullest(records):
 # Records on devices
 
 
+def held_by(records, mesh, **options):
+    layout = device_images.layout_of(records.sizes, mesh, **options)
+    return layout, device_images.put_images(records, layout, threads=2)
+
+
 def painted(records, mesh, step, **options):
     """Returns the image of a step as the devices of a mesh paint it."""
-    held = device_records.put_records(records, mesh, threads=2, **options)
+    held, pixels = held_by(records, mesh, **options)
     batches = batches_of(records, on_device=True, batch=8, object_buckets=(64,))
     batch = sharding.put_batch(batches[step], mesh)
     assert batch.image is None
     function = jax.jit(held.renderer(), compiler_options=AS_RUN)
-    image = function(held.pixels, batch.plans)
+    image = function(pixels, batch.plans)
     again = sharding.put_batch(batches[step + 1], mesh)
-    function(held.pixels, again.plans)
+    function(pixels, again.plans)
     assert function._cache_size() == 1
-    return held, image
+    return held, pixels, image
 
 
 def bytes_for(records, rows):
-    return rows * int(records.sizes.prod(axis=1).max()) * device_records.PIXEL_BYTES
+    return rows * int(records.sizes.prod(axis=1).max()) * device_images.PIXEL_BYTES
 
 
 def test_any_number_of_devices_paints_the_same(records, monkeypatch):
-    monkeypatch.setattr(device_records, "CHUNK_BYTES", bytes_for(records, 2))
+    monkeypatch.setattr(device_images, "CHUNK_BYTES", bytes_for(records, 2))
     batches = batches_of(records, on_device=False, batch=8)
     one, eight = sharding.make_mesh("cpu:1", 8), sharding.make_mesh("cpu:8", 8)
-    held, want = painted(records, one, 0)
-    assert not held.shared and held.pixels.shape[0] == len(records)
+    held, pixels, want = painted(records, one, 0)
+    assert not held.shared and pixels.shape[0] == len(records)
     assert_close(want[:7], batches[0]["image"][:7], coloured=True)
     for index in range(len(records)):
-        row = np.asarray(held.pixels[index]).view(np.uint8).reshape(-1, 4)
+        row = np.asarray(pixels[index]).view(np.uint8).reshape(-1, 4)
         image = records.image(index).reshape(-1, 3)
         np.testing.assert_array_equal(row[: len(image), :3], image)
-    held, got = painted(records, eight, 0)
+    held, pixels, got = painted(records, eight, 0)
     assert not held.shared
     assert got.addressable_shards[2].data.shape == (1, SIZE, SIZE, 3)
     np.testing.assert_array_equal(got, want)
     # Room for three rows of seven on each device, of which two are for the upload.
-    held, got = painted(records, eight, 0, free=bytes_for(records, 3))
+    held, pixels, got = painted(records, eight, 0, free=bytes_for(records, 3))
     assert held.shared
-    assert held.pixels.addressable_shards[2].data.shape[0] == 1
+    assert pixels.addressable_shards[2].data.shape[0] == 1
     np.testing.assert_array_equal(got, want)
 
 
 def test_several_batches_in_one_dispatch_are_painted_from_shared_records(records):
     mesh = sharding.make_mesh("cpu:8", 8)
-    options = {"threads": 1, "free": bytes_for(records, 2)}
+    free = bytes_for(records, 2)
     chunk = bytes_for(records, 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device_records, "CHUNK_BYTES", chunk)
-        held = device_records.put_records(records, mesh, **options)
+        patch.setattr(device_images, "CHUNK_BYTES", chunk)
+        held, pixels = held_by(records, mesh, free=free)
     assert held.shared
     augment = dataclasses.replace(PLAIN, mosaic=1.0, scale=0.5)
     some = {"batch": 8, "object_buckets": (64,), "augment": augment}
@@ -399,7 +404,7 @@ def test_several_batches_in_one_dispatch_are_painted_from_shared_records(records
     def several(pixels, plans):
         return jax.lax.scan(lambda c, p: (c, draw(pixels, p)), None, plans)[1]
 
-    got = several(held.pixels, put.plans)
+    got = several(pixels, put.plans)
     for step in (0, 1):
         want = batches.with_image(step)["image"]
         assert_close(got[step, :7], want[:7], coloured=False)
@@ -408,7 +413,7 @@ def test_several_batches_in_one_dispatch_are_painted_from_shared_records(records
 def test_records_that_do_not_fit_are_refused(records):
     mesh = sharding.make_mesh("cpu:8", 8)
     with pytest.raises(ValueError, match=r"cache = 'device' needs .* Use cache='ram'"):
-        device_records.put_records(records, mesh, threads=1, free=1000)
+        held_by(records, mesh, free=1000)
 
 
 def test_free_memory_is_that_of_the_fullest_device(records):
@@ -422,9 +427,9 @@ def test_free_memory_is_that_of_the_fullest_device(records):
     class Mesh:
         local_devices = (Device(100), Device(300))
 
-    assert device_records._free_memory(Mesh()) == 700
+    assert device_images._free_memory(Mesh()) == 700
     mesh = sharding.make_mesh("cpu:8", 8)
-    assert 0 < device_records._free_memory(mesh) < 2**50
+    assert 0 < device_images._free_memory(mesh) < 2**50
 
 
 def test_memory_for_rendering_grows_with_the_chunk_not_with_the_batch(records):

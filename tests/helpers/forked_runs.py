@@ -32,6 +32,8 @@ TINY = {
 }
 
 
+HANDED = {}  # what runs in this process are done with; see training.run.Means
+
 CONFIGS = {  # task -> config file, folder of its data in a place
     "detect": ("configs/yolo11n.py", "data"),
     "segment": ("configs/yolo11n_seg.py", "data-segment"),
@@ -72,14 +74,15 @@ def job(place, name, *faults, mode="train", task="detect", **settings):
 def run_here(place, name, **settings):
     """Runs in this process: one batch per epoch, hardly any validation."""
     from yolojax import config as config_lib
-    from yolojax.training import loop as train
+    from yolojax.commands import train
+    from yolojax.training.run import Means
 
     config = config_lib.default("detect")
     short = {"fraction": 4, "data": str(place / "data"), "device": "cpu:1", "nbs": 4}
     short |= {"compile_cache": "off", "mosaic": 0.0}
     for key, value in (TINY | short | settings).items():
         config[key] = value
-    train.run(config_lib.check(config), place / name)
+    train.run(config_lib.check(config), place / name, Means(**HANDED))
 
 
 def state_of(workdir, which="last"):
@@ -161,11 +164,11 @@ def run_all(jobs, folder):
 
 def kill_at(iteration):
     """Ends the process as the iteration begins, all saves being on disk."""
-    from yolojax.program import ahead as steps
+    from yolojax.program import feed
     from yolojax.runs import checkpoint
 
     _after(checkpoint.Checkpoints, "save_last", lambda self, *_: self.wait())
-    _before(steps, "hyper_at", lambda _, i: i == iteration and _kill())
+    _before(feed, "hyper_at", lambda _, i: i == iteration and _kill())
 
 
 def kill_in_save(number, which="last"):
@@ -197,10 +200,10 @@ def kill_after_best(number):
 
 def signal_at(iteration, number):
     """Sends a signal to the process as an iteration begins."""
-    from yolojax.program import ahead as steps
+    from yolojax.program import feed
 
     _before(
-        steps, "hyper_at", lambda _, i: i == iteration and os.kill(os.getpid(), number)
+        feed, "hyper_at", lambda _, i: i == iteration and os.kill(os.getpid(), number)
     )
 
 
@@ -265,8 +268,8 @@ def _child(job, outputs):
 
 def _serve(folder):
     # Imports only: no devices, so no threads, which a fork would not take along.
-    import yolojax.inference.evaluate  # noqa: F401
-    import yolojax.training.loop  # noqa: F401
+    import yolojax.commands.evaluate  # noqa: F401
+    import yolojax.commands.train  # noqa: F401
 
     found = []
     for job in json.load(sys.stdin):

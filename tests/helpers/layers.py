@@ -30,8 +30,9 @@ INSIDE = {  # the same within a room; what stands in one tuple are strangers
     ),
     "training": (
         ("clock", "stop"),
+        ("outputs",),
         ("run",),
-        ("outputs", "replay"),
+        ("replay",),
         ("epoch_end",),
         ("loop",),
     ),

@@ -13,20 +13,17 @@ import pytest
 from quick_compiler import AS_RUN
 
 from yolojax import config as config_lib
-from yolojax import models
 from yolojax.assembly import data as loading
-from yolojax.assembly import network as build_lib
 from yolojax.data.batches import input_size
 from yolojax.data.store import host_memory
+from yolojax.devices import images as device_images
 from yolojax.devices import mesh as sharding
 from yolojax.models.blocks import ConvBN
 from yolojax.models.yolo11 import HEAD_NAME
 from yolojax.program import batch_size as autobatch
 from yolojax.program import memory as step_memory
-from yolojax.program.ahead import hyper_at
 from yolojax.program.step import Logs
-from yolojax.runs import checkpoint
-from yolojax.training import run as parts
+from yolojax.program.train_program import make_program
 
 MIB = 2**20
 
@@ -57,7 +54,7 @@ def build(head, *, dtype, remat):
     return Deep(head, dtype, remat)
 
 
-def light_step(model, task, tx, *, padded, frozen, size):
+def light_step(net, tx, *, padded, frozen, render, size):
     """A step that compiles at once and holds two images in float32 for each it gets."""
 
     def step(state, batch, hyper, records):
@@ -73,18 +70,19 @@ def light_step(model, task, tx, *, padded, frozen, size):
     return step
 
 
-@pytest.fixture(scope="module")
-def shapes(place):
-    config = settings(place, batch=2)
-    source = loading.open_split(config, "train")
-    return models.variable_shapes(build_lib.network(config, len(source.names)).model)
+LOWER = {}  # how steps are lowered: nothing, or with the light step
 
 
 @pytest.fixture
-def light(monkeypatch, shapes):
-    monkeypatch.setattr(step_memory, "make_train_step", light_step)
-    monkeypatch.setattr(models, "variable_shapes", lambda model: shapes)
+def light(monkeypatch):
+    monkeypatch.setitem(LOWER, "lower", light_lower)
     no_scratch(monkeypatch)
+
+
+def light_lower(config, source, mesh, class_width):
+    program = make_program(config, source, mesh, class_width)
+    light = dataclasses.replace(program, make_step=light_step)
+    return light.lowered_shapes(loading.train_batches(config, source))
 
 
 def no_scratch(monkeypatch):
@@ -119,13 +117,19 @@ def opened(folder, devices=1, **values):
 
 def need(folder, batch, devices=1, **values):
     config, source, mesh = opened(folder, devices, **values)
-    return step_memory.required_bytes(config, source, batch, mesh)
+    return step_memory.need_of(lowered(config, source, mesh, batch).compile(), mesh)
+
+
+def lowered(config, source, mesh, batch):
+    lower = LOWER.get("lower", autobatch.lowered_step)
+    return lower(autobatch.resolved(config, batch), source, mesh, None)
 
 
 def chosen(folder, limit, devices=1, share=0.5, **values):
     """Returns the choice for so many bytes per device."""
     config, source, mesh = opened(folder, devices, **values)
-    return autobatch.choose(config, source, mesh, int(limit / share), share)
+    free = int(limit / share)
+    return autobatch.choose(config, source, mesh, free, share, **LOWER)
 
 
 def test_a_step_takes_its_state_and_so_much_for_each_image(classes):
@@ -152,42 +156,12 @@ def as_run(folder, **values):
 
 def test_images_take_memory_only_if_they_will_be_kept(place, monkeypatch):
     config, source, mesh = opened(place, cache="ram")
-    needed = 3 * int(autobatch._pixels(config, source).sum())
+    needed = 3 * int(loading.cached_sizes(config, source).prod(axis=1).sum())
     for available, left in ((2 * needed, needed), (needed, needed)):
         monkeypatch.setattr(
             autobatch.host_memory, "available", lambda free=available: free
         )
         assert autobatch.free_bytes(config, [source], mesh) == left
-
-
-def test_the_predicted_program_is_the_one_that_a_run_compiles(
-    place, tmp_path, monkeypatch
-):
-    """Else the last compilation before the run would be wasted."""
-    config, source, mesh = opened(place, batch=4, nbs=16)
-    rows = step_memory.batch_rows(config, source)
-    predicted = step_memory.lowered_step(config, source, mesh, rows).as_text()
-    lowered = []
-
-    class Seen(Exception):
-        pass
-
-    def see(self):
-        lowered.append(self.as_text())
-        raise Seen
-
-    with checkpoint.open_checkpoints(tmp_path) as checkpoints:
-        data = (source, loading.open_split(config, "val"))
-        made = parts.make_parts(config, tmp_path, data, mesh, checkpoints, None, None)
-        state, _ = parts.start_state(made, None, None)
-        monkeypatch.setattr(jax.stages.Lowered, "compile", see)
-        with pytest.raises(Seen):
-            made.dispatch(
-                state,
-                sharding.put_batch(made.batches[0], mesh),
-                hyper_at(made.plan, 0),
-            )
-    assert lowered == [predicted]
 
 
 def test_the_choice_fits_and_one_image_more_would_not(place, light, caplog):
@@ -240,9 +214,7 @@ def test_what_a_cpu_allocates_besides_is_added(place, light, monkeypatch):
     both = need(place, 8, devices=8)  # in one process, so what that keeps is shared
     assert both.scratch == 100 + account.temporaries // 2
     assert both.total == account.total + both.scratch
-    config, source, mesh = opened(place, batch=8)
-    rows = step_memory.batch_rows(config, source)
-    step = step_memory.lowered_step(config, source, mesh, rows).compile()
+    step = lowered(*opened(place), 8).compile()
     assert step_memory.need_of(step, accelerators({})).scratch == 0
 
 
@@ -261,7 +233,7 @@ class Compiler:
     def __init__(self, cost):
         self.cost, self.asked = cost, []
 
-    def lowered_step(self, config, source, mesh, rows, class_width):
+    def lowered_step(self, config, source, mesh, class_width):
         def compiled():
             self.asked.append(config.batch)
             size = self.cost(config.batch)
@@ -279,13 +251,12 @@ class Compiler:
 def search(place, monkeypatch, cost, limit, images=5000):
     """Returns (batch, compiled batches) on a device that takes any batch."""
     compiler = Compiler(cost)
-    monkeypatch.setattr(step_memory, "lowered_step", compiler.lowered_step)
-    monkeypatch.setattr(step_memory, "batch_rows", lambda config, source: {})
     monkeypatch.setattr(autobatch, "MOST_ON_CPU", autobatch.MOST)
     no_scratch(monkeypatch)
     config, _, mesh = opened(place)
     source = range(images)
-    choice = autobatch.choose(config, source, mesh, limit, 1.0)
+    lower = compiler.lowered_step
+    choice = autobatch.choose(config, source, mesh, limit, 1.0, lower=lower)
     assert [row.batch for row in choice.table] == compiler.asked
     return choice.batch, compiler.asked
 
@@ -337,22 +308,20 @@ def test_limits_of_the_choice(place, monkeypatch):
     assert search(place, monkeypatch, free, 10**6, images=1)[0] == 1
     config, _, mesh = opened(place, devices=8)
     for images, most in ((300, 296), (5000, 1024), (3, 8)):
-        choice = autobatch.choose(config, range(images), mesh, 10**6, 1.0)
+        lower = Compiler(free).lowered_step
+        choice = autobatch.choose(config, range(images), mesh, 10**6, 1.0, lower=lower)
         assert choice.batch == most
     config = settings(place, batch=0.5)
-    assert autobatch.choose(config, range(5000), mesh, 10**6, 0.5).batch == 64
+    lower = Compiler(free).lowered_step
+    choice = autobatch.choose(config, range(5000), mesh, 10**6, 0.5, lower=lower)
+    assert choice.batch == 64
 
 
 def test_a_jax_that_does_not_tell_gives_a_fixed_batch(
     place, light, monkeypatch, caplog
 ):
     config, source, mesh = opened(place)
-    step = step_memory.lowered_step(
-        autobatch.resolved(config, 2),
-        source,
-        mesh,
-        step_memory.batch_rows(config, source),
-    ).compile()
+    step = lowered(config, source, mesh, 2).compile()
     assert step_memory.need_of(step, mesh).total > 0
     for value in (None, types.SimpleNamespace(temp_size_in_bytes=3)):
         silent = types.SimpleNamespace(memory_analysis=lambda v=value: v)
@@ -377,11 +346,11 @@ def test_resolve_takes_the_share_that_the_config_gives(place, light, monkeypatch
     config, source, mesh = opened(place, batch=0.9)
     limit = need(place, 12).total
     monkeypatch.setattr(host_memory, "available", lambda: int(limit / 0.9) + 100)
-    assert autobatch.resolve(config, [source], mesh).batch == 12
+    assert autobatch.resolve(config, [source], mesh, **LOWER).batch == 12
     config = settings(place)  # -1: of less
-    assert autobatch.resolve(config, [source], mesh).batch < 12
+    assert autobatch.resolve(config, [source], mesh, **LOWER).batch < 12
     monkeypatch.setattr(host_memory, "available", lambda: int(limit / 0.6) + 100)
-    assert autobatch.resolve(config, [source], mesh).batch == 12
+    assert autobatch.resolve(config, [source], mesh, **LOWER).batch == 12
 
 
 def test_cached_images_count_as_taken(place, monkeypatch):
@@ -402,7 +371,8 @@ def test_cached_images_count_as_taken(place, monkeypatch):
     stored = len(source) * pixels * 4
     assert free(cache="device", sources=(source, source)) == 10**9 - kept - stored
     monkeypatch.setattr(host_memory, "available", lambda: 8 * stored)
-    assert free(cache="device", devices=8) == stored - stored // 8
+    monkeypatch.setattr(device_images, "CHUNK_BYTES", 4 * pixels)
+    assert free(cache="device", devices=8) == stored - 3 * pixels * 4  # of 22 images
 
 
 class Accelerator:

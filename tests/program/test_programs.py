@@ -1,4 +1,4 @@
-"""Programs are compiled once each, in the background or when they are needed."""
+"""Compiler are compiled once each, in the background or when they are needed."""
 
 import signal
 import threading
@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from yolojax.program.compiler import Programs, compiling
+from yolojax.program.compiler import Compiler, compiling
 
 
 class Maker:
@@ -29,15 +29,15 @@ class Maker:
 def test_each_program_is_made_once_in_the_order_given():
     maker = Maker()
     maker.go.set()
-    with Programs() as programs:
+    with Compiler() as compiler:
         for key in (3, 1, 3, 2):
-            programs.prepare(key, maker(key), "a program")
-        programs.wait()
-        assert maker.made == [3, 1, 2] and len(programs) == 3
-        assert [programs.get(key, maker(key)) for key in (1, 2, 3)] == [1, 2, 3]
-    told = programs.news()
+            compiler.prepare(key, maker(key), "a program")
+        compiler.wait()
+        assert maker.made == [3, 1, 2] and len(compiler) == 3
+        assert [compiler.get(key, maker(key)) for key in (1, 2, 3)] == [1, 2, 3]
+    told = compiler.news()
     assert told == ["compiled a program beside the run, in 0 s"] * 3
-    assert not programs.news()
+    assert not compiler.news()
     assert maker.made == [3, 1, 2]
     assert threading.current_thread().name not in maker.threads
 
@@ -45,30 +45,30 @@ def test_each_program_is_made_once_in_the_order_given():
 def test_what_is_needed_first_does_not_wait_in_the_queue():
     slow, quick = Maker(), Maker()
     quick.go.set()
-    with Programs() as programs:
-        programs.prepare("slow", slow("slow"), "a program")
-        programs.prepare("next", quick("next"), "a program")
-        assert programs.get("next", quick("next")) == "next"  # while "slow" is made
+    with Compiler() as compiler:
+        compiler.prepare("slow", slow("slow"), "a program")
+        compiler.prepare("next", quick("next"), "a program")
+        assert compiler.get("next", quick("next")) == "next"  # while "slow" is made
         assert not slow.made and quick.made == ["next"]
         slow.go.set()
-        assert programs.get("slow", slow("slow")) == "slow"
-        programs.wait()
+        assert compiler.get("slow", slow("slow")) == "slow"
+        compiler.wait()
     assert slow.made == ["slow"] and quick.made == ["next"]
 
 
 def test_what_was_never_queued_is_made_at_once():
     maker = Maker()
     maker.go.set()
-    with Programs() as programs:
-        assert programs.get("a", maker("a")) == programs.get("a", maker("a")) == "a"
+    with Compiler() as compiler:
+        assert compiler.get("a", maker("a")) == compiler.get("a", maker("a")) == "a"
     assert maker.made == ["a"]
 
 
 def test_ctrl_c_waits_for_no_compiler_and_an_error_does():
     slow = Maker()
-    with pytest.raises(KeyboardInterrupt), Programs() as programs:
-        programs.prepare("slow", slow("slow"), "a program")
-        programs.prepare("next", slow("next"), "a program")
+    with pytest.raises(KeyboardInterrupt), Compiler() as compiler:
+        compiler.prepare("slow", slow("slow"), "a program")
+        compiler.prepare("next", slow("next"), "a program")
         raise KeyboardInterrupt
     assert not slow.made and compiling()
     slow.go.set()
@@ -78,9 +78,9 @@ def test_ctrl_c_waits_for_no_compiler_and_an_error_does():
     assert slow.made == ["slow"]  # what was queued behind it is forgotten
     quick = Maker()
     quick.go.set()
-    with pytest.raises(ValueError), Programs() as programs:
-        programs.prepare("a", quick("a"), "a program")
-        programs.wait()
+    with pytest.raises(ValueError), Compiler() as compiler:
+        compiler.prepare("a", quick("a"), "a program")
+        compiler.wait()
         raise ValueError
     assert not compiling()
 
@@ -93,9 +93,9 @@ def test_who_waits_for_a_compiler_can_be_interrupted():
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        with pytest.raises(KeyboardInterrupt), Programs() as programs:
+        with pytest.raises(KeyboardInterrupt), Compiler() as compiler:
             signal.setitimer(signal.ITIMER_REAL, 0.05)
-            programs.get("slow", slow("slow"))
+            compiler.get("slow", slow("slow"))
         assert not slow.made
     finally:
         signal.signal(signal.SIGALRM, before)
@@ -106,19 +106,19 @@ def test_a_failure_reaches_the_caller():
     def fails():
         raise ValueError("no such program")
 
-    with Programs() as programs:
-        programs.prepare("a", fails, "a program")
+    with Compiler() as compiler:
+        compiler.prepare("a", fails, "a program")
         with pytest.raises(ValueError, match="no such program"):
-            programs.get("a", fails)
+            compiler.get("a", fails)
 
 
 def test_nothing_waits_for_what_may_never_be_needed():
     slow, quick = Maker(), Maker()
     quick.go.set()
-    with Programs() as programs:
-        programs.prepare("a", quick("a"), "a program")
-        programs.prepare("b", slow("b"), "a program", needed=False)
-        programs.wait()
+    with Compiler() as compiler:
+        compiler.prepare("a", quick("a"), "a program")
+        compiler.prepare("b", slow("b"), "a program", needed=False)
+        compiler.wait()
         assert quick.made == ["a"] and not slow.made
         slow.go.set()
-        assert programs.get("b", slow("b")) == "b"
+        assert compiler.get("b", slow("b")) == "b"

@@ -19,7 +19,8 @@ from reference_rule import (
     to_published,
 )
 
-from yolojax import models, optim
+from yolojax import models, optim, precision
+from yolojax.assembly.network import Network
 from yolojax.devices import mesh as sharding
 from yolojax.losses.detection import Gains
 from yolojax.models.blocks import INFERENCE
@@ -64,6 +65,10 @@ def make_batch(image, targets, slots=16):
         valid=valid,
         example_valid=np.ones(b, bool),
     )
+
+
+def net_of(task, model):
+    return Network(task, model, precision.resolve("fp32", "cpu"))
 
 
 def small_task(classes=3):
@@ -137,7 +142,7 @@ def real():
         tx = one_of(
             [optim.build(x, params, frozen=None, **options) for x in OPTIMIZERS]
         )
-        step = make_train_step(model, task, tx, padded=False)
+        step = make_train_step(net_of(task, model), tx, padded=False)
         step = jax.jit(step, donate_argnums=0, compiler_options=OPTIMISED)
         infer = jax.jit(lambda v, x: model.apply(v, x, mode=INFERENCE))
     return task, model, tx, step, infer
@@ -216,7 +221,7 @@ def little():
     image = rng.integers(0, 256, (8, 3, 64, 64), np.uint8)
     targets = [(i, i % 3, 0.5, 0.5, 0.4 + 0.05 * i, 0.5) for i in range(8)]
     batch = make_batch(image, targets, slots=8)
-    step = jax.jit(make_train_step(model, task, tx, padded=True))
+    step = jax.jit(make_train_step(net_of(task, model), tx, padded=True))
     return task, model, tx, start, batch, step
 
 
@@ -340,7 +345,10 @@ def test_the_real_network_computes_the_same_on_eight_devices():
         start = models.initial_variables(model, biases=task.initial_biases(), seed=0)
         start = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), start)
         tx = plain_sgd(start["params"])
-        step = jax.jit(make_train_step(model, task, tx, padded=False), donate_argnums=0)
+        step = jax.jit(
+            make_train_step(net_of(task, model), tx, padded=False),
+            donate_argnums=0,
+        )
         for count in (1, 8):
             mesh = sharding.make_mesh(f"cpu:{count}", 8)
             state = initial_state(
@@ -378,7 +386,9 @@ def test_frozen_layers_stay_as_they_are_and_the_rest_learns(little):
     )
     options = {"num_losses": 3, "accumulates": True, "loss_scaling": False}
     state = initial_state(start, tx, seed=0, **options)
-    step = jax.jit(make_train_step(model, task, tx, padded=False, frozen=frozen))
+    step = jax.jit(
+        make_train_step(net_of(task, model), tx, padded=False, frozen=frozen)
+    )
     half, logs = step(state, batch, hyper(update=False))
     after, _ = step(half, batch, hyper(update=True))
     kept = {path.rpartition("/")[0] for path in frozen}
@@ -417,7 +427,7 @@ def test_impossible_device_requests_are_explained(device, batch):
 def test_fp16_overflow_skips_the_step_and_halves_the_scale(little):
     task, _, tx, start, batch, _ = little
     model = build_model(task, jnp.float16)
-    step = jax.jit(make_train_step(model, task, tx, padded=False))
+    step = jax.jit(make_train_step(net_of(task, model), tx, padded=False))
     state = start_state(little, accumulates=False, loss_scaling=True)
     huge = dataclasses.replace(state.loss_scale, scale=jnp.float32(2.0**60))
     state = dataclasses.replace(state, loss_scale=huge)
@@ -451,7 +461,9 @@ def test_steps_in_one_dispatch_are_the_steps_one_by_one(little):
         one, want = step(one, part, values)
     stacked = jax.tree.map(lambda *parts: np.stack(parts), *rolled)
     together = jax.tree.map(lambda *parts: np.stack(parts), *hypers)
-    several = jax.jit(make_scan_step(make_train_step(model, task, tx, padded=True)))
+    several = jax.jit(
+        make_scan_step(make_train_step(net_of(task, model), tx, padded=True))
+    )
     all_three, logs = several(start_state(little), stacked, together)
     close_to = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
     assert int(all_three.step) == 3 and int(all_three.updates) == 2
@@ -464,7 +476,7 @@ def test_a_batch_of_plans_is_rendered_from_the_records(little):
     """Here a plan is a row of the records and what to add to its pixels."""
     task, model, tx, _, batch, step = little
     render = lambda records, plans: records[plans["row"]] + plans["more"]
-    rendering = make_train_step(model, task, tx, padded=True, render=render)
+    rendering = make_train_step(net_of(task, model), tx, padded=True, render=render)
     rendering = jax.jit(rendering)
     rows = np.array([3, 0, 1, 2, 7, 6, 5, 4])
     more = np.uint8(9)

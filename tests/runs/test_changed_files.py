@@ -13,8 +13,8 @@ from yolojax import config as config_lib
 from yolojax import files
 from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.data.store.cached import Images
+from yolojax.runs import data_notes, journal
 from yolojax.runs import folder as run_folder
-from yolojax.training import clock as journal
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def test_names_of_files_need_not_be_utf8(root, tmp_path, monkeypatch):
     assert len(journal.names_hash(source.paths)) == 12
     run = tmp_path / "run"
     run.mkdir()
-    run_folder.report_problems([source], run)
-    assert "caf\\udce9.jpg" in (run / run_folder.PROBLEMS_FILE).read_text()
+    data_notes.report_problems([source], run)
+    assert "caf\\udce9.jpg" in (run / data_notes.PROBLEMS_FILE).read_text()
     data = str(root / "data.yaml")
     [(status, out, _)] = forked_runs.run_all(
         [job(tmp_path, "checked", mode="check", data=data)], tmp_path
@@ -81,7 +81,7 @@ def test_what_is_known_of_other_data_does_not_stay(tmp_path):
     """A run that failed at once leaves a folder that another one may take."""
     config = config_lib.default("detect")
     run_folder.claim(tmp_path, config_lib.check(config))
-    for name in (run_folder.SUBSET_FILE, run_folder.PROBLEMS_FILE):
+    for name in (data_notes.SUBSET_FILE, data_notes.PROBLEMS_FILE):
         files.replace_text(tmp_path / name, "of other data")
     config.imgsz = 320
     run_folder.claim(tmp_path, config_lib.check(config))

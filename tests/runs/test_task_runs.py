@@ -148,7 +148,7 @@ def test_the_loss_of_one_batch_falls(task, tmp_path, monkeypatch):
     state = initial_state(variables, tx, seed=0, **options)
     mesh = sharding.make_mesh("cpu:1", 8)
     batch = sharding.put_batch(loading.train_batches(config, source)[0], mesh)
-    step = jax.jit(make_train_step(net.model, net.task, tx, padded=False))
+    step = jax.jit(make_train_step(net, tx, padded=False))
     rate = np.full(3, 0.01, np.float32)
     hyper = Hyper(rate, np.float32(0.9), np.asarray(True), np.asarray(True))
     seen = []

@@ -11,8 +11,7 @@ from forked_runs import job, results, run_here, state_of
 from yolojax import optim
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.runs import checkpoint
-from yolojax.training import clock as journal
-from yolojax.training import loop as train
+from yolojax.training.clock import Clock
 
 PLAN = {
     **{"n_images": 40, "batch": 4, "nbs": 16, "epochs": 100, "lr0": 0.01, "lrf": 0.01},
@@ -63,7 +62,7 @@ def test_batches_of_another_length():
     ]
 
 
-class StepClock(journal.Clock):
+class StepClock(Clock):
     """A clock on which every batch takes 0.1 hours and nothing else takes any."""
 
     steps = 0
@@ -78,7 +77,7 @@ class StepClock(journal.Clock):
 
 @pytest.mark.process
 def test_time_ends_a_run_and_more_of_it_goes_on(place, measured, monkeypatch, caplog):
-    monkeypatch.setattr(train, "Clock", StepClock)
+    monkeypatch.setitem(forked_runs.HANDED, "clock", StepClock)
     options = {"fraction": 8, "epochs": 50, "lrf": 0.5, "warmup_epochs": 0.0}
 
     def rates():
@@ -110,7 +109,7 @@ def test_time_ends_a_run_and_more_of_it_goes_on(place, measured, monkeypatch, ca
 
 @pytest.mark.process
 def test_time_may_end_with_an_epoch(place, measured, monkeypatch, caplog):
-    monkeypatch.setattr(train, "Clock", StepClock)
+    monkeypatch.setitem(forked_runs.HANDED, "clock", StepClock)
     options = {"fraction": 8, "epochs": 50, "val": False, "save": False}
     measured[:] = [0.1]  # of the last epoch, which is validated and saved in any case
     run_here(place, "even", time=0.4, **options)

@@ -2,10 +2,11 @@
 
 import logging
 
+import forked_runs
 import pytest
 from forked_runs import results, run_here, state_of
 
-from yolojax.program.dispatch import Dispatch
+from yolojax.program.dispatch import TrainDispatch
 from yolojax.runs import checkpoint
 
 pytestmark = pytest.mark.process
@@ -14,15 +15,16 @@ pytestmark = pytest.mark.process
 @pytest.fixture
 def limit(monkeypatch):
     """Sets the largest batch that fits; returns the batches that were tried."""
-    tried, largest, real = [], [2], Dispatch.__call__
+    tried, largest = [], [2]
 
-    def limited(self, state, batch, *rest, **options):
-        tried.append(len(batch.image))
-        if len(batch.image) > largest[0]:
-            raise RuntimeError("RESOURCE_EXHAUSTED: no memory for 1 TiB")
-        return real(self, state, batch, *rest, **options)
+    class Limited(TrainDispatch):
+        def __call__(self, state, batch, *rest, **options):
+            tried.append(len(batch.image))
+            if len(batch.image) > largest[0]:
+                raise RuntimeError("RESOURCE_EXHAUSTED: no memory for 1 TiB")
+            return super().__call__(state, batch, *rest, **options)
 
-    monkeypatch.setattr(Dispatch, "__call__", limited)
+    monkeypatch.setitem(forked_runs.HANDED, "dispatch", Limited)
     return largest, tried
 
 

@@ -8,18 +8,19 @@ import types
 from pathlib import Path
 
 import filelock
+import forked_runs
 import numpy as np
 import pytest
 from forked_runs import results, run_here, state_of
 
 from yolojax import config as config_lib
 from yolojax.assembly import data as loading
-from yolojax.inference import evaluate
+from yolojax.commands import evaluate
+from yolojax.errors import NonFiniteLoss
 from yolojax.program import step
+from yolojax.program.dispatch import TrainDispatch
 from yolojax.runs import checkpoint
 from yolojax.runs import folder as run_folder
-from yolojax.training import loop as train
-from yolojax.training.clock import NonFiniteLoss
 
 
 @pytest.mark.process
@@ -65,16 +66,16 @@ def test_the_host_is_one_dispatch_ahead_of_the_device_at_most(
     place, measured, monkeypatch
 ):
     told, late = [], []
-    real = train.do_steps
 
-    def watched(*args, **options):
-        if len(told) > 1:
-            late.append(not told[-2].bad_step.is_ready())
-        state, logs = real(*args, **options)
-        told.append(logs)
-        return state, logs
+    class Watched(TrainDispatch):
+        def __call__(self, *args, **options):
+            if len(told) > 1:
+                late.append(not told[-2].bad_step.is_ready())
+            state, logs = super().__call__(*args, **options)
+            told.append(logs)
+            return state, logs
 
-    monkeypatch.setattr(train, "do_steps", watched)
+    monkeypatch.setitem(forked_runs.HANDED, "dispatch", Watched)
     measured[:] = [0.1]
     run_here(place, "ahead", epochs=1, fraction=20, batch=1, nbs=1, log_every=1000)
     assert len(told) == 20 and not any(late)
@@ -98,12 +99,12 @@ def test_a_longer_run_that_is_stopped_in_its_validation_goes_on(
     run_here(place, "longer", time=1e-6, **options)
     assert checkpoint.load_weights(place / "longer", checkpoint.LAST)[1]["ended"]
 
-    def interrupted(parts, state, journal, *rest, **more):
-        train.save(parts, state, journal)
+    def interrupted(run, variables, *, state):
+        run.save(state)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "end_epoch", interrupted)
+        patch.setitem(forked_runs.HANDED, "validate", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_here(place, "longer", time=1.0, **options)
     measured[:] = [0.2]

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from yolojax import cache, tasks
-from yolojax.data import SOURCES, Source, description_of, layout_of
+from yolojax.data import SOURCES, Source, description_of, geometry, layout_of
 from yolojax.data.batches import prefetch, rect
 from yolojax.data.batches.labelled import EvalBatches, TrainBatches
 from yolojax.data.batches.whole import (
@@ -179,6 +179,14 @@ def eval_batches(config: Any, source: Source, batch: int) -> EvaluationBatches:
 def records(config: Any, source: LabelledImages, cache: bool | str) -> Images:
     """Returns the source's images, decoded on demand or kept as `cache` says."""
     return Images(source, imgsz=config.imgsz, cache=cache, threads=_scan_threads())
+
+
+def cached_sizes(config: Any, source: Source) -> np.ndarray:
+    """Returns height and width [N, 2] that each image has in a cache, pixels."""
+    sizes = source.original_hw
+    if isinstance(source, ClassFolder):  # those are kept as they are
+        return sizes
+    return np.array([geometry.resized_hw(hw, config.imgsz) for hw in sizes.tolist()])
 
 
 def loader(

@@ -33,6 +33,8 @@ class Network:
     task: tasks.Task
     model: nn.Module
     policy: precision.Precision
+    platform: str | None = None  # of the devices it is for; None: JAX's default
+    class_width: int | None = None  # of the class branch, None for the usual one
 
 
 def network(
@@ -41,6 +43,7 @@ def network(
     class_weights: Any = None,
     class_width: int | None = None,
     keypoints: Keypoints | None = None,
+    platform: str | None = None,
 ) -> Network:
     """Returns task, network and precision for a number of classes.
 
@@ -50,6 +53,7 @@ def network(
         class_weights: weight of each class in the loss, None for equal ones.
         class_width: hidden width of the class branch, None for the usual one.
         keypoints: those of the data set, if it has any.
+        platform: of the devices that it is compiled for, None for JAX's default.
     """
     spec = TaskSpec(
         num_classes=num_classes,
@@ -66,11 +70,11 @@ def network(
         dropout=config.dropout,
     )
     task = tasks.TASKS[config.task].make(spec)
-    policy = precision.resolve(config.amp, jax.default_backend())
+    policy = precision.resolve(config.amp, platform or jax.default_backend())
     model = models.build(
         config.model, task.head(), dtype=policy.compute, remat=config.remat
     )
-    return Network(task, model, policy)
+    return Network(task, model, policy, platform, class_width)
 
 
 def initial_variables(net: Network, seed: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from yolojax.data.formats.description import (
     read_data_yaml,
 )
 from yolojax.errors import MissingSplitError
+from yolojax.runs import data_notes
 from yolojax.runs import folder as run_folder
 from yolojax.writers.data_tables import findings_report, statistics_table
 
@@ -45,7 +46,7 @@ def run(config: Any, workdir: Path | None) -> int:
     if any(p.dropped for source in sources.values() for p in source.problems):
         print("images that are left out were not compared with others: check again")
     folder = run_folder.make_unused(parent, config.name or "check")
-    run_folder.report_problems(list(sources.values()), folder)
+    data_notes.report_problems(list(sources.values()), folder)
     record = {
         **{key: getattr(config, key) for key in ("data", "task", "imgsz")},
         "findings": [dataclasses.asdict(finding) for finding in findings],

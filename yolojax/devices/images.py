@@ -33,67 +33,95 @@ log = logging.getLogger("yolojax")
 
 
 @dataclasses.dataclass(frozen=True)
-class DeviceRecords:
-    """Images on the devices of a mesh."""
+class ImageLayout:
+    """How the images of a data set lie in the memory of the devices of a mesh."""
 
-    pixels: jax.Array  # [N, P] uint32, as ops.render reads them
+    count: int  # images
+    width: int  # pixels of the largest image, which every row has room for
+    shared: bool  # each device holds a part; otherwise each holds all
     mesh: Mesh
-    shared: bool  # each device holds a part
+
+    @property
+    def rows(self) -> int:
+        """Rows that each device holds."""
+        return -(-self.count // self.mesh.size) if self.shared else self.count
+
+    @property
+    def bytes_each(self) -> int:
+        """Bytes that they take on each device."""
+        return self.rows * self.width * PIXEL_BYTES
+
+    def abstract(self) -> jax.ShapeDtypeStruct:
+        """Returns shape and sharding of the array [N, P] uint32 that holds them."""
+        rows = self.mesh.size * self.rows if self.shared else self.count
+        sharding = NamedSharding(self.mesh, P("data") if self.shared else P())
+        return jax.ShapeDtypeStruct((rows, self.width), jnp.uint32, sharding=sharding)
 
     def renderer(self) -> Callable[[Array, PyTree], jax.Array]:
         """Returns the function (pixels, plans) -> [B, S, S, 3] uint8, to be jitted."""
         return make_renderer(self.mesh, shared=self.shared)
 
 
-def put_records(
-    records: Images, mesh: Mesh, *, threads: int, free: int | None = None
-) -> DeviceRecords:
-    """Returns the images in the memory of the devices.
+def layout_of(sizes: np.ndarray, mesh: Mesh, *, free: int | None = None) -> ImageLayout:
+    """Returns how images are to lie on the devices; nothing is allocated.
 
     Args:
-        records: the images.
+        sizes: [N, 2] height and width of the images.
         mesh: the devices.
-        threads: images decoded at the same time.
         free: bytes that the images may take on each device; None asks the devices and
             leaves KEPT_FREE of what they have.
 
     Raises:
         ValueError: the images do not fit.
     """
-    count, width = len(records), int(records.sizes.prod(axis=1, dtype=np.int64).max())
+    count, width = len(sizes), int(sizes.prod(axis=1, dtype=np.int64).max())
     if free is None:
         free = int(_free_memory(mesh) * (1 - KEPT_FREE))
-    # While a part is uploaded, it exists twice.
-    chunk = max(1, CHUNK_BYTES // (width * PIXEL_BYTES))
-    room = free // (width * PIXEL_BYTES) - chunk
+    room = free // (width * PIXEL_BYTES) - _chunk(width)
     part = -(-count // mesh.size)
     if min(part, count) > room:
         raise ValueError(_too_small(count, part, width, free, mesh))
-    shared = count > room
+    return ImageLayout(count, width, shared=count > room, mesh=mesh)
+
+
+def put_images(records: Images, layout: ImageLayout, *, threads: int) -> jax.Array:
+    """Returns the images in the memory of the devices, [N, P] uint32 as ops.render.
+
+    Args:
+        records: the images.
+        layout: how they are to lie there.
+        threads: images decoded at the same time.
+    """
     started = time.monotonic()
-    spec, rows = (P("data"), part) if shared else (P(), count)
-    shape = (mesh.size * part if shared else count, width)
-    sharding = NamedSharding(mesh, spec)
+    like, mesh = layout.abstract(), layout.mesh
+    assert like.sharding is not None, "a layout says where its rows lie"
     owners: dict[int, list[jax.Device]] = {}  # of the rows from a number on
-    for device, where in sharding.addressable_devices_indices_map(shape).items():
+    where_of = like.sharding.addressable_devices_indices_map(like.shape)
+    for device, where in where_of.items():
         assert where is not None, "every device holds something"
         owners.setdefault(where[0].start or 0, []).append(device)
     parts: list[jax.Array] = []
     with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
         for first, devices in owners.items():
-            parts += _upload(records, pool, devices, (first, rows, width), chunk)
-    pixels = jax.make_array_from_single_device_arrays(shape, sharding, parts)
+            part = first, layout.rows, layout.width
+            parts += _upload(records, pool, devices, part, _chunk(layout.width))
+    pixels = jax.make_array_from_single_device_arrays(like.shape, like.sharding, parts)
     pixels.block_until_ready()
     log.info(
         "cache = 'device': %d images, %.2f GiB on each of %d device%s%s, in %.1f s",
-        count,
-        rows * width * PIXEL_BYTES / 2**30,
+        layout.count,
+        layout.bytes_each / 2**30,
         mesh.size,
         "" if mesh.size == 1 else "s",
-        " that share them" if shared else "",
+        " that share them" if layout.shared else "",
         time.monotonic() - started,
     )
-    return DeviceRecords(pixels, mesh, shared)
+    return pixels
+
+
+def _chunk(width: int) -> int:
+    """Returns how many rows are uploaded at a time, which then exist twice."""
+    return max(1, CHUNK_BYTES // (width * PIXEL_BYTES))
 
 
 def _upload(

@@ -25,8 +25,10 @@ def make_mesh(device: str | None, batch: int | None) -> Mesh:
             chosen so that they can.
 
     Raises:
-        ValueError: there are fewer devices, or they cannot share the batch evenly.
+        ValueError: there are fewer devices, they cannot share the batch evenly, or this
+            is one of several processes.
     """
+    refuse_processes(jax.process_count())
     kind, _, count = (device or "").partition(":")
     try:
         devices = jax.devices(kind or None)
@@ -51,6 +53,19 @@ def make_mesh(device: str | None, batch: int | None) -> Mesh:
     return jax.make_mesh(
         (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
     )
+
+
+def refuse_processes(count: int) -> None:
+    """Raises ValueError if several processes are to work on one run.
+
+    A whole batch would be taken for the part of one process.
+    """
+    if count > 1:
+        raise ValueError(
+            f"{count} processes have been joined by jax.distributed, but a run is one"
+            " process so far, with all devices of its machine. Start one process, or"
+            " do not call jax.distributed.initialize."
+        )
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

@@ -3,7 +3,7 @@
 import functools
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,12 @@ class CocoResults:
                 functools.partial(_of_labels, source, self._second),
             )
         self._entries: list[dict[str, Any]] = []
+
+    def collected(self, stream: Iterable[Any]) -> Iterator[Any]:
+        """Yields what is found in batches, and adds their detections."""
+        for host_batch, (terms, found) in stream:
+            self.add(host_batch, found)
+            yield host_batch, (terms, found)
 
     def add(self, host: dict[str, np.ndarray], found: Detections) -> None:
         """Adds the detections of a batch."""

@@ -37,6 +37,7 @@ class Pass:
     frozen: frozenset[str] = frozenset()  # batch norms, "model_0/bn", never in training
     dropout_key: jax.Array | None = None  # None: nothing is dropped
     norm: Norm = DETECTION_NORM  # the network replaces it by that of its head
+    platform: str | None = None  # it is compiled for, "cpu"; None: JAX's default
 
 
 INFERENCE = Pass(train=False)
@@ -121,7 +122,7 @@ class Conv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
         """[B, H, W, C] -> [B, H/stride, W/stride, features]."""
         shape = (self.kernel, self.kernel, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", uniform_fan_in, shape, jnp.float32)
@@ -130,6 +131,7 @@ class Conv(nn.Module):
             kernel.astype(self.dtype),
             stride=self.stride,
             groups=self.groups,
+            platform=mode.platform,
         )
 
 
@@ -153,7 +155,7 @@ class ConvBN(nn.Module):
             self.groups,
             dtype=self.dtype,
             name="conv",
-        )(x)
+        )(x, mode=mode)
         x = BatchNorm(dtype=self.dtype, name="bn")(x, mode=mode)
         return nn.silu(x) if self.act else x
 

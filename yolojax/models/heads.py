@@ -197,7 +197,7 @@ class OutputConv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, features], float32 at least."""
         channels = x.shape[-1]
         shape = (1, 1, channels, self.features)
@@ -208,7 +208,8 @@ class OutputConv(nn.Module):
             else nn.initializers.constant(self.initial_bias)
         )
         bias = self.param("bias", start, (self.features,), jnp.float32)
-        out = conv.conv2d(x.astype(self.dtype), kernel.astype(self.dtype))
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        out = conv.conv2d(x, kernel, platform=mode.platform)
         return out.astype(bias.dtype) + bias[None, None, None]
 
 
@@ -246,10 +247,11 @@ def _detections(
     for level, x in enumerate(features):
         name = f"cv2_{level}"
         end = OutputConv(4 * REG_MAX, biases[f"{name}_2/bias"], dtype, name=f"{name}_2")
-        boxes.append(end(_two_convs(x, name, box_width, dtype, mode)))
+        boxes.append(end(_two_convs(x, name, box_width, dtype, mode), mode=mode))
         name = f"cv3_{level}"
         end = OutputConv(num_classes, biases[f"{name}_2/bias"], dtype, name=f"{name}_2")
-        scores.append(end(_separable_convs(x, name, class_width, dtype, mode)))
+        x = _separable_convs(x, name, class_width, dtype, mode)
+        scores.append(end(x, mode=mode))
     return {"boxes": _join(boxes), "scores": _join(scores)}
 
 
@@ -260,7 +262,7 @@ def _extra(features: Features, values: int, dtype: Any, mode: Pass) -> jax.Array
     for level, x in enumerate(features):
         name = f"cv4_{level}"
         end = OutputConv(values, None, dtype, name=f"{name}_2")
-        maps.append(end(_two_convs(x, name, width, dtype, mode)))
+        maps.append(end(_two_convs(x, name, width, dtype, mode), mode=mode))
     return _join(maps)
 
 

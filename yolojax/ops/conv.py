@@ -1,4 +1,4 @@
-"""Convolution and pooling, in the form that is fastest on the backend at hand.
+"""Convolution and pooling, in the form that is fastest on the devices that it is for.
 
 XLA's CPU backend is several times slower than plain matrix products and elementwise
 arithmetic for pointwise and depthwise convolutions and for strided pooling windows;
@@ -17,7 +17,12 @@ Form = Literal["native", "pointwise", "depthwise"]
 
 
 def conv2d(
-    x: jax.Array, kernel: jax.Array, *, stride: int = 1, groups: int = 1
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    platform: str | None = None,
 ) -> jax.Array:
     """Returns the cross-correlation with symmetric padding k // 2.
 
@@ -26,20 +31,22 @@ def conv2d(
         kernel: [k, k, C / groups, features] weights.
         stride: step in both directions.
         groups: 1, or C for a depthwise convolution.
+        platform: of the devices that the program is compiled for; None: the default.
 
     Returns:
         [B, ceil(H / stride), ceil(W / stride), features] for odd k.
     """
-    form = best_form(kernel.shape, stride, groups, jax.default_backend())
+    platform = platform or jax.default_backend()
+    form = best_form(kernel.shape, stride, groups, platform)
     return FORMS[form](x, kernel, stride, groups)
 
 
 def best_form(
-    kernel_shape: tuple[int, ...], stride: int, groups: int, backend: str
+    kernel_shape: tuple[int, ...], stride: int, groups: int, platform: str
 ) -> Form:
-    """Returns the name of the fastest form of a convolution on a backend."""
+    """Returns the name of the fastest form of a convolution on a platform."""
     size, _, inputs, features = kernel_shape
-    if backend != "cpu":
+    if platform != "cpu":
         return "native"
     if size == 1 and stride == 1 and groups == 1:
         return "pointwise"

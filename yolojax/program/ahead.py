@@ -1,144 +1,172 @@
-"""Host batches to training steps, and the programs that later steps will need."""
+"""The programs that later steps of a run will need, compiled beside its first ones."""
 
+from collections.abc import Iterable
 from typing import Any
 
-import jax
-import numpy as np
-
-from yolojax import optim
+from yolojax.assembly.data import EvaluationBatches, TrainingBatches
 from yolojax.data.batches.labelled import TrainBatches
-from yolojax.data.batches.stack import stack, with_slots
-from yolojax.devices import mesh as sharding
-from yolojax.program.step import Hyper, Logs
-from yolojax.training.run import Parts
-from yolojax.types import Batch, TrainState
+from yolojax.data.batches.stack import with_slots
+from yolojax.program import feed
+from yolojax.program.dispatch import EvalDispatch, TrainDispatch
+from yolojax.program.step import Hyper
+from yolojax.program.train_program import Program, batch_shapes
+from yolojax.types import Batch, PyTree, TrainState
 
 LOOK_AHEAD = 100  # steps whose input sizes are compiled first
 
 
-def do_steps(
-    parts: Parts,
-    state: TrainState,
-    hosts: list[dict[str, Any]],
-    iteration: int,
+class Ahead:
+    """Has the programs of later steps compiled, in the order in which they come."""
+
+    def __init__(
+        self, program: Program, batches: TrainingBatches, dispatch: TrainDispatch
+    ) -> None:
+        """Compiles nothing yet.
+
+        Args:
+            program: of the run.
+            batches: of the run.
+            dispatch: of the program.
+        """
+        self._program = program
+        self._batches = batches
+        self._dispatch = dispatch
+
+    def prepare(
+        self, state: TrainState, host_batches: list[dict[str, Any]], iteration: int
+    ) -> None:
+        """Queues what will be needed for sure, then what may be.
+
+        Args:
+            state: that of every step.
+            host_batches: of the first dispatch.
+            iteration: of the first of them.
+        """
+        batch, hyper = self._put(host_batches, iteration)
+        self._sizes(state, batch, hyper, iteration)
+        self._plans(state, iteration)
+        self._shapes(state, iteration)
+
+    def prepare_rare(
+        self, state: TrainState, host_batches: list[dict[str, Any]], iteration: int
+    ) -> None:
+        """Queues programs for batches with more objects.
+
+        They may never come, so nothing waits for these programs; arguments as of
+        `prepare`.
+        """
+        spare = getattr(self._batches, "spare_slots", None)
+        if spare is None:
+            return
+        slots = max(spare, *(host["valid"].shape[1] for host in host_batches))
+        fuller = [with_slots(host, slots) for host in host_batches]
+        batch, hyper = self._put(fuller, iteration)
+        for size in self._sizes_at(iteration):
+            what = f"the training step for {slots} objects per image"
+            if self._program.sizes.several:
+                what += f" at {size} pixels"
+            self._dispatch.prepare(
+                state,
+                batch,
+                hyper,
+                size=size,
+                steps=len(host_batches),
+                what=what,
+                needed=False,
+            )
+
+    def _put(
+        self, host_batches: list[dict[str, Any]], iteration: int
+    ) -> tuple[Batch, Hyper]:
+        program = self._program
+        return feed.put(host_batches, program.schedule, iteration, program.mesh)
+
+    def _sizes_at(self, iteration: int) -> Iterable[int | None]:
+        """Returns the input sizes that a batch of a step may be brought to."""
+        if self._program.sizes.several:
+            return self._program.sizes.all
+        return (self._program.size_at(iteration),)
+
+    def _sizes(
+        self, state: TrainState, batch: Batch, hyper: Hyper, iteration: int
+    ) -> None:
+        """Queues the other input sizes, as they will come."""
+        program = self._program
+        if not program.sizes.several:
+            return
+        coming = map(program.size_at, range(iteration, iteration + LOOK_AHEAD))
+        _, *later = dict.fromkeys((*coming, *program.sizes.all))
+        for size in later:
+            what = f"the training step for {size} pixels"
+            self._dispatch.prepare(state, batch, hyper, size=size, what=what)
+
+    def _plans(self, state: TrainState, iteration: int) -> None:
+        """Queues the programs for other shapes of plans that the device renders.
+
+        Of the last batches of an epoch, too few for a whole dispatch, and of epochs
+        without mosaic.
+        """
+        program, batches = self._program, self._batches
+        if not isinstance(batches, TrainBatches) or not batches.on_device:
+            return
+        total, epochs = program.schedule.batches_per_epoch, program.schedule.epochs
+        starts = {"": iteration // total, " without mosaic": batches.plain_from}
+        for which, epoch in starts.items():
+            if not iteration // total <= epoch < epochs:
+                continue
+            rest = total % program.scan_steps  # batches that make no whole dispatch
+            for position in (0, total - 1) if rest else (0,):
+                steps, first = program.steps_at_once(position), epoch * total + position
+                batch, hyper = self._put(
+                    [batches[first + k] for k in range(steps)], first
+                )
+                what = "the training step" if steps == 1 else f"{steps} steps"
+                for size in self._sizes_at(first):
+                    told = f"{what}{which}"
+                    if program.sizes.several:
+                        told += f" for {size} pixels"
+                    self._dispatch.prepare(
+                        state, batch, hyper, size=size, steps=steps, what=told
+                    )
+
+    def _shapes(self, state: TrainState, iteration: int) -> None:
+        """Queues the other shapes of rectangular batches."""
+        batches, total = self._batches, self._program.schedule.batches_per_epoch
+        if not isinstance(batches, TrainBatches) or len(batches.shapes()) == 1:
+            return
+        start = iteration // total * total
+        seen = {batches.shape(iteration)}
+        for step in [*range(iteration, start + total), *range(start, iteration)]:
+            height, width = shape = batches.shape(step)
+            if shape in seen:
+                continue
+            seen.add(shape)
+            batch, hyper = self._put([batches[step]], step)
+            what = f"the training step for {width} x {height} pixels"
+            self._dispatch.prepare(state, batch, hyper, what=what)
+
+
+def prepare_evaluation(
+    dispatch: EvalDispatch,
+    variables: PyTree,
+    batches: EvaluationBatches,
+    mesh: Any,
     *,
-    fresh: bool,
-) -> tuple[TrainState, Logs]:
-    """Returns state and logs after the steps of one or several host batches.
+    needed: bool,
+) -> None:
+    """Queues the evaluation step for every shape of batches, in the order of use.
 
     Args:
-        parts: of the run.
-        state: given up.
-        hosts: the batches.
-        iteration: of the first of them.
-        fresh: nothing is compiled yet.
+        dispatch: of the evaluation step.
+        variables: like those that will be evaluated, on the devices.
+        batches: of the validation.
+        mesh: the devices.
+        needed: they are used for sure, and soon.
     """
-    batch, hyper = put(parts, hosts, iteration)
-    size, steps = parts.size_at(iteration), len(hosts)
-    if fresh:
-        _prepare_sizes(parts, state, batch, hyper, iteration)
-        _prepare_plans(parts, state, iteration)
-        _prepare_shapes(parts, state, iteration)
-        _prepare_slots(parts, state, hosts, iteration)
-    return parts.dispatch(state, batch, hyper, size=size, steps=steps)
-
-
-def put(
-    parts: Parts, hosts: list[dict[str, Any]], iteration: int
-) -> tuple[Batch, Hyper]:
-    """Returns batches and schedule of one or several steps, stacked if several."""
-    hypers = [hyper_at(parts.plan, iteration + k) for k in range(len(hosts))]
-    if len(hosts) == 1:
-        return sharding.put_batch(hosts[0], parts.mesh), hypers[0]
-    batch = sharding.put_batch(stack(hosts), parts.mesh, stacked=True)
-    return batch, jax.tree.map(lambda *values: np.stack(values), *hypers)
-
-
-def _prepare_sizes(
-    parts: Parts, state: TrainState, batch: Batch, hyper: Hyper, iteration: int
-) -> None:
-    """Lets the other input sizes be compiled in the background, as they will come."""
-    if len(parts.sizes) == 1:
-        return
-    coming = map(parts.size_at, range(iteration, iteration + LOOK_AHEAD))
-    _, *later = dict.fromkeys((*coming, *parts.sizes))
-    for size in later:
-        what = f"the training step for {size} pixels"
-        parts.dispatch.prepare(state, batch, hyper, size=size, what=what)
-
-
-def _prepare_plans(parts: Parts, state: TrainState, iteration: int) -> None:
-    """Lets the programs for other shapes of plans be compiled in the background.
-
-    Of the last batches of an epoch, too few for a whole dispatch, and of epochs
-    without mosaic.
-    """
-    batches, total = parts.batches, parts.plan.batches_per_epoch
-    if not isinstance(batches, TrainBatches) or not batches.on_device:
-        return
-    starts = {"": iteration // total, " without mosaic": batches.plain_from}
-    for which, epoch in starts.items():
-        if not iteration // total <= epoch < parts.plan.epochs:
-            continue
-        rest = total % parts.scan_steps  # batches that make no whole dispatch
-        for position in (0, total - 1) if rest else (0,):
-            steps, first = parts.steps_at_once(position), epoch * total + position
-            hosts = [batches[first + k] for k in range(steps)]
-            batch, hyper = put(parts, hosts, first)
-            what = f"{'the training step' if steps == 1 else f'{steps} steps'}{which}"
-            several = len(parts.sizes) > 1
-            for size in parts.sizes if several else (parts.size_at(first),):
-                told = f"{what} for {size} pixels" if several else what
-                parts.dispatch.prepare(
-                    state, batch, hyper, size=size, steps=steps, what=told
-                )
-
-
-def _prepare_shapes(parts: Parts, state: TrainState, iteration: int) -> None:
-    """Lets the other shapes of rectangular batches be compiled in the background."""
-    batches, total = parts.batches, parts.plan.batches_per_epoch
-    if not isinstance(batches, TrainBatches) or len(batches.shapes()) == 1:
-        return
-    start = iteration // total * total
-    seen = {batches.shape(iteration)}
-    for step in [*range(iteration, start + total), *range(start, iteration)]:
-        height, width = shape = batches.shape(step)
-        if shape in seen:
-            continue
-        seen.add(shape)
-        batch, hyper = put(parts, [batches[step]], step)
-        what = f"the training step for {width} x {height} pixels"
-        parts.dispatch.prepare(state, batch, hyper, what=what)
-
-
-def _prepare_slots(
-    parts: Parts, state: TrainState, hosts: list[dict[str, Any]], iteration: int
-) -> None:
-    """Lets the programs for batches with more objects be compiled, after all others.
-
-    They may never come, so nothing waits for these programs.
-    """
-    batches = parts.batches
-    if not isinstance(batches, TrainBatches) or batches.spare_slots is None:
-        return
-    slots = max(batches.spare_slots, hosts[0]["valid"].shape[1])
-    batch, hyper = put(parts, [with_slots(host, slots) for host in hosts], iteration)
-    for size in parts.sizes if len(parts.sizes) > 1 else (parts.size_at(iteration),):
-        what = f"the training step for {slots} objects per image"
-        if len(parts.sizes) > 1:
-            what += f" at {size} pixels"
-        parts.dispatch.prepare(
-            state, batch, hyper, size=size, steps=len(hosts), what=what, needed=False
+    for height, width in batches.shapes():
+        dispatch.prepare(
+            variables,
+            batch_shapes(batches.like((height, width)), mesh),
+            what=f"validation for {width} x {height} pixels",
+            needed=needed,
         )
-
-
-def hyper_at(plan: optim.RunSchedule, iteration: int) -> Hyper:
-    """Returns the schedule's values of one iteration as arrays."""
-    values = optim.rates_at(plan, iteration)
-    wide = jax.dtypes.canonicalize_dtype(np.float64)
-    return Hyper(
-        lr=np.asarray(values.lr, wide),
-        momentum=np.asarray(values.momentum, wide),
-        update=np.asarray(optim.is_update(plan, iteration)),
-        first=np.asarray(iteration % plan.batches_per_epoch == 0),
-    )

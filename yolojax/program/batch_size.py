@@ -16,14 +16,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from yolojax.assembly import data as loading
+from yolojax.assembly import data
 from yolojax.config import changed
-from yolojax.data import geometry
-from yolojax.data.batches import input_size
-from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.store import cached, host_memory
-from yolojax.devices import images as device_records
-from yolojax.program import memory as step_memory
+from yolojax.devices import images as device_images
+from yolojax.program import memory
+from yolojax.program.train_program import make_program
 
 log = logging.getLogger("yolojax")
 
@@ -85,9 +83,10 @@ def resolved(config: Any, batch: int) -> Any:
 
 def resolve(
     config: Any,
-    sources: Sequence[loading.Source],
+    sources: Sequence[data.Source],
     mesh: Mesh,
     class_width: int | None = None,
+    lower: Callable[..., Any] | None = None,
 ) -> Any:
     """Returns the config with the batch size that fits, and logs how it was found.
 
@@ -96,6 +95,7 @@ def resolve(
         sources: training images, and whatever else the run keeps in memory.
         mesh: the devices.
         class_width: of the head's class branch, None for the usual one.
+        lower: as of `choose`, None for the usual one.
     """
     share = SHARE if config.batch == AUTOMATIC else float(config.batch)
     source = sources[0]
@@ -105,7 +105,7 @@ def resolve(
         kind = mesh.devices.flat[0].device_kind
         log.warning(_FALLBACK_TEXT, config.batch, f"how much is free on {kind}", batch)
         return resolved(config, batch)
-    choice = choose(config, source, mesh, free, share, class_width)
+    choice = choose(config, source, mesh, free, share, class_width, lower)
     return resolved(config, choice.batch)
 
 
@@ -124,9 +124,7 @@ def without_training(config: Any, images: int, mesh: Mesh) -> Any:
     return resolved(config, batch)
 
 
-def free_bytes(
-    config: Any, sources: Sequence[loading.Source], mesh: Mesh
-) -> int | None:
+def free_bytes(config: Any, sources: Sequence[data.Source], mesh: Mesh) -> int | None:
     """Returns the memory that is left for training on the fullest device.
 
     Devices of a CPU share the memory of the host. What cached images will take, which
@@ -141,7 +139,8 @@ def free_bytes(
         kept = {"ram": sources, "device": sources[1:]}.get(config.cache, ())
         left = host_memory.available()
         for source in kept:
-            needed = 3 * int(_pixels(config, source).sum())
+            sizes = data.cached_sizes(config, source)
+            needed = 3 * int(sizes.prod(axis=1, dtype=np.int64).sum())
             if needed * cached.ROOM <= left:  # otherwise they are not kept
                 left -= needed
         free = left // mesh.size
@@ -151,17 +150,28 @@ def free_bytes(
             return None
         free = min(s["bytes_limit"] - s["bytes_in_use"] for s in stats)
     if on_device:
-        free -= _stored_bytes(config, sources[0], mesh, free)
+        free -= _stored_bytes(config, sources[0], mesh)
     return max(free, 0)
+
+
+def lowered_step(
+    config: Any, source: data.Source, mesh: Mesh, class_width: int | None
+) -> jax.stages.Lowered:
+    """Returns the largest training step of a run, lowered for shapes alone."""
+    kept = "device" if config.cache == "device" else False  # nothing is to be decoded
+    batches = data.train_batches(changed(config, cache=kept), source)
+    program = make_program(config, source, mesh, class_width)
+    return program.lowered_shapes(batches)
 
 
 def choose(
     config: Any,
-    source: loading.Source,
+    source: data.Source,
     mesh: Mesh,
     free: int,
     share: float,
     class_width: int | None = None,
+    lower: Callable[..., Any] | None = None,
 ) -> Choice:
     """Returns the largest batch whose step takes at most `share` of the free memory.
 
@@ -172,37 +182,42 @@ def choose(
         config: the run's settings; its batch is read only for the limit on a CPU.
         source: training images.
         mesh: the devices.
-        free: free memory of each device, bytes.
+        free: free memory of each device, bytes, without what cached images will take.
         share: of it that a step may take, 0..1.
         class_width: of the head's class branch, None for the usual one.
+        lower: returns the lowered step for (config, source, mesh, class_width); None:
+            `lowered_step`.
     """
     highest = MOST
     if mesh.devices.flat[0].platform == "cpu":
         highest = MOST_ON_CPU if config.batch == AUTOMATIC else MOST_ON_CPU_ASKED
     top = _clamped(highest, len(source), mesh.size)
-    sizes = input_size.sizes(config.imgsz, config.multi_scale, config.multi_scale_sizes)
     log.info(
-        "batch = %g: looking for the largest batch up to %d whose training step at %d"
-        " px takes at most %.0f %% of the %s that are free%s",
-        *(config.batch, top, sizes[-1], 100 * share, _mib(free)),
+        "batch = %g: looking for the largest batch up to %d whose training step takes"
+        " at most %.0f %% of the %s that are free%s",
+        config.batch,
+        top,
+        100 * share,
+        _mib(free),
         _per_device(mesh.size),
     )
-    rows = step_memory.batch_rows(config, source)
+    images = _stored_bytes(config, source, mesh)
 
     def measure(batch: int) -> Row:
         log.info("  compiling the training step for batch %d ...", batch)
-        lowered = step_memory.lowered_step(
-            resolved(config, batch), source, mesh, rows, class_width
-        )
+        settled = resolved(config, batch)
+        lowered = (lower or lowered_step)(settled, source, mesh, class_width)
         try:
-            need = step_memory.need_of(lowered.compile(), mesh)
+            need = memory.need_of(lowered.compile(), mesh)
         except jax.errors.JaxRuntimeError as error:
             if not is_exhausted(error):
                 raise
             return Row(batch, math.inf, math.inf)  # the compiler saw that it cannot fit
         if need is None:
             raise MemoryUnknown("how much memory a program needs")
-        return Row(batch, need.total, need.total / free if free else math.inf)
+        # Images on the device are an argument of the step, and not in `free`.
+        total = need.total - images
+        return Row(batch, total, total / free if free else math.inf)
 
     try:
         choice = _search(measure, top, mesh.size, share * free)
@@ -253,21 +268,12 @@ def _clamped(batch: int, images: int, devices: int) -> int:
     return max(min(batch, images) // devices, 1) * devices
 
 
-def _pixels(config: Any, source: loading.Source) -> np.ndarray:
-    """Returns the number of pixels [N] that each image has in a cache."""
-    sizes = source.original_hw
-    if not isinstance(source, ClassFolder):  # those are kept as they are
-        fitted = [geometry.resized_hw(hw, config.imgsz) for hw in sizes.tolist()]
-        sizes = np.array(fitted)
-    return sizes.prod(axis=1, dtype=np.int64)
-
-
-def _stored_bytes(config: Any, source: loading.Source, mesh: Mesh, free: int) -> int:
-    """Returns what the images take on each device with cache='device'."""
-    pixels = _pixels(config, source)
-    needed = len(pixels) * int(pixels.max()) * device_records.PIXEL_BYTES
-    shared = needed > free * (1 - device_records.KEPT_FREE)
-    return needed // mesh.size if shared else needed
+def _stored_bytes(config: Any, source: data.Source, mesh: Mesh) -> int:
+    """Returns what the images take on each device, 0 if they do not lie there."""
+    if config.cache != "device":
+        return 0
+    sizes = data.cached_sizes(config, source)
+    return device_images.layout_of(sizes, mesh).bytes_each
 
 
 def _search(

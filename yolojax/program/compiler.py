@@ -12,13 +12,13 @@ POLL_SECONDS = 0.2
 THREADS = "compiling"  # their name; see `compiling`
 
 
-class Programs:
+class Compiler:
     """Compiled programs by key, each compiled once; close it, or use it in `with`.
 
     One thread compiles what `prepare` was told of, in that order, while the caller goes
-    on. What is needed before its turn comes is compiled at once in another one. No
-    compiler can be stopped, but who waits for it can be, as it runs in no thread of
-    theirs.
+    on. What is needed before its turn comes is compiled at once in another one. A
+    compilation cannot be cancelled; it runs in a thread of its own so that the waiting
+    caller can be interrupted.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Programs:
         """Returns how many programs there are, finished or not."""
         return len(self._made)
 
-    def __enter__(self) -> "Programs":
+    def __enter__(self) -> "Compiler":
         """Returns itself."""
         return self
 
@@ -105,7 +105,7 @@ class Programs:
 
 
 def compiling() -> bool:
-    """Returns whether anything is being compiled, which no one can stop."""
+    """Returns whether anything is being compiled, which cannot be cancelled."""
     return any(thread.name == THREADS for thread in threading.enumerate())
 
 

@@ -1,45 +1,40 @@
-"""Which compiled program a training batch goes to, and having it ready in time.
+"""Which compiled program a batch goes to, and having it ready in time.
 
-The step is one function; its programs differ by the shapes of the batch, by the input
-size of multi-scale training and by how many steps one dispatch does.
+A step is one function; its programs differ by the shapes of the batch and, in training,
+by the input size of multi-scale training and by how many steps one dispatch does.
+Training and validation share one compiler, so that both can be made ready beside a run.
 """
 
-import functools
-import logging
 from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
-from yolojax.program.compiler import Programs
-from yolojax.program.step import Hyper, Logs, TrainStep, make_scan_step
+from yolojax.program.compiler import Compiler
+from yolojax.program.step import Hyper, Logs
 from yolojax.types import Array, Batch, PyTree, TrainState
 
-log = logging.getLogger("yolojax")
 
-
-class Dispatch:
-    """The training step, compiled for what it is given; close it, or use `with`."""
+class TrainDispatch:
+    """The training step, compiled for what it is given."""
 
     def __init__(
         self,
-        make_step: Callable[[int | None], TrainStep],
-        mesh: Mesh,
-        records: Array = None,
+        lower: Callable[..., jax.stages.Lowered],
+        compiler: Compiler,
+        images: Array = None,
     ) -> None:
         """Compiles nothing yet.
 
         Args:
-            make_step: input size -> the step; None: the size that batches have.
-            mesh: the devices.
-            records: images in device memory, if batches hold plans.
+            lower: (state, batch, hyper, images, size=, steps=) -> the lowered step, as
+                `Program.lowered` does.
+            compiler: makes and keeps the programs.
+            images: those in device memory, if batches hold plans.
         """
-        self._make_step = make_step
-        self._records = records
-        self._replicated = NamedSharding(mesh, P())
-        self.programs = Programs()
+        self._lower = lower
+        self._images = images
+        self.compiler = compiler
 
     def __call__(
         self,
@@ -53,17 +48,19 @@ class Dispatch:
         """Returns the state and the logs after one step, or after several.
 
         Args:
-            state: given up: its memory is used again.
+            state: donated: the new one lies in its memory.
             batch: a batch, or several stacked ones.
             hyper: likewise.
             size: longer side of the input, pixels; None: that of the batch.
             steps: how many batches are stacked; 1: none are.
         """
-        program = self.programs.get(
-            _key(batch, size, steps),
-            lambda: self._compiled(state, batch, hyper, size=size, steps=steps),
-        )
-        return program(state, batch, hyper, self._records)
+        arguments = (state, batch, hyper, self._images)
+
+        def make() -> Any:
+            return self._lower(*arguments, size=size, steps=steps).compile()
+
+        program = self.compiler.get(("train", *_key(batch), size, steps), make)
+        return program(*arguments)
 
     def prepare(
         self,
@@ -87,46 +84,67 @@ class Dispatch:
             what: what it is, in words.
             needed: it is used for sure.
         """
-        like = _abstract((state, batch, hyper))
-        make = functools.partial(self._compiled, *like, size=size, steps=steps)
-        key = _key(batch, size, steps)
-        self.programs.prepare(key, make, what, needed=needed)
+        like = abstract((state, batch, hyper))
 
-    def __enter__(self) -> "Dispatch":
-        """Returns itself."""
-        return self
+        def make() -> Any:
+            return self._lower(*like, self._images, size=size, steps=steps).compile()
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """Waits for what is being compiled, unless on Ctrl-C."""
-        self.programs.__exit__(kind, *error)
-
-    def _compiled(
-        self,
-        state: PyTree,
-        batch: PyTree,
-        hyper: PyTree,
-        *,
-        size: int | None,
-        steps: int,
-    ) -> Any:
-        step = self._make_step(size)
-        step = step if steps == 1 else make_scan_step(step)
-        # The state must come out as it went in, or the next call would not take it.
-        jitted = jax.jit(step, donate_argnums=0, out_shardings=self._replicated)
-        return jitted.lower(state, batch, hyper, self._records).compile()
+        key = ("train", *_key(batch), size, steps)
+        self.compiler.prepare(key, make, what, needed=needed)
 
 
-def _key(batch: Batch, size: int | None, steps: int) -> Hashable:
-    """Returns what tells programs apart: shapes and dtypes, input size and steps."""
-    leaves, structure = jax.tree.flatten(batch)
-    return structure, tuple((x.shape, x.dtype) for x in leaves), size, steps
+class EvalDispatch:
+    """The evaluation step, compiled for what it is given."""
+
+    def __init__(
+        self, lower: Callable[..., jax.stages.Lowered], compiler: Compiler
+    ) -> None:
+        """Compiles nothing yet.
+
+        Args:
+            lower: (variables, batch) -> the lowered step.
+            compiler: makes and keeps the programs.
+        """
+        self._lower = lower
+        self.compiler = compiler
+
+    def __call__(self, variables: PyTree, batch: Batch) -> tuple[jax.Array, Any]:
+        """Returns the loss terms [L] and what was found in a batch."""
+
+        def make() -> Any:
+            return self._lower(variables, batch).compile()
+
+        return self.compiler.get(("evaluate", *_key(batch)), make)(variables, batch)
+
+    def prepare(
+        self, variables: PyTree, batch: Batch, *, what: str, needed: bool = True
+    ) -> None:
+        """Lets the program for batches like this one be compiled in the background.
+
+        Args:
+            variables: like those of every call.
+            batch: its shapes matter, not its values.
+            what: what it is, in words.
+            needed: it is used for sure.
+        """
+        like = abstract((variables, batch))
+        key = ("evaluate", *_key(batch))
+        self.compiler.prepare(
+            key, lambda: self._lower(*like).compile(), what, needed=needed
+        )
 
 
-def _abstract(tree: PyTree) -> PyTree:
-    """Returns the tree with shapes in the place of values, which may be given up."""
+def abstract(tree: PyTree) -> PyTree:
+    """Returns the tree with shapes in the place of arrays, which may be donated."""
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(
             x.shape, x.dtype, sharding=getattr(x, "sharding", None)
         ),
         tree,
     )
+
+
+def _key(batch: Batch) -> tuple[Hashable, Hashable]:
+    """Returns what tells programs apart: structure, shapes and dtypes of the batch."""
+    leaves, structure = jax.tree.flatten(batch)
+    return structure, tuple((x.shape, x.dtype) for x in leaves)

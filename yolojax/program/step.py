@@ -7,13 +7,12 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from flax import struct
 
 from yolojax import optim
+from yolojax.assembly.network import Network
 from yolojax.data.batches import input_size
-from yolojax.models.blocks import INFERENCE, Pass
-from yolojax.tasks import Task
+from yolojax.models.blocks import Pass
 from yolojax.tasks.detect import DetectionRules
 from yolojax.types import Array, Batch, LossScale, PyTree, TrainState
 
@@ -100,8 +99,7 @@ def initial_state(
 
 
 def make_train_step(
-    model: nn.Module,
-    task: Task,
+    net: Network,
     tx: optax.GradientTransformationExtraArgs,
     *,
     padded: bool,
@@ -116,8 +114,7 @@ def make_train_step(
     the loop reads `logs.bad_step`.
 
     Args:
-        model: the network.
-        task: its loss.
+        net: the network and its loss.
         tx: clipping and optimiser.
         padded: whether batches may hold rows that are no examples.
         frozen: paths of parameters that `tx` keeps as they are. No gradient is computed
@@ -126,6 +123,7 @@ def make_train_step(
             that the step is given; needed for such batches only.
         size: longer side of the network's input, pixels; None: that of the images.
     """
+    model, task = net.model, net.task
     norms = frozenset(path.rpartition("/")[0] for path in frozen)
 
     def train_step(
@@ -134,12 +132,18 @@ def make_train_step(
         batch = network_input(_with_image(batch, records, render), size)
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
         images = batch.example_valid.sum()
+        mode = Pass(
+            train=True,
+            example_valid=batch.example_valid if padded else None,
+            frozen=norms,
+            platform=net.platform,
+        )
 
         def loss_fn(params: PyTree) -> tuple[jax.Array, tuple[jax.Array, PyTree]]:
             outputs, changed = model.apply(
                 {"params": _fixed(params, frozen), "batch_stats": state.batch_stats},
                 batch.image,
-                mode=Pass(True, batch.example_valid if padded else None, frozen=norms),
+                mode=mode,
                 mutable=["batch_stats"],
             )
             terms = task.loss(outputs, batch, padded=padded)
@@ -196,15 +200,16 @@ def make_scan_step(train_step: TrainStep) -> TrainStep:
 
 
 def make_eval_step(
-    model: nn.Module, task: Task, rules: DetectionRules
+    net: Network, rules: DetectionRules
 ) -> Callable[[dict[str, PyTree], Batch], tuple[jax.Array, Any]]:
     """Returns the step (variables, batch) -> (loss terms [L], detections)."""
 
     def eval_step(variables: dict[str, PyTree], batch: Batch) -> tuple[jax.Array, Any]:
         batch = network_input(batch, None)
-        outputs: Any = model.apply(variables, batch.image, mode=INFERENCE)
-        terms = task.loss(outputs, batch, padded=True)
-        return terms, task.decode(outputs, batch.image.shape[1:3], rules)
+        mode = Pass(train=False, platform=net.platform)
+        outputs: Any = net.model.apply(variables, batch.image, mode=mode)
+        terms = net.task.loss(outputs, batch, padded=True)
+        return terms, net.task.decode(outputs, batch.image.shape[1:3], rules)
 
     return eval_step
 

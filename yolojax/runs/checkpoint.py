@@ -137,6 +137,11 @@ def open_checkpoints(workdir: Path) -> Checkpoints:
     )
 
 
+def holds_state(workdir: Path) -> bool:
+    """Whether a folder holds a state that a run can go on from."""
+    return _newest(workdir / "checkpoints" / LAST) is not None
+
+
 def load_weights(workdir: Path, which: str) -> tuple[PyTree, dict[str, Any]]:
     """Returns {"params", "batch_stats"} as NumPy arrays and the record of a run.
 

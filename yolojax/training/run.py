@@ -2,285 +2,256 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
-import jax
-from jax.sharding import Mesh
-
-from yolojax import files, models, optim
+from yolojax import files, optim
 from yolojax.assembly import data as loading
-from yolojax.assembly import network as build
-from yolojax.assembly.optimizer import make_optimizer, run_schedule
-from yolojax.data.batches import input_size
-from yolojax.data.batches.labelled import TrainBatches
-from yolojax.devices import images as device_records
-from yolojax.devices import mesh as sharding
-from yolojax.program.dispatch import Dispatch
-from yolojax.program.step import (
-    TrainStep,
-    initial_state,
-    make_eval_step,
-    make_train_step,
-)
-from yolojax.runs import checkpoint
-from yolojax.training.clock import (
-    Clock,
-    Journal,
-    apply_patience,
-    check_same_run,
-    journal_from,
-    names_hash,
-)
-from yolojax.types import TrainState
+from yolojax.assembly import network
+from yolojax.data.store.host_cores import usable_cores
+from yolojax.devices import mesh as devices
+from yolojax.program.ahead import Ahead, prepare_evaluation
+from yolojax.program.compiler import Compiler
+from yolojax.program.dispatch import EvalDispatch, TrainDispatch
+from yolojax.program.train_program import Program, lowered_evaluation, stored_images
+from yolojax.runs.checkpoint import Checkpoints
+from yolojax.runs.journal import Identity, Journal, RunRecord, images_text
+from yolojax.training.clock import Clock
+from yolojax.training.outputs import Outputs
+from yolojax.training.stop import StopRequest
+from yolojax.types import PyTree, TrainState
 from yolojax.weights import transfer
-from yolojax.weights.freeze import frozen_paths
 from yolojax.weights.sources import Weights
 
 log = logging.getLogger("yolojax")
 
-SCAN_STEPS = 8  # of one dispatch on an accelerator that holds the images
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """The images of a run, and its batches of them."""
+
+    source: loading.Source  # training images
+    batches: loading.TrainingBatches
+    val_batches: loading.EvaluationBatches
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
-    """What a run is made of; nothing here changes while it goes on."""
+class Means:
+    """What a run is done with; tests hand in others."""
 
+    clock: Callable[[float], Clock] = Clock  # seconds of earlier starts -> clock
+    dispatch: Callable[..., TrainDispatch] = TrainDispatch
+    validate: Callable[..., Any] | None = None  # (run, variables) -> Evaluation
+
+
+class Opened(NamedTuple):
+    """What a run uses and whoever opened it closes."""
+
+    checkpoints: Checkpoints
+    compiler: Compiler
+
+
+class Steps(NamedTuple):
+    """The steps of a run, each compiled for what it is given."""
+
+    train: TrainDispatch
+    evaluate: EvalDispatch
+
+
+@dataclasses.dataclass
+class Run:
+    """A program, the folder and the data that it works on, and how far it has come."""
+
+    program: Program
     config: Any
-    workdir: Path
-    names: tuple[str, ...]
-    paths: tuple[str, ...]  # of the training images
-    net: build.Network
-    plan: optim.RunSchedule
-    batches: loading.TrainingBatches
-    val_batches: loading.EvaluationBatches
-    mesh: Mesh
-    tx: Any  # clipping and optimiser
-    dispatch: Dispatch  # the training step, (state, batch, hyper) -> (state, logs)
-    sizes: tuple[int, ...]  # input sizes, pixels; several with multi_scale
-    scan_steps: int  # steps of one dispatch
-    eval_step: Any  # jitted (variables, batch) -> (terms, detections)
-    checkpoints: checkpoint.Checkpoints
-    class_width: int | None  # of the head's class branch, None for the usual one
-    licence: str | None  # of the weights that the run started from
+    folder: Path
+    data: RunData
+    checkpoints: Checkpoints
+    steps: Steps
+    means: Means
+    # What changes:
+    record: RunRecord
+    clock: Clock
+    stop: StopRequest
+    outputs: Outputs = dataclasses.field(init=False)  # opened when training begins
 
-    def size_at(self, step: int) -> int | None:
-        """Returns the input size of a step, None for that of its images."""
-        if len(self.sizes) == 1 and self.sizes[0] == self.config.imgsz:
-            return None
-        return input_size.size_at(
-            self.config.seed,
-            step,
-            imgsz=self.config.imgsz,
-            share=self.config.multi_scale,
-            sizes=self.sizes,
+    @property
+    def journal(self) -> Journal:
+        """How far the run has come."""
+        return self.record.journal
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names by id."""
+        return self.data.source.names
+
+    def compile_ahead(
+        self, state: TrainState, host_batches: list[dict[str, Any]], iteration: int
+    ) -> None:
+        """Has the programs compiled, beside the run, that later steps will need.
+
+        Args:
+            state: that of every step.
+            host_batches: of the first dispatch.
+            iteration: of the first of them.
+        """
+        ahead = Ahead(self.program, self.data.batches, self.steps.train)
+        ahead.prepare(state, host_batches, iteration)
+        prepare_evaluation(
+            self.steps.evaluate,
+            state.ema,
+            self.data.val_batches,
+            self.program.mesh,
+            needed=self.config.val,
         )
+        ahead.prepare_rare(state, host_batches, iteration)
 
-    def steps_at_once(self, position: int) -> int:
-        """Returns how many steps a dispatch does from a batch of an epoch on."""
-        whole = position % self.scan_steps == 0
-        enough = position + self.scan_steps <= self.plan.batches_per_epoch
-        return self.scan_steps if whole and enough else 1
+    def saved_record(self) -> dict[str, Any]:
+        """Returns what is saved beside the arrays, as plain JSON values."""
+        return self.record.to_json() | {"planned_epochs": self.program.schedule.epochs}
+
+    def save(self, state: TrainState) -> None:
+        """Starts to write the whole state of the run."""
+        self.journal.saves += 1
+        self.checkpoints.save_last(self.journal.saves, state, self.saved_record())
+
+    def save_best(self, ema: PyTree) -> None:
+        """Starts to write the weights of a new best epoch."""
+        number = self.journal.saves + 1  # that of the state that is saved next
+        self.checkpoints.save_best(number, ema, self.saved_record())
+
+    def leave(self) -> NoReturn:
+        """Ends the run on request, once its saved state is on disk."""
+        self.checkpoints.wait()
+        self.stop.leave(self.folder)
+
+    def fit_to_time(self, done: int) -> None:
+        """Plans as many epochs as the time of the run allows.
+
+        Args:
+            done: finished epochs.
+        """
+        config, schedule = self.config, self.program.schedule
+        if config.time is None:
+            return
+        # Without the time of the first compilation, which no further epoch takes:
+        # judged by that the run would end soon, and close its mosaics for nothing.
+        total = schedule.batches_per_epoch
+        pace = self.clock.pace(done * total)
+        each = None if pace is None else pace * total
+        epochs = optim.epochs_in(3600 * config.time, done, self.clock.seconds(), each)
+        schedule = optim.with_epochs(schedule, epochs, config.warmup_epochs)
+        self.program = dataclasses.replace(self.program, schedule=schedule)
+        batches: Any = self.data.batches.with_epochs(epochs)
+        if not self.data.batches.same_epoch(batches, done):  # else no new loader
+            self.data = dataclasses.replace(self.data, batches=batches)
+        self.outputs.progress.epochs = epochs
 
 
-def make_parts(
+def make_run(
+    program: Program,
     config: Any,
-    workdir: Path,
-    data: Sequence[loading.Source],
-    mesh: Mesh,
-    checkpoints: checkpoint.Checkpoints,
-    record: Mapping[str, Any] | None,
+    folder: Path,
+    sources: list[loading.Source],
+    opened: Opened,
     start: Weights | None,
-) -> Parts:
-    """Returns everything a run needs.
+    means: Means,
+) -> tuple[Run, TrainState]:
+    """Returns a run and the state to go on from: the newest saved, or a fresh one.
 
     Args:
-        config: the run's settings.
-        workdir: the run's folder.
-        data: training and validation images.
-        mesh: the devices.
-        checkpoints: those of the run.
-        record: of the checkpoint that the run goes on from, None for a fresh one.
+        program: what it computes.
+        config: the run's settings, with a number as batch.
+        folder: of the run.
+        sources: training and validation images.
+        opened: its checkpoints and the compiler of its programs.
         start: weights that a fresh run starts from, None for random ones.
+        means: what it is done with.
     """
-    train_source, val_source = data
-    names = train_source.names
-    weights = build.class_weights(loading.class_counts(train_source), config.cls_pw)
-    keypoints = build.keypoints_of(train_source)
-    width, licence = None, None
-    if record is not None:
-        # Records of runs from before these were kept lack them.
-        width, licence = record.get("class_width"), record.get("licence")
-    elif start is not None:
-        width = build.width_for(config, len(names), start, keypoints)
-        licence = start.licence
-    net = build.network(config, len(names), weights, width, keypoints)
-    params = models.variable_shapes(net.model)["params"]
-    frozen = frozen_paths(params, config.freeze)
-    plan = _plan(config, len(train_source), len(names), record)
-    for note in (net.policy.note, *plan.notes):
-        if note:
-            log.info(note)
-    batches = loading.train_batches(config, train_source).with_epochs(plan.epochs)
-    # No more rows than images, as far as the devices can share them evenly.
-    rows = min(2 * config.batch, -(-len(val_source) // mesh.size) * mesh.size)
-    val_batches = loading.eval_batches(config, val_source, rows)
-    tx = make_optimizer(config, plan, params, frozen)
-    rules = build.detection_rules(
-        config, loading.most_objects(train_source, val_source)
+    source, val_source = sources
+    identity = Identity(
+        names=tuple(source.names),
+        images=images_text(source.paths),
+        model=config.model,
+        imgsz=config.imgsz,
+        batch=config.batch,
+        optimizer=program.schedule.optimizer,
+        class_width=program.net.class_width,
+        licence=None if start is None else start.licence,
     )
-    return Parts(
+    checkpoints, compiler = opened
+    saved = checkpoints.newest()
+    if saved is not None:
+        before = RunRecord.from_json(checkpoints.record(saved))
+        before.check_same_run(identity, folder)
+        identity = dataclasses.replace(identity, licence=before.identity.licence)
+    state, journal = _start(program, folder, checkpoints, start, source.names)
+    journal.apply_patience(config.patience)
+    data = _data(program, config, source, val_source)
+    rules = network.detection_rules(config, loading.most_objects(source, val_source))
+    run = Run(
+        program=program,
         config=config,
-        workdir=workdir,
-        names=names,
-        paths=train_source.paths,
-        net=net,
-        plan=plan,
-        batches=batches,
-        val_batches=val_batches,
-        mesh=mesh,
-        tx=tx,
-        dispatch=_dispatch(net, tx, batches, mesh, frozen),
-        sizes=input_size.sizes(
-            config.imgsz, config.multi_scale, config.multi_scale_sizes
-        ),
-        scan_steps=_scan_steps(config, mesh),
-        eval_step=jax.jit(make_eval_step(net.model, net.task, rules)),
+        folder=folder,
+        data=data,
         checkpoints=checkpoints,
-        class_width=width,
-        licence=licence,
+        steps=Steps(
+            means.dispatch(
+                program.lowered,
+                compiler,
+                stored_images(program, data.batches, threads=usable_cores()),
+            ),
+            EvalDispatch(lowered_evaluation(program.net, rules), compiler),
+        ),
+        means=means,
+        record=RunRecord(journal, identity),
+        clock=means.clock(journal.seconds),
+        stop=StopRequest(),
+    )
+    return run, devices.replicate(state, program.mesh)
+
+
+def _data(
+    program: Program, config: Any, source: loading.Source, val_source: loading.Source
+) -> RunData:
+    """Returns the batches of a run."""
+    batches: Any = loading.train_batches(config, source)
+    # No more rows than images, as far as the devices can share them evenly.
+    devices_count = program.mesh.size
+    most = -(-len(val_source) // devices_count) * devices_count
+    rows = min(2 * config.batch, most)
+    return RunData(
+        source,
+        batches.with_epochs(program.schedule.epochs),
+        loading.eval_batches(config, val_source, rows),
     )
 
 
-def _plan(
-    config: Any, images: int, num_classes: int, record: Mapping[str, Any] | None
-) -> optim.RunSchedule:
-    """Returns the optimiser's plan; of a timed run that goes on, as long as it was."""
-    plan = run_schedule(config, images, num_classes)
-    if config.time is None or record is None:
-        return plan
-    planned = record.get("planned_epochs", plan.epochs)
-    budget = 3600 * config.time
-    if planned <= record["epoch"] and record["seconds"] < budget:  # given more time
-        planned = optim.epochs_in(budget, record["epoch"], record["seconds"])
-    return optim.with_epochs(plan, planned, config.warmup_epochs)
-
-
-def _dispatch(
-    net: build.Network,
-    tx: Any,
-    batches: loading.TrainingBatches,
-    mesh: Mesh,
-    frozen: frozenset[str],
-) -> Dispatch:
-    """Returns the training step, with the images if the device is to hold them."""
-    stored = None
-    if isinstance(batches, TrainBatches) and batches.on_device:
-        stored = device_records.put_records(
-            batches.records, mesh, threads=loading.usable_cores()
-        )
-
-    def make_step(size: int | None) -> TrainStep:
-        return make_train_step(
-            net.model,
-            net.task,
-            tx,
-            padded=len(batches.records) % batches.batch != 0,
-            frozen=frozen,
-            render=None if stored is None else stored.renderer(),
-            size=size,
-        )
-
-    return Dispatch(make_step, mesh, None if stored is None else stored.pixels)
-
-
-def replanned(parts: Parts, done: int, clock: Clock) -> Parts:
-    """Returns the parts with as many epochs as the time of the run allows.
-
-    Args:
-        parts: of the run.
-        done: finished epochs.
-        clock: of the run.
-    """
-    config, total = parts.config, parts.plan.batches_per_epoch
-    if config.time is None:
-        return parts
-    # Without the time of the first compilation, which no further epoch takes: judged
-    # by that the run would end soon, and close its mosaics for nothing.
-    pace = clock.pace(done * total)
-    each = None if pace is None else pace * total
-    epochs = optim.epochs_in(3600 * config.time, done, clock.seconds(), each)
-    plan = optim.with_epochs(parts.plan, epochs, config.warmup_epochs)
-    batches: Any = parts.batches.with_epochs(epochs)
-    if parts.batches.same_epoch(batches, done):
-        batches = parts.batches  # a loader need not start anew
-    return dataclasses.replace(parts, plan=plan, batches=batches)
-
-
-def start_state(
-    parts: Parts, newest: int | None, start: Weights | None
+def _start(
+    program: Program,
+    folder: Path,
+    checkpoints: Checkpoints,
+    start: Weights | None,
+    names: tuple[str, ...],
 ) -> tuple[TrainState, Journal]:
-    """Returns the state to go on from: the newest saved one, or a fresh one."""
-    variables = build.initial_variables(parts.net, parts.config.seed)
+    """Returns the state and the journal to start from."""
+    variables = network.initial_variables(program.net, program.seed)
     if start is not None:
-        variables, report = transfer.transfer(variables, start, parts.names)
+        variables, report = transfer.transfer(variables, start, names)
         if not report.taken:
             raise ValueError(
                 f"config.pretrained: nothing in {start.source} fits this network:"
                 f" {report.summary()}."
             )
         log.info("%s", report.summary())
-        files.replace_text(parts.workdir / "pretrained.txt", report.listing())
-    fresh = initial_state(
-        variables,
-        parts.tx,
-        seed=parts.config.seed,
-        num_losses=len(parts.net.task.loss_names),
-        # Not `accumulate`, which a longer run may raise: its state must fit in here.
-        accumulates=parts.plan.accumulate_nominal > 1,
-        loss_scaling=parts.net.policy.loss_scaling,
-    )
+        files.replace_text(folder / "pretrained.txt", report.listing())
+    fresh = program.initial_state(variables)
+    newest = checkpoints.newest()
     if newest is None:
-        parts.checkpoints.forget_after(0, 0)
-        return sharding.replicate(fresh, parts.mesh), Journal()
-    check_same_run(
-        parts.checkpoints.record(newest), record_of(parts, Journal()), parts.workdir
-    )
-    state, record = parts.checkpoints.restore(newest, fresh)
-    journal = journal_from(record)
-    parts.checkpoints.forget_after(newest, journal.epoch)
-    apply_patience(journal, parts.config.patience)
-    if journal.epoch < parts.plan.epochs and not journal.stopped:
-        log.info(
-            "resuming at epoch %d of %d, step %d of %d",
-            journal.epoch + 1,
-            parts.plan.epochs,
-            int(state.step),
-            parts.plan.total_iterations,
-        )
-    return sharding.replicate(state, parts.mesh), journal
-
-
-def record_of(parts: Parts, journal: Journal) -> dict[str, Any]:
-    """Returns what is saved beside the arrays, as plain JSON values."""
-    return dataclasses.asdict(journal) | {
-        "names": list(parts.names),
-        "images": f"{len(parts.paths)} ({names_hash(parts.paths)})",
-        "model": parts.config.model,
-        "imgsz": parts.config.imgsz,
-        "batch": parts.config.batch,
-        "planned_epochs": parts.plan.epochs,
-        "optimizer": parts.plan.optimizer,
-        "class_width": parts.class_width,
-        "licence": parts.licence,
-    }
-
-
-def _scan_steps(config: Any, mesh: Mesh) -> int:
-    """Returns how many steps one dispatch does."""
-    if config.cache != "device" or config.multi_scale:
-        return 1  # the host renders meanwhile, or sizes differ from step to step
-    if config.scan_steps is not None:
-        return config.scan_steps
-    return 1 if mesh.devices.flat[0].platform == "cpu" else SCAN_STEPS
+        checkpoints.forget_after(0, 0)
+        return fresh, Journal()
+    state, values = checkpoints.restore(newest, fresh)
+    journal = RunRecord.from_json(values).journal
+    checkpoints.forget_after(newest, journal.epoch)
+    return state, journal

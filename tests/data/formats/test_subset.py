@@ -20,7 +20,7 @@ from yolojax.data.formats.description import read_data_yaml
 from yolojax.data.formats.labelled import Wanted
 from yolojax.data.formats.scan import Verdict
 from yolojax.data.formats.yolo_folder import open_yolo_folder
-from yolojax.runs import folder as run_folder
+from yolojax.runs import data_notes
 
 # Per image the classes of its objects, drawn from few so that images share them.
 IMAGES = st.lists(st.lists(st.integers(0, 12), max_size=6), min_size=1, max_size=60)
@@ -207,7 +207,7 @@ def test_the_subset_of_a_run_is_recorded(folder, tmp_path):
     source = opened(folder, 0.25)
     assert len(source) == 5 and "19.png" in source.paths[-1]
     sources = {"train": source, "val": opened(folder, 0.25, split="val")}
-    run_folder.record_subset(settings_of(0.25), sources, tmp_path / "run")
+    data_notes.record_subset(settings_of(0.25), sources, tmp_path / "run")
     record = json.loads((tmp_path / "run/subset.json").read_text())
     assert (record["fraction"], record["fraction_mode"]) == (0.25, "stratified")
     assert record["seed"] == 0 and record["splits"].keys() == {"train"}
@@ -230,7 +230,7 @@ def test_a_head_whose_rest_was_not_read(folder, tmp_path, caplog):
         source = labelled.assemble(data, "train", wanted, paths, verdicts, str, 3)
     assert source.full == subset.ClassCounts(5, None, None)
     assert "keeps 2 of 5 images, and none of them shows dog" in caplog.text
-    run_folder.record_subset(settings_of(0.4), {"train": source}, tmp_path / "run")
+    data_notes.record_subset(settings_of(0.4), {"train": source}, tmp_path / "run")
     record = json.loads((tmp_path / "run/subset.json").read_text())["splits"]["train"]
     assert (record["images"], record["images_of_all"]) == (2, 5)
     assert record["classes"][0] == {"class": "cat", "images": 2, "objects": 2}
@@ -238,7 +238,7 @@ def test_a_head_whose_rest_was_not_read(folder, tmp_path, caplog):
 
 def test_a_run_on_everything_records_no_subset(folder, tmp_path):
     sources = {"train": opened(folder, 1.0), "val": opened(folder, 40, split="val")}
-    run_folder.record_subset(settings_of(1.0), sources, tmp_path)
+    data_notes.record_subset(settings_of(1.0), sources, tmp_path)
     assert not (tmp_path / "subset.json").exists()
 
 
@@ -289,6 +289,6 @@ def test_class_folders_keep_all_classes_while_they_can(tmp_path, mode, caplog):
     else:  # evenly spaced
         assert found == [3, 0, 1]
         assert "none of them shows b (1 of 3 classes)" in caplog.records[0].getMessage()
-    run_folder.record_subset(settings_of(4), {"train": source}, tmp_path / "run")
+    data_notes.record_subset(settings_of(4), {"train": source}, tmp_path / "run")
     record = json.loads((tmp_path / "run/subset.json").read_text())
     assert [c["images"] for c in record["splits"]["train"]["classes"]] == found

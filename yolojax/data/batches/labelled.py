@@ -189,6 +189,26 @@ class TrainBatches:
             return [(self.imgsz, self.imgsz)]
         return list(dict.fromkeys(self.rect.shapes))
 
+    def like(self, hw: geometry.Hw) -> HostBatch:
+        """Returns a usual batch of these sides to read shapes from; it has no pixels.
+
+        Args:
+            hw: one of `shapes()`.
+        """
+        index = 0
+        if self.rect is not None:
+            index = self.rect.members[self.rect.shapes.index(hw)][0]
+        plan = self.plan(0, index)
+        found = objects_lib.arrays(plan.objects, plan.hw, self.labels)
+        slots = bucket_for(len(plan.objects), self.object_buckets, f"image {index}")
+        slots = max(slots, self.base_slots)
+        labels = collate([found], [index], self.batch, slots)
+        if not self.on_device:
+            return {"image": unpainted((self.batch, *hw, 3))} | labels
+        shape = self._plain_shape if self.plain_from <= 0 else self._usual_shape
+        packed = device_plan.pack([plan], shape, self.records.sizes, self.batch)
+        return {"plans": packed} | labels
+
     def _planned(self, step: int) -> tuple[list[SamplePlan], HostBatch]:
         """Returns the plans of a step, and its batch without pixels."""
         epoch = step // self.batches_per_epoch
@@ -236,6 +256,11 @@ class TrainBatches:
         tiles = 4 if options.mosaic > 0 else 1
         pasted = 2 if options.copy_paste > 0 else 1
         return canvases * tiles * pasted * max(map(len, self.records.labels))
+
+
+def unpainted(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns a black uint8 array that takes one byte, to read its shape from."""
+    return np.broadcast_to(np.zeros((), np.uint8), shape)
 
 
 def likely_most(counts: np.ndarray, total: int) -> int:
@@ -328,6 +353,18 @@ class EvalBatches:
     def indices(self, step: int) -> list[int]:
         """Returns the images of a batch in their order, without padding."""
         return self.order[step * self.batch : (step + 1) * self.batch].tolist()
+
+    def like(self, hw: geometry.Hw) -> HostBatch:
+        """Returns a batch of these sides to read shapes from; it has no pixels.
+
+        Args:
+            hw: one of `shapes()`.
+        """
+        resized = tuple(self.records.sizes[0].tolist())
+        _, objects, _ = self._fit(0, resized, hw)
+        found = objects_lib.arrays(objects, hw, self.labels)
+        labels = collate([found], [0], self.batch, self.slots)
+        return {"image": unpainted((self.batch, *hw, 3))} | labels
 
     def __getitem__(self, step: int) -> HostBatch:
         """Returns the batch of a step, with what maps its boxes back."""

@@ -25,8 +25,14 @@ def stack(batches: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def with_slots(batch: dict[str, Any], slots: int) -> dict[str, Any]:
-    """Returns the batch with so many object slots; those added are padding."""
+    """Returns the batch with so many object slots; those added are padding.
+
+    Raises:
+        ValueError: it has more slots already.
+    """
     more = slots - batch["valid"].shape[1]
+    if more < 0:
+        raise ValueError(f"a batch with {slots - more} slots does not fit into {slots}")
     result = dict(batch)
     for name in PER_OBJECT:
         value = batch.get(name)

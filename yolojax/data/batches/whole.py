@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from yolojax.data.batches.labelled import HostBatch, epoch_order
+from yolojax.data.batches.labelled import HostBatch, epoch_order, unpainted
 from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.samples.policies import POLICIES, Rng, colour_jitter
 from yolojax.data.store.cached import Pixels
@@ -170,6 +170,19 @@ class ClassifyTrainBatches:
         order = epoch_order(self.seed, epoch, len(self.records))
         return order[position * self.batch : (position + 1) * self.batch].tolist()
 
+    def shapes(self) -> list[tuple[int, int]]:
+        """Returns the one (height, width) of all batches."""
+        return [(self.imgsz, self.imgsz)]
+
+    def like(self, hw: tuple[int, int]) -> HostBatch:
+        """Returns a batch of these sides to read shapes from; it has no pixels.
+
+        Args:
+            hw: one of `shapes()`.
+        """
+        pixels = [unpainted((*hw, 3))]
+        return collate(pixels, self.records.targets, [0], self.batch)
+
     def sample(self, epoch: int, index: int) -> np.ndarray:
         """Returns an image as it is seen in an epoch, [S, S, 3] uint8 RGB."""
         rng = stream("sample", self.seed, epoch, index)
@@ -221,6 +234,15 @@ class ClassifyEvalBatches:
     def indices(self, step: int) -> list[int]:
         """Returns the images of a batch in their order, without padding."""
         return self.order[step * self.batch : (step + 1) * self.batch].tolist()
+
+    def like(self, hw: tuple[int, int]) -> HostBatch:
+        """Returns a batch of these sides to read shapes from; it has no pixels.
+
+        Args:
+            hw: one of `shapes()`.
+        """
+        pixels = [unpainted((*hw, 3))]
+        return collate(pixels, self.records.targets, [0], self.batch)
 
     def __getitem__(self, step: int) -> HostBatch:
         """Returns the batch of a step, as `collate` does."""

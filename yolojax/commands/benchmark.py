@@ -1,0 +1,62 @@
+"""Speed and memory of the parts of a run: `--mode benchmark`.
+
+Figures are medians over repetitions on the machine at hand. The host pipeline is
+always measured at 640 px on one thread, so that its figures compare; the network at
+`config.imgsz` and `config.batch`.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from yolojax import writers
+from yolojax.assembly import data as loading
+from yolojax.data.store.host_cores import usable_cores
+from yolojax.devices import mesh as devices
+from yolojax.program import batch_size
+from yolojax.runs import folder as run_folder
+from yolojax.speed import network, pipeline
+
+log = logging.getLogger("yolojax")
+
+
+def run(config: Any, workdir: Path | None) -> None:
+    """Measures and prints one line per figure; also written to a run's folder."""
+    ready = time.time() - psutil.Process().create_time()
+    automatic = batch_size.is_automatic(config)
+    mesh = devices.make_mesh(config.device, None if automatic else config.batch)
+    source = loading.open_split(config, "train")
+    log.info(
+        "%s on %s, %d cores; %d images of %s",
+        config.model,
+        mesh.devices.flat[0].device_kind,
+        usable_cores(),
+        len(source),
+        config.data,
+    )
+    if automatic:
+        config = batch_size.resolve(config, [source], mesh)
+    records: list[dict[str, Any]] = []
+    for name, value, unit in _figures(config, source, mesh, ready):
+        print(f"{name:<58}{value:>10.4g} {unit}", flush=True)
+        records.append({"name": name, "value": value, "unit": unit})
+    if workdir is not None:
+        folder = run_folder.make_unused(workdir, config.name or "benchmark")
+        lines = writers.JsonLines(folder / "benchmark.jsonl")
+        for record in records:
+            lines.write(record)
+        log.info("written to %s", folder)
+
+
+def _figures(
+    config: Any, source: loading.Source, mesh: Any, ready: float
+) -> Iterator[tuple[str, float, str]]:
+    yield "process start to benchmark start (imports, data scan)", ready, "s"
+    yield from pipeline.figures(config, source)
+    yield from network.figures(config, source, mesh)
+    if network.has_assigner(config):
+        yield from network.assigner_figures(len(source.names))

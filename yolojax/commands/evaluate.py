@@ -1,0 +1,144 @@
+"""Evaluates weights on a split: `--mode val`."""
+
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from yolojax import models, writers
+from yolojax.assembly import data as loading
+from yolojax.assembly import network
+from yolojax.assembly.weights import weights_of
+from yolojax.data.formats.labelled import LabelledImages
+from yolojax.devices import mesh as devices
+from yolojax.inference import evaluate
+from yolojax.inference.coco_results import CocoResults
+from yolojax.inference.forward import forward
+from yolojax.program import batch_size
+from yolojax.program.ahead import prepare_evaluation
+from yolojax.program.compiler import Compiler
+from yolojax.program.dispatch import EvalDispatch
+from yolojax.program.train_program import lowered_evaluation
+from yolojax.runs import data_notes
+from yolojax.runs import folder as run_folder
+from yolojax.types import PyTree
+from yolojax.weights import transfer
+from yolojax.weights.sources import Weights
+
+log = logging.getLogger("yolojax")
+
+
+def run(config: Any, workdir: Path | None) -> None:
+    """Evaluates config.weights, or the best weights of a run."""
+    given = weights_of(config, workdir)
+    automatic = batch_size.is_automatic(config)
+    mesh = devices.make_mesh(config.device, None if automatic else config.batch)
+    source = loading.open_split(config, config.split, known=given.names)
+    net, variables = _network(config, given, source, mesh)
+    results = None
+    if config.save_json and isinstance(source, LabelledImages):
+        results = CocoResults(
+            source, config.task, config.classes, single_cls=config.single_cls
+        )
+    config = batch_size.without_training(config, len(source), mesh)
+    batches = loading.eval_batches(config, source, config.batch)
+    rules = network.detection_rules(config, loading.most_objects(source))
+    parent = workdir or run_folder.runs_of(config.task)
+    folder = run_folder.make_unused(parent, config.name or config.split)
+    data_notes.report_problems([source], folder)
+    variables = devices.replicate(variables, mesh)
+    progress = writers.Progress(sys.stdout, 1, len(batches), net.task.loss_names)
+    with (
+        Compiler() as compiler,
+        loading.loader(batches, config, start_step=0) as loader,
+    ):
+        step = EvalDispatch(lowered_evaluation(net, rules), compiler)
+        prepare_evaluation(step, variables, batches, mesh, needed=True)
+        stream = forward(step, variables, loader, mesh)
+        stream = _shown(stream, progress, len(batches))
+        if results is not None:
+            stream = results.collected(stream)
+        found = evaluate.evaluate(
+            stream,
+            names=source.names,
+            metrics=net.task.metrics(),
+            keep=evaluate.PICTURES if config.plots else 0,
+        )
+    progress.close()
+    log.info("%s on %s of %s", given.source, config.split, config.data)
+    print(writers.class_table(found.result))
+    summary = {k: v for k, v in found.result.summary().items() if isinstance(v, float)}
+    if results is not None:
+        summary |= results.finish(rules.max_det, folder)
+    writers.JsonLines(folder / "metrics.jsonl").write(
+        {"weights": given.source, "split": config.split, **summary}
+    )
+    if config.plots:
+        evaluate.draw(found, source.names, folder)
+    log.info("written to %s", folder)
+
+
+def _shown(
+    stream: Iterable[Any], progress: writers.Progress, total: int
+) -> Iterator[Any]:
+    """Yields what is found, and shows how far it is."""
+    for done, found in enumerate(stream, 1):
+        yield found
+        progress.status(f"validating {done}/{total}")
+
+
+def _network(
+    config: Any, given: Weights, source: loading.Source, mesh: Any
+) -> tuple[network.Network, PyTree]:
+    """Returns the network of the given weights, and them as its variables."""
+    _check_classes(config, given, source.names)
+    width, keypoints = transfer.class_width(given), network.keypoints_of(source)
+    net = network.network(
+        config,
+        len(source.names),
+        None,
+        width,
+        keypoints,
+        platform=mesh.devices.flat[0].platform,
+    )
+    variables, _ = transfer.fit(models.variable_shapes(net.model), given)
+    if given.imgsz not in (None, config.imgsz):
+        log.warning(
+            "trained at %d px but evaluated at %d; --config.imgsz=%d evaluates as"
+            " trained",
+            given.imgsz,
+            config.imgsz,
+            given.imgsz,
+        )
+    if net.policy.note:
+        log.info(net.policy.note)
+    return net, variables
+
+
+def _check_classes(config: Any, given: Weights, names: Sequence[str]) -> None:
+    """Raises ValueError unless weights and data tell the same classes apart."""
+    data = config.data
+    count = transfer.num_classes(given)
+    if count != len(names) and config.single_cls:
+        raise ValueError(
+            f"config.single_cls = True makes one class of the data, but {given.source}"
+            f" tells {count} apart. Remove it."
+        )
+    if count != len(names):
+        raise ValueError(
+            f"{given.source} tells {count} classes apart, but config.data = {data!r}"
+            f" has {len(names)}: {list(names)}. Give the data it was trained on, with"
+            " --config FILE:DATA."
+        )
+    known = given.names
+    if known is None or not (transfer.are_real(known) and transfer.are_real(names)):
+        return
+    for i, (there, here) in enumerate(zip(known, names, strict=True)):
+        if not transfer.same_class(there, here):
+            raise ValueError(
+                f"{given.source} was trained on classes {list(known)}, but config.data"
+                f" = {data!r} has {list(names)}: class {i} is {there!r} there and"
+                f" {here!r} here. Give the data it was trained on, with --config"
+                " FILE:DATA, or use its names in the data.yaml."
+            )

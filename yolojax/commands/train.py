@@ -1,0 +1,225 @@
+"""Trains, or goes on with, the run of a folder: `--mode train`."""
+
+import gc
+import itertools
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from yolojax import models, optim, registry
+from yolojax.assembly import data as loading
+from yolojax.assembly import network
+from yolojax.assembly.weights import given_weights
+from yolojax.config import KEYS
+from yolojax.data.batches import input_size
+from yolojax.devices import mesh as devices
+from yolojax.program import batch_size
+from yolojax.program.compiler import Compiler
+from yolojax.program.train_program import Program, make_program
+from yolojax.runs import checkpoint, data_notes
+from yolojax.runs import folder as run_folder
+from yolojax.runs.checkpoint import Checkpoints
+from yolojax.runs.journal import Journal, RunRecord
+from yolojax.training.loop import train
+from yolojax.training.run import Means, Opened, make_run
+from yolojax.weights.sources import Weights
+
+log = logging.getLogger("yolojax")
+
+
+def run(config: Any, workdir: Path | None, means: Means | None = None) -> None:
+    """Trains until the run of the folder is complete.
+
+    What can be wrong without looking at the data is found before them, and a start
+    that is refused leaves no folder behind.
+
+    Args:
+        config: checked settings.
+        workdir: the folder of the run, which goes on if it holds one; None: a new one
+            below runs/.
+        means: what the run is done with; None: the usual clock and steps.
+    """
+    _check_settings(config)
+    registry.resolve(models.MODELS, config.model, "model")
+    if ":" in config.optimizer:
+        registry.resolve(optim.OPTIMIZERS, config.optimizer, "optimizer")
+    automatic = batch_size.is_automatic(config)
+    mesh = devices.make_mesh(config.device, None if automatic else config.batch)
+    with run_folder.occupied(config, workdir, "train") as folder:
+        start = None
+        if config.pretrained is not False and not checkpoint.holds_state(folder):
+            start = given_weights(config, "pretrained")
+        sources = loading.open_splits(config, ("train", "val"))
+        run_folder.claim(folder, config)
+        log.info("run folder: %s", folder)
+        data_notes.report_problems(sources, folder)
+        named = dict(zip(("train", "val"), sources, strict=True))
+        data_notes.record_subset(config, named, folder)
+        job = _Job(config, folder, sources, mesh, start, means or Means())
+        smaller = None
+        for halvings in itertools.count():
+            smaller = _attempt(job, smaller, halvings)
+            if smaller is None:
+                return
+            gc.collect()  # what ran out of memory must be gone before the next one
+
+
+class _Job(NamedTuple):
+    """What every attempt of a run has in common."""
+
+    config: Any  # as the user gave it
+    folder: Path
+    sources: list[loading.Source]  # training and validation images
+    mesh: Any
+    start: Weights | None  # that a fresh run starts from, None for random ones
+    means: Means
+
+
+def _attempt(job: _Job, smaller: Any, halvings: int) -> Any:
+    """Trains to the end, or returns settings with a smaller batch to try next.
+
+    Args:
+        job: what is to be done.
+        smaller: the settings with what is left of an automatic batch; None if none was
+            tried yet.
+        halvings: how often it has been halved.
+    """
+    with checkpoint.open_checkpoints(job.folder) as checkpoints:
+        if smaller is not None:
+            checkpoints.forget_all()  # of the first epoch, with the larger batch
+        settled = smaller or _with_batch(job, _record(checkpoints))
+        journal = Journal()
+        try:
+            program = _program(job, settled, _record(checkpoints))
+            with Compiler() as compiler:
+                opened = Opened(checkpoints, compiler)
+                run, state = make_run(
+                    program,
+                    settled,
+                    job.folder,
+                    job.sources,
+                    opened,
+                    job.start,
+                    job.means,
+                )
+                journal = run.journal
+                train(run, state)
+        except Exception as error:
+            smaller = batch_size.halved(
+                settled,
+                error,
+                asked=job.config.batch,
+                epoch=journal.epoch + journal.ended,
+                halvings=halvings,
+                devices=job.mesh.size,
+            )
+            if smaller is None:
+                raise
+            log.warning(
+                "out of memory with batch = %d: the first epoch starts anew with %d",
+                settled.batch,
+                smaller.batch,
+            )
+            return smaller
+    return None
+
+
+def _record(checkpoints: Checkpoints) -> RunRecord | None:
+    """Returns the record that a run goes on from, None for a fresh one."""
+    newest = checkpoints.newest()
+    if newest is None:
+        return None
+    return RunRecord.from_json(checkpoints.record(newest))
+
+
+def _with_batch(job: _Job, record: RunRecord | None) -> Any:
+    """Returns the settings with a batch size that is a number."""
+    config, mesh = job.config, job.mesh
+    if not batch_size.is_automatic(config):
+        return config
+    if record is not None:  # a run keeps the size that it began with
+        batch = record.identity.batch
+        assert batch is not None, "what was trained had a batch"
+        if batch % mesh.size:
+            raise ValueError(
+                f"the run began with batch = {batch}, which {mesh.size} devices cannot"
+                " share evenly. Go on with as many devices as before, or with one:"
+                f" config.device='{mesh.devices.flat[0].platform}:1'."
+            )
+        return batch_size.resolved(config, batch)
+    return batch_size.resolve(config, job.sources, mesh, _width(job))
+
+
+def _width(job: _Job) -> int | None:
+    """Returns the width of the class branch that suits the weights to start from."""
+    if job.start is None:
+        return None
+    source = job.sources[0]
+    keypoints = network.keypoints_of(source)
+    return network.width_for(job.config, len(source.names), job.start, keypoints)
+
+
+def _program(job: _Job, config: Any, record: RunRecord | None) -> Program:
+    """Returns the program of a run, and says what its makers chose.
+
+    Args:
+        job: what is to be done.
+        config: its settings with a number as batch.
+        record: that the run goes on from, None for a fresh one.
+    """
+    source = job.sources[0]
+    _check_sizes(config, source)
+    width = _width(job) if record is None else record.identity.class_width
+    epochs = None if record is None else _planned(config, record)
+    program = make_program(config, source, job.mesh, width, planned_epochs=epochs)
+    for note in (program.net.policy.note, *program.schedule.notes):
+        if note:
+            log.info(note)
+    return program
+
+
+def _planned(config: Any, record: RunRecord) -> int | None:
+    """Returns the epochs of a timed run that goes on: as many as it had planned."""
+    if config.time is None:
+        return None
+    journal, budget = record.journal, 3600 * config.time
+    planned = record.identity.planned_epochs or config.epochs
+    if planned <= journal.epoch and journal.seconds < budget:  # given more time
+        planned = optim.epochs_in(budget, journal.epoch, journal.seconds)
+    return planned
+
+
+def _check_settings(config: Any) -> None:
+    """Warns of settings that have no meaning while training."""
+    patience = config.patience
+    if not config.val and patience != KEYS["patience"].default and patience:
+        log.warning(
+            "patience = %d is not used: val = False validates the last epoch only.",
+            patience,
+        )
+    if config.optimizer != "auto":
+        return
+    given = [
+        f"{name}={config[name]:g}"
+        for name in ("lr0", "momentum", "warmup_bias_lr")
+        if config[name] != KEYS[name].default
+    ]
+    if given:
+        log.warning(
+            "%s: not used, as optimizer=auto chooses these itself. Name an optimizer,"
+            " such as --config.optimizer=sgd, to set them.",
+            ", ".join(given),
+        )
+
+
+def _check_sizes(config: Any, source: loading.Source) -> None:
+    """Batch norm needs more than one value per channel."""
+    smallest = min(
+        input_size.sizes(config.imgsz, config.multi_scale, config.multi_scale_sizes)
+    )
+    if smallest < 64 and (len(source) - 1) % config.batch == 0:
+        raise ValueError(
+            f"the last batch of {len(source)} images would hold a single one, and at"
+            f" {smallest} pixels it has a single cell on the coarsest level, too"
+            " little for batch norm. Change config.batch or raise config.imgsz."
+        )

@@ -1,0 +1,80 @@
+"""What the folder of a run says of its data."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from yolojax.data import Source
+from yolojax.data.formats import subset
+from yolojax.data.formats.class_folder import ClassFolder
+from yolojax.files import replace_text
+
+log = logging.getLogger("yolojax")
+
+PROBLEMS_FILE = "data_problems.txt"
+SUBSET_FILE = "subset.json"
+
+
+def report_problems(sources: Sequence[Source], folder: Path) -> None:
+    """Writes data_problems.txt and says how many images were left out."""
+    problems = [problem for source in sources for problem in source.problems]
+    if not problems:
+        return
+    listing = folder / PROBLEMS_FILE
+    replace_text(listing, "".join(f"{problem}\n" for problem in problems))
+    dropped = [problem for problem in problems if problem.dropped]
+    if dropped:
+        log.warning("images left out: %d, e.g. %s", len(dropped), dropped[0])
+    log.warning("problems of the data set: %d, see %s", len(problems), listing)
+
+
+def record_subset(config: Any, sources: Mapping[str, Source], folder: Path) -> None:
+    """Writes subset.json, if not all images of a split are used: which ones are.
+
+    Args:
+        config: checked settings.
+        sources: by split.
+        folder: of the run.
+    """
+    splits = {
+        split: _subset_of(source, source.full)
+        for split, source in sources.items()
+        if source.full is not None
+    }
+    if not splits:
+        return
+    keys = ("fraction", "fraction_mode", "seed")
+    record = {key: getattr(config, key) for key in keys} | {"splits": splits}
+    replace_text(folder / SUBSET_FILE, json.dumps(record, indent=1) + "\n")
+    for split, found in splits.items():
+        log.info(
+            "split `%s`: %d of %d images, listed in %s",
+            split,
+            found["images"],
+            found["images_of_all"],
+            folder / SUBSET_FILE,
+        )
+
+
+def _subset_of(source: Source, full: subset.ClassCounts) -> dict[str, Any]:
+    """Returns which images of a split are used, and the classes before and after."""
+    if isinstance(source, ClassFolder):
+        classes = list(source.targets[:, None])
+    else:
+        classes = [rows[:, 0] for rows in source.labels]
+    used = subset.count_classes(classes, len(source.names))
+    assert used.images is not None and used.objects is not None
+    columns = {"images": used.images, "objects": used.objects}
+    if full.images is not None and full.objects is not None:
+        columns |= {"images_of_all": full.images, "objects_of_all": full.objects}
+    return {
+        "images": used.total,
+        "images_of_all": full.total,
+        "classes": [
+            {"class": name} | {key: counts[i] for key, counts in columns.items()}
+            for i, name in enumerate(source.names)
+        ],
+        "paths": list(source.paths),
+    }
