@@ -12,12 +12,9 @@ import sys
 
 from yolojax import config as config_lib
 from yolojax.assembly import data as loading
-from yolojax.assembly import network as build
-from yolojax.assembly.optimizer import make_optimizer, run_schedule
-from yolojax.devices import mesh as sharding
-from yolojax.program import memory as step_memory
-from yolojax.program.ahead import hyper_at
-from yolojax.program.step import initial_state
+from yolojax.devices import mesh as devices
+from yolojax.program import feed, memory
+from yolojax.program.train_program import make_program
 
 CASES = [  # model, pixels, batch
     *(("yolo11n", 320, 8), ("yolo11n", 320, 16)),
@@ -40,35 +37,23 @@ def one(data, model, imgsz, batch):
     config.model, config.imgsz, config.batch, config.data = model, imgsz, batch, data
     config = config_lib.check(config)
     source = loading.open_split(config, "train")
-    mesh = sharding.make_mesh("cpu:1", batch)
-    rows = step_memory.batch_rows(config, source)
-    step = step_memory.lowered_step(config, source, mesh, rows).compile()
-    need = step_memory.need_of(step, mesh)
-    host = loading.train_batches(config, source)[0]
-    net = build.network(config, len(source.names))
-    plan = run_schedule(config, len(source), len(source.names))
-
-    def fresh_state():
-        variables = build.initial_variables(net, config.seed)
-        state = initial_state(
-            variables,
-            make_optimizer(config, plan, variables["params"]),
-            seed=config.seed,
-            num_losses=len(net.task.loss_names),
-            accumulates=plan.accumulate_nominal > 1,
-            loss_scaling=net.policy.loss_scaling,
-        )
-        return sharding.replicate(state, mesh)
+    mesh = devices.make_mesh("cpu:1", batch)
+    program = make_program(config, source, mesh)
+    batches = loading.train_batches(config, source)
+    step = program.lowered_shapes(batches).compile()
+    need = memory.need_of(step, mesh)
+    host = batches[0]
 
     def two_steps():
-        state, inputs = fresh_state(), sharding.put_batch(host, mesh)
+        state = program.random_state()
         for iteration in range(2):
-            state, logs = step(state, inputs, hyper_at(plan, iteration), None)
+            put = feed.put([host], program.schedule, iteration, mesh)
+            state, logs = step(state, *put, None)
             jax.block_until_ready((state, logs))
         assert logs.bad_step < 0
 
-    fresh_state()  # compiles small programs, which are no part of the step
-    taken = step_memory.peak_growth(two_steps)
+    program.random_state()  # compiles small programs, which are no part of the step
+    taken = memory.peak_growth(two_steps)
     return {"account": need.total - need.scratch, "predicted": need.total} | {
         "temporaries": need.temporaries,
         "taken": taken,
