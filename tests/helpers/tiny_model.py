@@ -48,7 +48,8 @@ class BareHead(nn.Module):
             widths = {"boxes": ("cv2", 64), "scores": ("cv3", self.num_classes)}
             for kind, (name, width) in widths.items():
                 y = ConvBN(16, dtype=self.dtype, name=f"{name}_{i}_0")(x, mode=mode)
-                y = OutputConv(width, None, dtype=self.dtype, name=f"{name}_{i}_2")(y)
+                end = OutputConv(width, None, dtype=self.dtype, name=f"{name}_{i}_2")
+                y = end(y, mode=mode)
                 outputs[kind].append(y.reshape(len(y), -1, width))
         return {kind: jnp.concatenate(x, axis=1) for kind, x in outputs.items()}
 

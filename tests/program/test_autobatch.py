@@ -149,9 +149,8 @@ def test_a_step_takes_its_state_and_so_much_for_each_image(classes):
 def as_run(folder, **values):
     """Returns the need of a program compiled as a run does it, not as tests do."""
     config, source, mesh = opened(folder, **values)
-    rows = step_memory.batch_rows(config, source)
-    lowered = step_memory.lowered_step(config, source, mesh, rows)
-    return step_memory.need_of(lowered.compile(compiler_options=AS_RUN), mesh)
+    step = autobatch.lowered_step(config, source, mesh, None)
+    return step_memory.need_of(step.compile(compiler_options=AS_RUN), mesh)
 
 
 def test_images_take_memory_only_if_they_will_be_kept(place, monkeypatch):
