@@ -99,7 +99,7 @@ def train_epoch(
         loader: yields the host batches from that step on.
     """
     config, total = run.config, run.program.schedule.batches_per_epoch
-    end = (step // total + 1) * total
+    end = (run.journal.epoch + 1) * total  # reached already if only validation is left
     meter, logs = Meter(config.batch), None
     while step < end:
         steps = run.program.steps_at_once(step % total)
