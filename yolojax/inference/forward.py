@@ -9,10 +9,9 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from yolojax.data.batches.labelled import HostBatch
 from yolojax.devices import mesh as devices
 from yolojax.types import PyTree
-
-HostBatch = dict[str, Any]  # arrays of the host by name
 
 
 def forward(
