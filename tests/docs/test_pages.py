@@ -24,18 +24,6 @@ PACKAGE = ROOT / "yolojax"
 README = ROOT / "README.md"
 ARCHITECTURE = DOCS / "architecture.md"
 MOST_LINES = 150  # of the README
-# Modules that the pages name already and that are still to be split off.
-PENDING = {
-    *("commands/train.py", "commands/evaluate.py", "inference/forward.py"),
-    *("program/feed.py", "program/train_program.py", "training/outputs.py"),
-    *(
-        "runs/journal.py",
-        "streams.py",
-        "errors.py",
-        "training/stop.py",
-        "training/replay.py",
-    ),
-}
 
 
 def texts():
@@ -142,7 +130,7 @@ def test_every_file_that_is_named_exists():
     wrong = [
         f"{page}: {path}"
         for page, text in texts()
-        for path in paths(prose(text)) - own - PENDING
+        for path in paths(prose(text)) - own
         if not any(
             (folder / path).is_file()
             for folder in (ROOT, PACKAGE, (ROOT / page).parent)
@@ -211,7 +199,7 @@ def test_rooms_of_the_table_exist_or_are_announced():
         for name, folder in rooms.items()
         if not (folder / name).is_dir() and not (folder / f"{name}.py").is_file()
     }
-    assert missing - {Path(path).stem for path in PENDING} == coming
+    assert missing == coming
 
 
 def test_the_architecture_page_names_every_folder():
@@ -230,7 +218,7 @@ def test_names_stand_in_the_files_that_the_page_names():
     wrong = [
         (name, file)
         for name, file in places
-        if file not in PENDING and not _defines((PACKAGE / file).read_text(), name)
+        if not _defines((PACKAGE / file).read_text(), name)
     ]
     assert wrong == []
     assert len(places) >= 10
