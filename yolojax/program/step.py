@@ -136,6 +136,8 @@ def make_train_step(
             train=True,
             example_valid=batch.example_valid if padded else None,
             frozen=norms,
+            # Where nothing is dropped the compiler leaves it out.
+            dropout_key=jax.random.fold_in(state.rng, state.step),
             platform=net.platform,
         )
 
