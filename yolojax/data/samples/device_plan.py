@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from yolojax.config.keys import HOST_ONLY
+from yolojax.config import keys
 from yolojax.data import geometry
 from yolojax.data.samples.plan import AugmentOptions, LayerPlan, SamplePlan, SourcePlan
 from yolojax.data.samples.render import aligned_window, is_aligned, row_spans
 
 MOSAIC_TILES = 4
+# Filled polygons, and filters of whole pictures.
+HOST_ONLY = tuple(n for n in keys.HOST_ONLY if n in AugmentOptions.__dataclass_fields__)
 
 Plans = dict[str, Any]  # arrays, or dicts of arrays
 
@@ -37,8 +39,7 @@ def plan_shape(imgsz: int, options: AugmentOptions) -> PlanShape:
     Raises:
         ValueError: the options ask for what only the host can paint.
     """
-    # Filled polygons, and filters of whole pictures.
-    for name in options.__dataclass_fields__.keys() & set(HOST_ONLY):
+    for name in HOST_ONLY:
         value = getattr(options, name)
         if value > 0:
             raise ValueError(
