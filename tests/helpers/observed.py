@@ -1,0 +1,318 @@
+"""What is seen of a setting: programs, batches, the schedule, what a command leaves.
+
+Each observation takes checked settings and returns something that can be compared. How
+the package is asked stands here alone.
+"""
+
+import contextlib
+import csv
+import functools
+import hashlib
+import io
+import os
+from unittest import mock
+
+import forked_runs
+import jax
+import numpy as np
+
+from yolojax import config as config_lib
+from yolojax import main, models, optim
+from yolojax.assembly import data as loading
+from yolojax.assembly import network as build
+from yolojax.assembly.optimizer import run_schedule
+from yolojax.assembly.weights import given_weights
+from yolojax.commands import check, evaluate, export, train
+from yolojax.data.batches import prefetch
+from yolojax.devices import mesh as sharding
+from yolojax.models.blocks import Pass
+from yolojax.program.train_program import (
+    batch_shapes,
+    lowered_evaluation,
+    make_program,
+)
+
+SMALL = forked_runs.TINY | {
+    "nbs": 4,
+    "optimizer": "sgd",
+    "warmup_epochs": 1.0,
+    "device": "cpu:1",
+    "compile_cache": "off",
+}
+
+
+def settings(place, task, values):
+    """Returns settings of a small run, not checked.
+
+    Args:
+        place: folder in which data sets are drawn when they are first asked for.
+        task: of which there is a data set.
+        values: other settings.
+    """
+    data = place / forked_runs.CONFIGS[task][1]
+    if not data.exists():
+        forked_runs.write_data(place, task)
+    config = config_lib.default(task)
+    config.update({k: v for k, v in SMALL.items() if "mosaic" not in k})
+    if task == "classify":
+        config.update(auto_augment="none", erasing=0.0)
+    else:
+        config.update(mosaic=0.0, close_mosaic=1)
+    config.update({"data": str(data)} | values)
+    return config
+
+
+# Programs
+
+
+def step_text(config):
+    """Returns the training step as it is handed to the compiler."""
+    lowered = _program(config).lowered_shapes(_batches(config))
+    return _hash(lowered.as_text().encode())
+
+
+def eval_text(config):
+    """Returns the evaluation step as it is handed to the compiler."""
+    net = _network(config)
+    lower = lowered_evaluation(net, build.detection_rules(config, 0))
+    batch = batch_shapes(val_rows(config)[0], _mesh(config))
+    lowered = lower(models.variable_shapes(net.model), batch)
+    return _hash(lowered.as_text().encode())
+
+
+def network_text(config):
+    """Returns what the network computes for training, and its parameters."""
+    net = _network(config)
+    shapes = models.variable_shapes(net.model)
+    image = jax.ShapeDtypeStruct((2, 64, 64, 3), np.float32)
+
+    def train(variables, image):
+        mode = Pass(train=True)
+        return net.model.apply(variables, image, mode=mode, mutable=["batch_stats"])
+
+    return str(jax.make_jaxpr(train)(shapes, image))
+
+
+def first_weights(config):
+    """Returns a hash of the weights that a run begins with."""
+    return _digest(build.initial_variables(_network(config), config.seed))
+
+
+# Data
+
+
+def train_rows(config):
+    """Returns the first batch, one of the last epoch, and the order of all images."""
+    batches = _batches(config)
+    last = len(batches) - batches.batches_per_epoch
+    order = [batches.indices(step) for step in range(len(batches))]
+    return _digest([batches[0], batches[last]]), order
+
+
+def val_rows(config):
+    """Returns the validation batches."""
+    source = _source(config, "val")
+    batches = loading.eval_batches(config, source, config.batch)
+    return [batches[step] for step in range(len(batches))]
+
+
+def val_digest(config):
+    """Returns a hash of the validation batches."""
+    return _digest(val_rows(config))
+
+
+def decoded_again(config):
+    """Returns how often pictures are decoded when they are read a second time."""
+    kind = type(_source(config))
+    with mock.patch.object(kind, "load", autospec=True, side_effect=kind.load) as load:
+        records = _batches(config).records
+        records.image(0)
+        before = load.call_count
+        records.image(0)
+    return load.call_count - before
+
+
+def loader_processes(config):
+    """Returns how many processes make batches."""
+    with mock.patch.object(prefetch, "prefetched") as load:
+        loading.loader(_batches(config), config, start_step=0)
+    return load.call_args.kwargs["workers"]
+
+
+# The run
+
+
+def schedule(config):
+    """Returns the schedule of every iteration, and which of them update."""
+    source = _source(config)
+    plan = run_schedule(config, len(source), len(source.names))
+    return [
+        (str(optim.rates_at(plan, i)), optim.is_update(plan, i))
+        for i in range(plan.total_iterations)
+    ]
+
+
+def steps_of_a_dispatch(config):
+    """Returns how many steps one dispatch does."""
+    return _program(config).scan_steps
+
+
+def devices(config):
+    """Returns how many devices share a batch."""
+    return _mesh(config).size
+
+
+def set_up(config, folder):
+    """Returns what is asked of JAX before anything is computed."""
+    with contextlib.chdir(folder), mock.patch.object(jax.config, "update") as update:
+        main._set_up_jax(config)
+    return update.call_args_list
+
+
+def download(config):
+    """Returns why published weights cannot be had from where nobody answers."""
+    try:
+        return str(
+            given_weights(config_lib.changed(config, weights="no.pt"), "weights")
+        )
+    except ValueError as error:
+        return str(error)
+
+
+def checked(config, folder):
+    """Returns what `--mode check` leaves, by path."""
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
+        check.run(config, None)
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def exported(config, folder):
+    """Returns what `--mode export` leaves, or why it leaves nothing."""
+    try:
+        with contextlib.chdir(folder):
+            export.run(config, None)
+    except ValueError as error:
+        return str(error)
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+@functools.cache
+def run_of(place, mode, values):
+    """Returns the folder of a command's run, and what it printed.
+
+    In training every epoch is worse than the one before, as early stopping sees it.
+
+    Args:
+        place: folder of data sets and runs.
+        mode: "train", or "val" of the usual training run.
+        values: settings as pairs.
+    """
+    name = hashlib.sha256(repr((mode, values)).encode()).hexdigest()[:8]
+    config = settings(place, "detect", {"fraction": (8, 1.0)} | dict(values))
+    config = config_lib.check(config, mode)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), _worse_and_worse():
+        if mode == "train":
+            train.run(config, place / name)
+            return place / name, printed.getvalue()
+        usual, _ = run_of(place, "train", ())
+        config = config_lib.changed(config, weights=str(usual))
+        evaluate.run(config, place / name)
+        return place / name, printed.getvalue()
+
+
+@contextlib.contextmanager
+def _worse_and_worse():
+    rule = optim.stopper_update
+
+    def told(state, fitness, epoch, patience):
+        return rule(state, None if fitness is None else 1 / epoch, epoch, patience)
+
+    with mock.patch.object(optim, "stopper_update", told):
+        yield
+
+
+# What a run leaves
+
+
+def saves(run):
+    """Returns how many times the state was saved."""
+    folder, _ = run
+    return max(int(p.name) for p in (folder / "checkpoints" / "last").iterdir())
+
+
+def kept_epochs(run):
+    """Returns the epochs whose weights are kept."""
+    return sorted(os.listdir(run[0] / "checkpoints" / "epochs"))
+
+
+def epochs_done(run):
+    """Returns the number of epochs in results.csv."""
+    return len(_table(run))
+
+
+def first_validation(run):
+    """Returns what results.csv says of the first epoch's validation."""
+    return _table(run)[0]["val/box_loss"]
+
+
+def first_news(run):
+    """Returns the first batch after which losses are shown."""
+    return next(line for line in run[1].splitlines() if " img/s" in line).split("/")[1]
+
+
+def has(name):
+    """Returns an observation: whether a run leaves a file or a folder of a name."""
+
+    def observe(run):
+        return name in {p.name for p in run[0].rglob("*")}
+
+    return observe
+
+
+def usual_run(place):
+    """Returns the folder of the training run with the usual settings."""
+    return str(run_of(place, "train", ())[0])
+
+
+def other_data(place):
+    """Returns the folder of another data set with labelled objects."""
+    return settings(place, "segment", {}).data
+
+
+def _table(run):
+    with open(run[0] / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _source(config, split="train"):
+    return loading.open_split(config, split)
+
+
+def _mesh(config):
+    return sharding.make_mesh(config.device, config.batch)
+
+
+def _program(config):
+    return make_program(config, _source(config), _mesh(config))
+
+
+def _network(config):
+    source = _source(config)
+    keypoints = build.keypoints_of(source)
+    return build.network(config, len(source.names), None, None, keypoints)
+
+
+def _batches(config):
+    return loading.train_batches(config, _source(config))
+
+
+def _hash(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest(batches):
+    """Returns shapes, and a hash of all values."""
+    leaves = jax.tree.leaves(batches)
+    data = b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in leaves)
+    return [np.shape(leaf) for leaf in leaves], _hash(data)
