@@ -13,10 +13,10 @@ import pytest
 from places import HELPERS, ROOT
 
 from yolojax import config, main
+from yolojax.commands import evaluate
 from yolojax.commands import train as train_command
 from yolojax.config import command_line, keys
 from yolojax.errors import NonFiniteLoss
-from yolojax.inference import evaluate
 from yolojax.runs import folder as run_folder
 
 CONFIG = str(ROOT / "configs" / "yolo11n.py")

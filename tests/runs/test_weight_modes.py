@@ -13,10 +13,8 @@ from places import GOLDEN
 
 from yolojax import config as config_lib
 from yolojax.assembly.weights import given_weights
-from yolojax.commands import export, import_weights
-from yolojax.inference import evaluate
+from yolojax.commands import evaluate, export, import_weights, train
 from yolojax.runs import checkpoint
-from yolojax.training import loop as train
 from yolojax.weights import names, sources
 
 pytestmark = pytest.mark.process

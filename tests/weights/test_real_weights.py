@@ -13,7 +13,7 @@ from reference_rule import rule_image
 
 from yolojax import config as config_lib
 from yolojax import models
-from yolojax.inference import evaluate
+from yolojax.commands import evaluate
 from yolojax.losses.detection import Gains
 from yolojax.models import heads, yolo11
 from yolojax.models.blocks import INFERENCE
