@@ -188,10 +188,7 @@ def choose(
         lower: returns the lowered step for (config, source, mesh, class_width); None:
             `lowered_step`.
     """
-    highest = MOST
-    if mesh.devices.flat[0].platform == "cpu":
-        highest = MOST_ON_CPU if config.batch == AUTOMATIC else MOST_ON_CPU_ASKED
-    top = _clamped(highest, len(source), mesh.size)
+    top = _clamped(_highest(config, mesh), len(source), mesh.size)
     log.info(
         "batch = %g: looking for the largest batch up to %d whose training step takes"
         " at most %.0f %% of the %s that are free%s",
@@ -227,6 +224,13 @@ def choose(
         return Choice(batch, (), None)
     _report(choice, share, free, mesh.size)
     return choice
+
+
+def _highest(config: Any, mesh: Mesh) -> int:
+    """Returns the largest batch that is chosen on these devices, whatever fits."""
+    if mesh.devices.flat[0].platform != "cpu":
+        return MOST
+    return MOST_ON_CPU if config.batch == AUTOMATIC else MOST_ON_CPU_ASKED
 
 
 def is_exhausted(error: BaseException) -> bool:

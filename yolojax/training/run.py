@@ -170,16 +170,8 @@ def make_run(
         means: what it is done with.
     """
     source, val_source = sources
-    identity = Identity(
-        names=tuple(source.names),
-        images=images_text(source.paths),
-        model=config.model,
-        imgsz=config.imgsz,
-        batch=config.batch,
-        optimizer=program.schedule.optimizer,
-        class_width=program.net.class_width,
-        licence=None if start is None else start.licence,
-    )
+    licence = None if start is None else start.licence
+    identity = _identity(program, config, source, licence)
     checkpoints, compiler = opened
     saved = checkpoints.newest()
     if saved is not None:
@@ -210,6 +202,22 @@ def make_run(
         stop=StopRequest(),
     )
     return run, devices.replicate(state, program.mesh)
+
+
+def _identity(
+    program: Program, config: Any, source: loading.Source, licence: str | None
+) -> Identity:
+    """Returns what a run would be that is started now."""
+    return Identity(
+        names=tuple(source.names),
+        images=images_text(source.paths),
+        model=config.model,
+        imgsz=config.imgsz,
+        batch=config.batch,
+        optimizer=program.schedule.optimizer,
+        class_width=program.net.class_width,
+        licence=licence,
+    )
 
 
 def _data(

@@ -133,7 +133,7 @@ def chosen(folder, limit, devices=1, share=0.5, **values):
 
 
 def test_a_step_takes_its_state_and_so_much_for_each_image(classes):
-    values = {"task": "classify", "model": "test_autobatch:build", "imgsz": 32}
+    values = {"task": "classify", "model": "test_batch_size:build", "imgsz": 32}
     one, two, four = (need(classes, batch, **values) for batch in (4, 8, 16))
     per_image = (two.total - one.total) / 4
     assert per_image > 6 * 32 * 32 * 8 * 4  # activations of six layers
