@@ -15,6 +15,7 @@ from absl import logging as absl_logging
 
 from yolojax import config as config_lib
 from yolojax.config import command_line
+from yolojax.errors import NonFiniteLoss
 from yolojax.files import local_path
 
 MODES = {  # name -> module with run(config, workdir), which may return an exit status
@@ -63,7 +64,7 @@ def explain(error: Exception) -> str | None:
             f"out of memory: {str(error).strip().splitlines()[0]} Lower config.batch or"
             " config.imgsz, or set --config.remat=true."
         )
-    if isinstance(error, OSError) or type(error).__name__ == "NonFiniteLoss":
+    if isinstance(error, OSError | NonFiniteLoss):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     ours = bool(frames) and Path(frames[-1].filename).is_relative_to(_PACKAGE)
@@ -132,9 +133,6 @@ def _set_up_jax(config: Any) -> None:
                 " Leave the key out to use what there is. JAX for GPUs comes with"
                 " yolojax[cuda12], for TPUs with yolojax[tpu]."
             ) from error
-    if config.amp is False:
-        # Accelerators would otherwise compute float32 products in fewer bits.
-        jax.config.update("jax_default_matmul_precision", "highest")
     if config.compile_cache != "off":
         _keep_compiled(config.compile_cache, cache_root() / "compiled")
 

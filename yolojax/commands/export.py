@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from yolojax import models
-from yolojax.assembly import network as build
+from yolojax.assembly import network
 from yolojax.assembly.weights import weights_of
 from yolojax.runs import folder as run_folder
 from yolojax.weights import sources, transfer
@@ -19,7 +19,7 @@ def run(config: Any, workdir: Path | None) -> None:
     run_folder.refuse_two_places(config, workdir)
     given = weights_of(config, workdir)
     classes = transfer.num_classes(given)
-    net = build.network_of(config, given)
+    net = network.network_of(config, given)
     transfer.fit(models.variable_shapes(net.model), given)  # of this model and task?
     name = config.name or "export"
     folder = workdir or run_folder.default_folder(config.task, name)

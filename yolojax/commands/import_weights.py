@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from yolojax import files, models
-from yolojax.assembly import network as build
+from yolojax.assembly import network
 from yolojax.assembly.weights import given_weights
 from yolojax.runs import checkpoint
 from yolojax.runs import folder as run_folder
+from yolojax.runs.journal import Identity, RunRecord
 from yolojax.weights import transfer
 
 log = logging.getLogger("yolojax")
@@ -25,7 +26,7 @@ def run(config: Any, workdir: Path | None) -> None:
         )
     given = given_weights(config, "weights")
     classes = transfer.num_classes(given)
-    net = build.network_of(config, given)
+    net = network.network_of(config, given)
     variables, report = transfer.fit(models.variable_shapes(net.model), given)
     class_names = given.names or tuple(map(str, range(classes)))
     if given.names is None:
@@ -34,14 +35,14 @@ def run(config: Any, workdir: Path | None) -> None:
     name = config.name or "import"
     workdir = workdir or run_folder.default_folder(config.task, name)
     run_folder.make_empty(workdir)
-    record = {
-        "epoch": 0,
-        "names": list(class_names),
-        "model": config.model,
-        "imgsz": given.imgsz or config.imgsz,
-        "class_width": transfer.class_width(given),
-        "licence": given.licence,
-    }
+    identity = Identity(
+        names=class_names,
+        model=config.model,
+        imgsz=given.imgsz or config.imgsz,
+        class_width=transfer.class_width(given),
+        licence=given.licence,
+    )
+    record = RunRecord(identity=identity).to_json()
     with checkpoint.open_checkpoints(workdir) as checkpoints:
         checkpoints.save_best(1, variables, record)
     files.replace_text(workdir / LISTING, report.listing())

@@ -25,8 +25,15 @@ WEIGHTS = ("val", "import", "export")
 LABELLED = ("detect", "segment", "pose", "obb")  # tasks with labelled objects
 TASKS = (*LABELLED, "classify")
 OPTIMIZER_NAMES = (
-    *("auto", "sgd", "musgd", "adam", "adamax"),
-    *("adamw", "nadam", "radam", "rmsprop"),
+    "auto",
+    "sgd",
+    "musgd",
+    "adam",
+    "adamax",
+    "adamw",
+    "nadam",
+    "radam",
+    "rmsprop",
 )
 AMP_MODES = (True, False, "bf16", "fp16", "fp32")
 AUGMENT_POLICIES = ("randaugment", "autoaugment", "augmix", "none")

@@ -361,7 +361,10 @@ def _report(choice: Choice, share: float, free: int, devices: int) -> None:
     log.warning(
         "batch = %d is the smallest there is, but its training step needs %s of the %s"
         " that are free%s. Lower config.imgsz, or set --config.remat=true.",
-        *(row.batch, _mib(row.needed), _mib(free), per_device),
+        row.batch,
+        _mib(row.needed),
+        _mib(free),
+        per_device,
     )
 
 

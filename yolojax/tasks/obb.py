@@ -33,7 +33,10 @@ class OBB:
     norm: ClassVar[Norm] = heads.OBB.norm
     label_kind: ClassVar[str] = "rotated"
     loss_names: ClassVar[tuple[str, ...]] = (
-        *("box_loss", "cls_loss", "dfl_loss", "angle_loss"),
+        "box_loss",
+        "cls_loss",
+        "dfl_loss",
+        "angle_loss",
     )
     metric_names: ClassVar[tuple[str, ...]] = detect.METRIC_NAMES
     batch_scaled: ClassVar[bool] = True  # the step multiplies by the number of images

@@ -34,7 +34,11 @@ class Pose:
     norm: ClassVar[Norm] = heads.Pose.norm
     label_kind: ClassVar[str] = "keypoints"
     loss_names: ClassVar[tuple[str, ...]] = (
-        *("box_loss", "pose_loss", "kobj_loss", "cls_loss", "dfl_loss"),
+        "box_loss",
+        "pose_loss",
+        "kobj_loss",
+        "cls_loss",
+        "dfl_loss",
     )
     metric_names: ClassVar[tuple[str, ...]] = (
         *detect.METRIC_NAMES,

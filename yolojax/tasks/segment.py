@@ -31,7 +31,10 @@ class Segment:
     norm: ClassVar[Norm] = heads.Segment.norm
     label_kind: ClassVar[str] = "masks"
     loss_names: ClassVar[tuple[str, ...]] = (
-        *("box_loss", "seg_loss", "cls_loss", "dfl_loss"),
+        "box_loss",
+        "seg_loss",
+        "cls_loss",
+        "dfl_loss",
     )
     metric_names: ClassVar[tuple[str, ...]] = (
         *detect.METRIC_NAMES,

@@ -16,6 +16,7 @@ from yolojax import files, tasks
 from yolojax.models import heads
 from yolojax.models.blocks import DETECTION_NORM
 from yolojax.runs import checkpoint
+from yolojax.runs.journal import RunRecord
 from yolojax.weights import names
 from yolojax.weights.torch import published, torch_file
 
@@ -65,14 +66,15 @@ def read_weights(path: Path) -> Weights:
 
 def _from_checkpoint(path: Path) -> Weights:
     """Returns the weights of a run's folder or of one of its checkpoints."""
-    tree, record = checkpoint.find_weights(path)
-    epoch = record["epoch"]
+    tree, values = checkpoint.find_weights(path)
+    record = RunRecord.from_json(values)
+    epoch, identity = record.journal.epoch, record.identity
     return Weights(
         source=f"{path} (after epoch {epoch})" if epoch else str(path),
         leaves=names.flatten(tree),
-        names=tuple(record["names"]),
-        imgsz=record["imgsz"],
-        licence=record.get("licence"),  # absent where nothing was imported
+        names=identity.names or None,
+        imgsz=identity.imgsz,
+        licence=identity.licence,
         skipped={},
     )
 
