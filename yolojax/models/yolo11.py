@@ -106,10 +106,11 @@ class YOLO11(nn.Module):
             elif kind == "concat":
                 x = jnp.concatenate(taken, axis=-1)
             else:
-                block: Callable[..., Any] = self.block(kind, index, arguments)
+                block = self.block(kind, index, arguments)
+                call: Callable[..., Any] = block
                 if self.remat:
-                    block = _rematerialised(block)
-                x = block(taken[0], mode=mode)
+                    call = _rematerialised(block)
+                x = call(taken[0], mode=mode)
             self.sow("intermediates", f"layer_{index}", x)
             outputs.append(x)
         head = self.head(dtype=self.dtype, name=f"model_{len(self.graph.layers)}")
