@@ -38,9 +38,7 @@ def convolutions(net):
     boxes, one = np.zeros((1, 8, 4), np.float32), np.zeros((1, 8), np.int32)
     rows = {"image": image, "boxes": boxes, "classes": one, "valid": one > 0}
     rows["example_valid"] = np.ones(1, bool)
-    batch = batch_shapes(
-        rows, jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
-    )
+    batch = Batch(**rows)
     step = make_eval_step(net, RULES)
     text = str(jax.make_jaxpr(step)(models.variable_shapes(net.model), batch))
     return text.count("conv_general_dilated[")
