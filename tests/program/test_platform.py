@@ -9,6 +9,7 @@ from yolojax import models
 from yolojax.assembly import network
 from yolojax.program.step import make_eval_step
 from yolojax.tasks.detect import DetectionRules
+from yolojax.types import Batch
 
 RULES = DetectionRules(0.25, 0.7, 20, multi_label=False, agnostic=False)
 
