@@ -23,6 +23,8 @@ from observed import (
 from yolojax import config as config_lib
 from yolojax.config.keys import KEYS
 
+pytestmark = pytest.mark.process  # whole runs, and loader processes
+
 NOBODY = "http://127.0.0.1:{}/{{file}}"
 
 

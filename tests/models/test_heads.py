@@ -291,7 +291,8 @@ def test_random_biases_are_as_wide_as_their_kernels():
     ],
 )
 def test_init_draws_biases_as_wide_as_their_kernels(layer, shape, fan_in):
-    params = layer.init(jax.random.key(0), jnp.zeros(shape))["params"]
+    mode = {"mode": INFERENCE} if isinstance(layer, heads.OutputConv) else {}
+    params = layer.init(jax.random.key(0), jnp.zeros(shape), **mode)["params"]
     check_uniform(params["kernel"], fan_in**-0.5)
     check_uniform(params["bias"], fan_in**-0.5)
 

@@ -13,7 +13,9 @@ import pytest
 from quick_compiler import AS_RUN
 
 from yolojax import config as config_lib
+from yolojax import models
 from yolojax.assembly import data as loading
+from yolojax.assembly import network
 from yolojax.data.batches import input_size
 from yolojax.data.store import host_memory
 from yolojax.devices import images as device_images
@@ -73,9 +75,17 @@ def light_step(net, tx, *, padded, frozen, render, size):
 LOWER = {}  # how steps are lowered: nothing, or with the light step
 
 
+@pytest.fixture(scope="module")
+def shapes(place):
+    config = settings(place, batch=2)
+    source = loading.open_split(config, "train")
+    return models.variable_shapes(network.network(config, len(source.names)).model)
+
+
 @pytest.fixture
-def light(monkeypatch):
+def light(monkeypatch, shapes):
     monkeypatch.setitem(LOWER, "lower", light_lower)
+    monkeypatch.setattr(models, "variable_shapes", lambda model: shapes)
     no_scratch(monkeypatch)
 
 

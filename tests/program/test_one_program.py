@@ -60,7 +60,7 @@ def test_training_benchmark_and_memory_speak_of_one_program(
 ):
     monkeypatch.setenv("YOLOJAX_CACHE", str(place / "cache"))
     config = config_lib.default("detect")
-    usual = {"model": "tiny_model:build", "imgsz": 64, "batch": 4, "nbs": 16}
+    usual = {"model": "tiny_model:bare", "imgsz": 64, "batch": 4, "nbs": 16}
     usual |= {"data": str(place / "data"), "device": "cpu:1", "plots": False}
     usual |= {"mosaic": 0.0, "epochs": 2, "optimizer": "sgd", "workers": 0}
     for key, value in (usual | CASES[name]).items():

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from yolojax import models, optim, registry
+from yolojax import models, optim
 from yolojax.assembly import data as loading
 from yolojax.assembly import network
 from yolojax.assembly.weights import given_weights
@@ -40,9 +40,9 @@ def run(config: Any, workdir: Path | None, means: Means | None = None) -> None:
         means: what the run is done with; None: the usual clock and steps.
     """
     _check_settings(config)
-    registry.resolve(models.MODELS, config.model, "model")
-    if ":" in config.optimizer:
-        registry.resolve(optim.OPTIMIZERS, config.optimizer, "optimizer")
+    models.builder_of(config.model)
+    if config.optimizer != "auto":
+        optim.maker_of(config.optimizer)
     automatic = batch_size.is_automatic(config)
     mesh = devices.make_mesh(config.device, None if automatic else config.batch)
     with run_folder.occupied(config, workdir, "train") as folder:

@@ -33,7 +33,16 @@ def build(
         dtype: what the blocks compute in; parameters stay float32.
         remat: recompute activations in the backward pass.
     """
-    return registry.resolve(MODELS, name, "model")(head, dtype=dtype, remat=remat)
+    return builder_of(name)(head, dtype=dtype, remat=remat)
+
+
+def builder_of(name: str) -> Callable[..., nn.Module]:
+    """Returns the builder of a network; `name` as of `build`.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    return registry.resolve(MODELS, name, "model")
 
 
 def variable_shapes(model: nn.Module) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from yolojax.optim.transforms import (
     OPTIMIZERS,
     build,
     clip_by_global_norm,
+    maker_of,
 )
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "groups",
     "is_update",
     "keeps_epoch",
+    "maker_of",
     "musgd_group_of",
     "musgd_groups",
     "optimizer_steps",

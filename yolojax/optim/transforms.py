@@ -56,9 +56,7 @@ def build(
     Raises:
         ValueError: unknown name, or a value outside its range.
     """
-    make = registry.resolve(
-        OPTIMIZERS, name if ":" in name else name.lower(), "optimizer"
-    )
+    make = maker_of(name)
     if not clip_norm > 0:
         raise ValueError(
             f"config.clip_norm = {clip_norm} must be above 0; 10 is the usual limit,"
@@ -73,6 +71,16 @@ def build(
         still = optax.masked(optax.set_to_zero(), frozen)
         steps = [still, *steps, still]
     return _chain(*steps)
+
+
+def maker_of(name: str) -> Callable[..., Transform]:
+    """Returns the maker of an optimiser; `name` as of `build`.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    key = name if ":" in name else name.lower()
+    return registry.resolve(OPTIMIZERS, key, "optimizer")
 
 
 def clip_by_global_norm(limit: float) -> Transform:

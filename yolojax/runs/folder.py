@@ -130,10 +130,12 @@ def occupied(config: Any, workdir: Path | None, name: str) -> Iterator[Path]:
     """
     refuse_two_places(config, workdir)
     if workdir is None:
+        usual = runs_of(config.task)
+        parents = [path for path in (usual, usual.parent) if not path.exists()]
         folder, made = default_folder(config.task, config.name or name), True
     else:
         refuse_others(workdir, config)
-        folder, made = workdir, not workdir.exists()
+        parents, folder, made = [], workdir, not workdir.exists()
         make(folder)
     try:
         with alone(folder):
@@ -146,7 +148,8 @@ def occupied(config: Any, workdir: Path | None, name: str) -> Iterator[Path]:
     except Exception:
         if made:  # the lock was the last that may have been in it
             with contextlib.suppress(OSError):
-                folder.rmdir()
+                for path in (folder, *parents):
+                    path.rmdir()
         raise
 
 
