@@ -163,10 +163,6 @@ def prepare_evaluation(
         mesh: the devices.
         needed: they are used for sure, and soon.
     """
-    for height, width in batches.shapes():
-        dispatch.prepare(
-            variables,
-            batch_shapes(batches.like((height, width)), mesh),
-            what=f"validation for {width} x {height} pixels",
-            needed=needed,
-        )
+    for hw in batches.shapes():
+        like = batch_shapes(batches.like(hw), mesh)
+        dispatch.prepare(variables, like, needed=needed)

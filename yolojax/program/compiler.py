@@ -42,7 +42,7 @@ class Compiler:
         Args:
             key: names it.
             make: returns it, compiled; called in another thread.
-            what: what it is, for `news`.
+            what: what it is, for `news`; "" where nobody needs to be told.
             needed: it is used for sure, so that `wait` waits for it.
         """
         if key in self._made:
@@ -100,7 +100,8 @@ class Compiler:
         started = time.monotonic()
         program = make()
         seconds = time.monotonic() - started
-        self._news.append(f"compiled {what} beside the run, in {seconds:.0f} s")
+        if what:
+            self._news.append(f"compiled {what} beside the run, in {seconds:.0f} s")
         return program
 
 

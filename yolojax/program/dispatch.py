@@ -116,21 +116,20 @@ class EvalDispatch:
 
         return self.compiler.get(("evaluate", *_key(batch)), make)(variables, batch)
 
-    def prepare(
-        self, variables: PyTree, batch: Batch, *, what: str, needed: bool = True
-    ) -> None:
+    def prepare(self, variables: PyTree, batch: Batch, *, needed: bool = True) -> None:
         """Lets the program for batches like this one be compiled in the background.
+
+        Nobody is told: a data set of many shapes has many of them.
 
         Args:
             variables: like those of every call.
             batch: its shapes matter, not its values.
-            what: what it is, in words.
             needed: it is used for sure.
         """
         like = abstract((variables, batch))
         key = ("evaluate", *_key(batch))
         self.compiler.prepare(
-            key, lambda: self._lower(*like).compile(), what, needed=needed
+            key, lambda: self._lower(*like).compile(), "", needed=needed
         )
 
 
