@@ -16,7 +16,7 @@ from yolojax.data.batches import prefetch
 from yolojax.data.batches import stack as stack_lib
 from yolojax.data.samples import device_plan, plan
 from yolojax.data.samples.plan import LayerPlan, SamplePlan, SourcePlan
-from yolojax.data.store import images
+from yolojax.data.store import images as image_files
 from yolojax.data.store.cached import Images
 from yolojax.devices import images as device_images
 from yolojax.devices import mesh as sharding
@@ -139,7 +139,10 @@ def test_a_wrong_plan_is_not_within_the_bounds(wrong):
 def test_real_pictures_are_painted_alike(assets):
     paths = sorted((assets / "data/coco128/images").rglob("*.jpg"))[:12]
     assert len(paths) == 12
-    sources = [images.resize_long_side(images.read_image(path), 160) for path in paths]
+    sources = [
+        image_files.resize_long_side(image_files.read_image(path), 160)
+        for path in paths
+    ]
     sizes = np.array([image.shape[:2] for image in sources])
     strengths = MIXED | FLIPS | COLOURS | {"degrees": 10.0, "shear": 2.0}
     options = dataclasses.replace(PLAIN, **strengths)
@@ -250,17 +253,17 @@ class Drawn:
         return len(self.labels)
 
     def load(self, index, imgsz):
-        return images.resize(
+        return image_files.resize(
             self._pictures[index], tuple(self.original_hw[index].tolist())
         )
 
 
 @pytest.fixture(scope="module")
-def records():
+def images():
     return Images(Drawn(), imgsz=SIZE, cache=False, threads=2)
 
 
-def batches_of(records, *, on_device, **options):
+def batches_of(images, *, on_device, **options):
     everything = dataclasses.replace(PLAIN, **MIXED, **FLIPS, **COLOURS)
     defaults = {
         "imgsz": SIZE,
@@ -271,12 +274,12 @@ def batches_of(records, *, on_device, **options):
         "close_mosaic": 1,
         "object_buckets": (4, 8, 16, 32, 64),
     }
-    return pipeline.TrainBatches(records, on_device=on_device, **defaults | options)
+    return pipeline.TrainBatches(images, on_device=on_device, **defaults | options)
 
 
-def test_batches_for_the_device_differ_in_nothing_but_the_image(records):
-    host = batches_of(records, on_device=False)
-    device = batches_of(records, on_device=True)
+def test_batches_for_the_device_differ_in_nothing_but_the_image(images):
+    host = batches_of(images, on_device=False)
+    device = batches_of(images, on_device=True)
     shapes = []
     for step in range(len(host)):
         want, got = host[step], device[step]
@@ -286,7 +289,7 @@ def test_batches_for_the_device_differ_in_nothing_but_the_image(records):
         for key, value in want.items():
             assert got[key].dtype == value.dtype
             np.testing.assert_array_equal(got[key], value, err_msg=key)
-        pixels = packed_pixels([records.image(i) for i in range(len(records))])
+        pixels = packed_pixels([images.image(i) for i in range(len(images))])
         painted = np.asarray(
             jax.jit(render.render_batch, static_argnames="chunk")(
                 pixels, plans, chunk=2
@@ -302,8 +305,8 @@ def test_batches_for_the_device_differ_in_nothing_but_the_image(records):
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.process)])
-def test_the_loader_passes_plans_on(records, workers):
-    batches = batches_of(records, on_device=True)
+def test_the_loader_passes_plans_on(images, workers):
+    batches = batches_of(images, on_device=True)
     options = {"workers": workers, "num_threads": 1, "prefetch": 1}
     with prefetch.prefetched(batches, start_step=2, **options) as loader:
         got = next(loader)
@@ -312,7 +315,7 @@ def test_the_loader_passes_plans_on(records, workers):
     assert {type(x) for x in jax.tree.leaves(got)} == {np.ndarray}
 
 
-def test_stacked_batches_have_the_slots_of_the_fullest(records):
+def test_stacked_batches_have_the_slots_of_the_fullest(images):
     labels = {
         "boxes": np.ones((2, 3, 4), np.float32),
         "valid": np.ones((2, 3), bool),
@@ -334,7 +337,7 @@ def test_stacked_batches_have_the_slots_of_the_fullest(records):
     assert not got["boxes"][1, :, 1:].any()
     whole = labels | {"masks": np.ones((2, 5, 5), np.int32)}
     assert stack_lib.stack([whole, whole])["masks"].shape == (2, 2, 5, 5)
-    batches = batches_of(records, on_device=True)
+    batches = batches_of(images, on_device=True)
     with pytest.raises(ValueError, match="batches of one epoch"):
         stack_lib.stack([batches[0], batches[len(batches) - 1]])
 
@@ -342,15 +345,15 @@ def test_stacked_batches_have_the_slots_of_the_fullest(records):
 # Records on devices
 
 
-def held_by(records, mesh, **options):
-    layout = device_images.layout_of(records.sizes, mesh, **options)
-    return layout, device_images.put_images(records, layout, threads=2)
+def held_by(images, mesh, **options):
+    layout = device_images.layout_of(images.sizes, mesh, **options)
+    return layout, device_images.put_images(images, layout, threads=2)
 
 
-def painted(records, mesh, step, **options):
+def painted(images, mesh, step, **options):
     """Returns the image of a step as the devices of a mesh paint it."""
-    held, pixels = held_by(records, mesh, **options)
-    batches = batches_of(records, on_device=True, batch=8, object_buckets=(64,))
+    held, pixels = held_by(images, mesh, **options)
+    batches = batches_of(images, on_device=True, batch=8, object_buckets=(64,))
     batch = sharding.put_batch(batches[step], mesh)
     assert batch.image is None
     function = jax.jit(held.renderer(), compiler_options=AS_RUN)
@@ -361,43 +364,43 @@ def painted(records, mesh, step, **options):
     return held, pixels, image
 
 
-def bytes_for(records, rows):
-    return rows * int(records.sizes.prod(axis=1).max()) * device_images.PIXEL_BYTES
+def bytes_for(images, rows):
+    return rows * int(images.sizes.prod(axis=1).max()) * device_images.PIXEL_BYTES
 
 
-def test_any_number_of_devices_paints_the_same(records, monkeypatch):
-    monkeypatch.setattr(device_images, "CHUNK_BYTES", bytes_for(records, 2))
-    batches = batches_of(records, on_device=False, batch=8)
+def test_any_number_of_devices_paints_the_same(images, monkeypatch):
+    monkeypatch.setattr(device_images, "CHUNK_BYTES", bytes_for(images, 2))
+    batches = batches_of(images, on_device=False, batch=8)
     one, eight = sharding.make_mesh("cpu:1", 8), sharding.make_mesh("cpu:8", 8)
-    held, pixels, want = painted(records, one, 0)
-    assert not held.shared and pixels.shape[0] == len(records)
+    held, pixels, want = painted(images, one, 0)
+    assert not held.shared and pixels.shape[0] == len(images)
     assert_close(want[:7], batches[0]["image"][:7], coloured=True)
-    for index in range(len(records)):
+    for index in range(len(images)):
         row = np.asarray(pixels[index]).view(np.uint8).reshape(-1, 4)
-        image = records.image(index).reshape(-1, 3)
+        image = images.image(index).reshape(-1, 3)
         np.testing.assert_array_equal(row[: len(image), :3], image)
-    held, pixels, got = painted(records, eight, 0)
+    held, pixels, got = painted(images, eight, 0)
     assert not held.shared
     assert got.addressable_shards[2].data.shape == (1, SIZE, SIZE, 3)
     np.testing.assert_array_equal(got, want)
     # Room for three rows of seven on each device, of which two are for the upload.
-    held, pixels, got = painted(records, eight, 0, free=bytes_for(records, 3))
+    held, pixels, got = painted(images, eight, 0, free=bytes_for(images, 3))
     assert held.shared
     assert pixels.addressable_shards[2].data.shape[0] == 1
     np.testing.assert_array_equal(got, want)
 
 
-def test_several_batches_in_one_dispatch_are_painted_from_shared_records(records):
+def test_several_batches_in_one_dispatch_are_painted_from_shared_images(images):
     mesh = sharding.make_mesh("cpu:8", 8)
-    free = bytes_for(records, 2)
-    chunk = bytes_for(records, 1)
+    free = bytes_for(images, 2)
+    chunk = bytes_for(images, 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(device_images, "CHUNK_BYTES", chunk)
-        held, pixels = held_by(records, mesh, free=free)
+        held, pixels = held_by(images, mesh, free=free)
     assert held.shared
     augment = dataclasses.replace(PLAIN, mosaic=1.0, scale=0.5)
     some = {"batch": 8, "object_buckets": (64,), "augment": augment}
-    batches = batches_of(records, on_device=True, **some)
+    batches = batches_of(images, on_device=True, **some)
     host = stack_lib.stack([batches[0], batches[1]])
     put = sharding.put_batch(host, mesh, stacked=True)
     draw = held.renderer()
@@ -412,13 +415,13 @@ def test_several_batches_in_one_dispatch_are_painted_from_shared_records(records
         assert_close(got[step, :7], want[:7], coloured=False)
 
 
-def test_records_that_do_not_fit_are_refused(records):
+def test_images_that_do_not_fit_are_refused(images):
     mesh = sharding.make_mesh("cpu:8", 8)
     with pytest.raises(ValueError, match=r"cache = 'device' needs .* Use cache='ram'"):
-        held_by(records, mesh, free=1000)
+        held_by(images, mesh, free=1000)
 
 
-def test_free_memory_is_that_of_the_fullest_device(records):
+def test_free_memory_is_that_of_the_fullest_device(images):
     class Device:
         def __init__(self, used):
             self.used = used
@@ -434,9 +437,9 @@ def test_free_memory_is_that_of_the_fullest_device(records):
     assert 0 < device_images._free_memory(mesh) < 2**50
 
 
-def test_memory_for_rendering_grows_with_the_chunk_not_with_the_batch(records):
+def test_memory_for_rendering_grows_with_the_chunk_not_with_the_batch(images):
     augment = dataclasses.replace(PLAIN, mosaic=1.0)
-    batches = batches_of(records, on_device=True, batch=7, augment=augment)
+    batches = batches_of(images, on_device=True, batch=7, augment=augment)
     plan = jax.tree.map(lambda x: x[0], batches[0]["plans"])
     pixels = jax.ShapeDtypeStruct((7, SIZE * SIZE), jnp.uint32)
 

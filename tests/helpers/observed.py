@@ -125,10 +125,10 @@ def decoded_again(config):
     """Returns how often pictures are decoded when they are read a second time."""
     kind = type(_source(config))
     with mock.patch.object(kind, "load", autospec=True, side_effect=kind.load) as load:
-        records = _batches(config).records
-        records.image(0)
+        images = _batches(config).images
+        images.image(0)
         before = load.call_count
-        records.image(0)
+        images.image(0)
     return load.call_count - before
 
 

@@ -59,7 +59,7 @@ def build(head, *, dtype, remat):
 def light_step(net, tx, *, padded, frozen, render, size):
     """A step that compiles at once and holds two images in float32 for each it gets."""
 
-    def step(state, batch, hyper, records):
+    def step(state, batch, hyper, pixels):
         image, side = batch.image.astype(jnp.float32), size or batch.image.shape[1]
         image = jax.image.resize(image, (len(image), side, side, 3), "nearest")
         turned = jax.lax.optimization_barrier(image[:, ::-1])

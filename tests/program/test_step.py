@@ -472,18 +472,18 @@ def test_steps_in_one_dispatch_are_the_steps_one_by_one(little):
     jax.tree.map(close_to, all_three, one)
 
 
-def test_a_batch_of_plans_is_rendered_from_the_records(little):
-    """Here a plan is a row of the records and what to add to its pixels."""
+def test_a_batch_of_plans_is_rendered_from_stored_pixels(little):
+    """Here a plan is a row of the stored pixels and what to add to them."""
     task, model, tx, _, batch, step = little
-    render = lambda records, plans: records[plans["row"]] + plans["more"]
+    render = lambda pixels, plans: pixels[plans["row"]] + plans["more"]
     rendering = make_train_step(net_of(task, model), tx, padded=True, render=render)
     rendering = jax.jit(rendering)
     rows = np.array([3, 0, 1, 2, 7, 6, 5, 4])
     more = np.uint8(9)
     plans = {"row": rows, "more": np.full((8, 1, 1, 1), more)}
-    records = jnp.asarray(batch.image)
+    pixels = jnp.asarray(batch.image)
     held = dataclasses.replace(batch, image=None, plans=plans)
-    got, logs = rendering(start_state(little), held, hyper(), records)
+    got, logs = rendering(start_state(little), held, hyper(), pixels)
     seen = dataclasses.replace(batch, image=batch.image[rows] + more)
     want, same = step(start_state(little), seen, hyper())
     np.testing.assert_allclose(logs.losses, same.losses, rtol=1e-5)
@@ -492,9 +492,9 @@ def test_a_batch_of_plans_is_rendered_from_the_records(little):
         got.params,
         want.params,
     )
-    assert not records.is_deleted()
-    # Other records are arguments like others: nothing is compiled again.
-    other, _ = rendering(start_state(little), held, hyper(), records // 2)
+    assert not pixels.is_deleted()
+    # Other pixels are arguments like others: nothing is compiled again.
+    other, _ = rendering(start_state(little), held, hyper(), pixels // 2)
     assert rendering._cache_size() == 1
     assert any(
         jax.tree.leaves(

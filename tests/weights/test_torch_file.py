@@ -39,7 +39,7 @@ from places import GOLDEN, HELPERS, ROOT
 
 from yolojax.weights.torch import pickle_machine, published, torch_file
 from yolojax.weights.torch.archive import open_archive
-from yolojax.weights.torch.torch_file import Record
+from yolojax.weights.torch.torch_file import Inert
 
 TINY = GOLDEN / "ckpt_tiny_detect.pt"
 TYPES = {
@@ -198,7 +198,7 @@ RECORDS = {  # piece, kind, args, state
 def test_objects_become_records(load, case):
     piece, kind, args, state = RECORDS[case]
     got = load(checkpoint(piece))
-    assert isinstance(got, Record)
+    assert isinstance(got, Inert)
     assert (got.kind, got.args, got.state, got.items) == (kind, args, state, [])
 
 

@@ -148,7 +148,7 @@ def train_batches(config: Any, source: Source) -> TrainingBatches:
         augment = dataclasses.replace(augment, mosaic=0.0, mixup=0.0, cutmix=0.0)
     return TrainBatches(
         # What the device holds is not needed in the host's memory, too.
-        records(config, source, cache=False if on_device else config.cache),
+        images_of(config, source, cache=False if on_device else config.cache),
         augment=augment,
         close_mosaic=config.close_mosaic,
         object_buckets=config.object_buckets,
@@ -165,7 +165,7 @@ def eval_batches(config: Any, source: Source, batch: int) -> EvaluationBatches:
         images = ClassImages(source, cache=config.cache, threads=_scan_threads())
         return ClassifyEvalBatches(images, imgsz=config.imgsz, batch=batch)
     return EvalBatches(
-        records(config, source, cache=config.cache),
+        images_of(config, source, cache=config.cache),
         imgsz=config.imgsz,
         batch=batch,
         stride=STRIDE,
@@ -176,7 +176,7 @@ def eval_batches(config: Any, source: Source, batch: int) -> EvaluationBatches:
     )
 
 
-def records(config: Any, source: LabelledImages, cache: bool | str) -> Images:
+def images_of(config: Any, source: LabelledImages, cache: bool | str) -> Images:
     """Returns the source's images, decoded on demand or kept as `cache` says."""
     return Images(source, imgsz=config.imgsz, cache=cache, threads=_scan_threads())
 

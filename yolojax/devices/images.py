@@ -84,11 +84,11 @@ def layout_of(sizes: np.ndarray, mesh: Mesh, *, free: int | None = None) -> Imag
     return ImageLayout(count, width, shared=count > room, mesh=mesh)
 
 
-def put_images(records: Images, layout: ImageLayout, *, threads: int) -> jax.Array:
+def put_images(images: Images, layout: ImageLayout, *, threads: int) -> jax.Array:
     """Returns the images in the memory of the devices, [N, P] uint32 as ops.render.
 
     Args:
-        records: the images.
+        images: the images.
         layout: how they are to lie there.
         threads: images decoded at the same time.
     """
@@ -104,7 +104,7 @@ def put_images(records: Images, layout: ImageLayout, *, threads: int) -> jax.Arr
     with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
         for first, devices in owners.items():
             part = first, layout.rows, layout.width
-            parts += _upload(records, pool, devices, part, _chunk(layout.width))
+            parts += _upload(images, pool, devices, part, _chunk(layout.width))
     pixels = jax.make_array_from_single_device_arrays(like.shape, like.sharding, parts)
     pixels.block_until_ready()
     log.info(
@@ -125,7 +125,7 @@ def _chunk(width: int) -> int:
 
 
 def _upload(
-    records: Images,
+    images: Images,
     pool: concurrent.futures.Executor,
     devices: Sequence[jax.Device],
     part: tuple[int, int, int],
@@ -134,7 +134,7 @@ def _upload(
     """Returns one copy of some rows on each of the devices.
 
     Args:
-        records: the images.
+        images: the images.
         pool: decodes them.
         devices: all get the same rows.
         part: first row, number of rows and pixels of a row.
@@ -142,14 +142,14 @@ def _upload(
     """
     first, rows, width = part
     copies = [jnp.zeros((rows, width), jnp.uint32, device=d) for d in devices]
-    last = min(first + rows, len(records))
+    last = min(first + rows, len(images))
     for start in range(first, last, chunk):
         indices = range(start, min(start + chunk, last))
         # A new block each time: the upload of the one before may still be going on.
         block = np.zeros((len(indices), width, PIXEL_BYTES), np.uint8)
 
         def load(index: int, block: np.ndarray = block, start: int = start) -> None:
-            image = records.image(index).reshape(-1, 3)
+            image = images.image(index).reshape(-1, 3)
             block[index - start, : len(image), :3] = image
 
         list(pool.map(load, indices))

@@ -19,7 +19,7 @@ from yolojax.types import Array, Batch, LossScale, PyTree, TrainState
 SCALE_START = 65536.0  # fp16: first loss scale
 SCALE_GROWTH_STEPS = 2000  # fp16: finite steps before the scale doubles
 
-Render = Callable[[Array, PyTree], jax.Array]  # (records, plans) -> image
+Render = Callable[[Array, PyTree], jax.Array]  # (pixels, plans) -> image
 
 
 @struct.dataclass
@@ -47,9 +47,9 @@ class TrainStep(Protocol):
     """One or several training steps, to be jitted."""
 
     def __call__(
-        self, state: TrainState, batch: Batch, hyper: Hyper, records: Array = None, /
+        self, state: TrainState, batch: Batch, hyper: Hyper, pixels: Array = None, /
     ) -> tuple[TrainState, Logs]:
-        """Returns the state after them; plans are rendered from the records."""
+        """Returns the state after them; plans are rendered from the pixels."""
 
 
 def initial_state(
@@ -107,7 +107,7 @@ def make_train_step(
     render: Render | None = None,
     size: int | None = None,
 ) -> TrainStep:
-    """Returns the step (state, batch, hyper, records) -> (state, logs), to be jitted.
+    """Returns the step (state, batch, hyper, pixels) -> (state, logs), to be jitted.
 
     A step with a non-finite loss or gradient changes nothing and every later step
     neither: the state stays the one before that step, which makes it replayable, until
@@ -119,7 +119,7 @@ def make_train_step(
         padded: whether batches may hold rows that are no examples.
         frozen: paths of parameters that `tx` keeps as they are. No gradient is computed
             for them, and their batch norms stay in evaluation mode.
-        render: makes the images of batches that hold plans instead, from the `records`
+        render: makes the images of batches that hold plans instead, from the `pixels`
             that the step is given; needed for such batches only.
         size: longer side of the network's input, pixels; None: that of the images.
     """
@@ -127,9 +127,9 @@ def make_train_step(
     norms = frozenset(path.rpartition("/")[0] for path in frozen)
 
     def train_step(
-        state: TrainState, batch: Batch, hyper: Hyper, records: Array = None
+        state: TrainState, batch: Batch, hyper: Hyper, pixels: Array = None
     ) -> tuple[TrainState, Logs]:
-        batch = network_input(_with_image(batch, records, render), size)
+        batch = network_input(_with_image(batch, pixels, render), size)
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
         images = batch.example_valid.sum()
         mode = Pass(
@@ -180,20 +180,20 @@ def make_train_step(
 
 
 def make_scan_step(train_step: TrainStep) -> TrainStep:
-    """Returns the step that does several steps, (states, batches, hypers, records).
+    """Returns the step that does several steps, (states, batches, hypers, pixels).
 
     One dispatch for all of them. Its logs are those of the last.
 
     Args:
         train_step: one step. Batches and hypers of the result have its arrays stacked
-            along a new first axis; the records are the same for all.
+            along a new first axis; the pixels are the same for all.
     """
 
     def scan_step(
-        state: TrainState, batches: Batch, hypers: Hyper, records: Array = None
+        state: TrainState, batches: Batch, hypers: Hyper, pixels: Array = None
     ) -> tuple[TrainState, Logs]:
         def body(state: TrainState, xs: tuple[Batch, Hyper]) -> tuple[TrainState, Logs]:
-            return train_step(state, *xs, records)
+            return train_step(state, *xs, pixels)
 
         state, logs = jax.lax.scan(body, state, (batches, hypers))
         return state, jax.tree.map(lambda values: values[-1], logs)
@@ -216,12 +216,12 @@ def make_eval_step(
     return eval_step
 
 
-def _with_image(batch: Batch, records: Array, render: Render | None) -> Batch:
+def _with_image(batch: Batch, pixels: Array, render: Render | None) -> Batch:
     """Returns the batch with its image, rendered if it holds plans instead."""
     if batch.image is not None:
         return batch
     assert render is not None, "a batch without images needs a step that renders"
-    return dataclasses.replace(batch, image=render(records, batch.plans), plans=None)
+    return dataclasses.replace(batch, image=render(pixels, batch.plans), plans=None)
 
 
 def _fixed(params: PyTree, frozen: frozenset[str]) -> PyTree:

@@ -263,7 +263,7 @@ def stored_images(
     """Returns the images of the batches in device memory, if they are to lie there."""
     if program.images is None or not isinstance(batches, TrainBatches):
         return None
-    return put_images(batches.records, program.images, threads=threads)
+    return put_images(batches.images, program.images, threads=threads)
 
 
 def lowered_evaluation(

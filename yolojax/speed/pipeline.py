@@ -130,19 +130,19 @@ def _measured(
     batches: TrainBatches | ClassifyTrainBatches, cache: bool | str
 ) -> tuple[float, dict[str, float]]:
     """Returns seconds per sample with a cache: in all, and by stage."""
-    count = len(batches.records)
+    count = len(batches.images)
     # Not in the cache directory: these images alone are of no use to later runs.
     with tempfile.TemporaryDirectory() as folder:
         kept = copy.copy(batches)
         options: dict[str, Any] = {"cache": cache, "threads": usable_cores()}
         options["cache_dir"] = Path(folder)
         if isinstance(kept, TrainBatches):
-            old = kept.records
-            kept.records = Images(old.source, imgsz=old.imgsz, **options)
+            old = kept.images
+            kept.images = Images(old.source, imgsz=old.imgsz, **options)
             spent = stages(kept)
         else:
-            kept.records = ClassImages(kept.records.source, **options)
-            took = seconds(lambda: _decode(kept.records), time.thread_time)
+            kept.images = ClassImages(kept.images.source, **options)
+            took = seconds(lambda: _decode(kept.images), time.thread_time)
             spent = {"decode": took / count}
         epoch = seconds(lambda: _make_all(kept), time.thread_time)
     return epoch / count, spent
@@ -153,9 +153,9 @@ def _make_all(batches: TrainBatches | ClassifyTrainBatches) -> None:
         batches[step]  # kept by nobody, as in training
 
 
-def _decode(records: ClassImages) -> None:
-    for index in range(len(records)):
-        records.image(index)
+def _decode(images: ClassImages) -> None:
+    for index in range(len(images)):
+        images.image(index)
 
 
 def _stages_of_epoch(batches: TrainBatches) -> dict[str, float]:
@@ -168,7 +168,7 @@ def _stages_of_epoch(batches: TrainBatches) -> dict[str, float]:
 
     def load(index: int) -> np.ndarray:
         started = clock()
-        held[index] = batches.records.image(index)
+        held[index] = batches.images.image(index)
         spent["decode"] += clock() - started
         return held[index]
 
@@ -197,5 +197,5 @@ def _stages_of_epoch(batches: TrainBatches) -> dict[str, float]:
         spent["labels"] += middle - begin
         spent["collate"] += clock() - middle
     spent["colour"] = max(spent["colour"] - spent["warp"], 0)
-    count = len(batches.records)
+    count = len(batches.images)
     return {stage: total / count for stage, total in spent.items()}

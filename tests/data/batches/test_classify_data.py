@@ -95,14 +95,14 @@ def test_centre_crop_matches_all_reference_images(assets):
 
 
 def test_eval_batches_mix_the_classes_and_are_padded(source):
-    records = ClassImages(source, cache=False, threads=1)
-    batches = ClassifyEvalBatches(records, imgsz=32, batch=4)
+    images = ClassImages(source, cache=False, threads=1)
+    batches = ClassifyEvalBatches(images, imgsz=32, batch=4)
     assert len(batches) == batches.batches_per_epoch == 3
     assert batches.shapes() == [(32, 32)]
     rows = [batches.indices(k) for k in range(3)]
     assert [len(row) for row in rows] == [4, 4, 3]
     assert sorted(sum(rows, [])) == list(range(11)) != sum(rows, [])
-    again = ClassifyEvalBatches(records, imgsz=32, batch=4)
+    again = ClassifyEvalBatches(images, imgsz=32, batch=4)
     assert [again.indices(k) for k in range(3)] == rows
     last = batches[2]
     assert {key: value.dtype.name for key, value in last.items()} == {
@@ -175,10 +175,10 @@ def test_worker_processes_give_the_same_bytes(source):
 
 
 def test_cached_images_cannot_be_changed(source):
-    records = ClassImages(source, cache=True, threads=2)
-    assert records.cache == "ram" and len(records) == 11
+    images = ClassImages(source, cache=True, threads=2)
+    assert images.cache == "ram" and len(images) == 11
     with pytest.raises(ValueError, match="read-only"):
-        records.image(0)[:] = 0
+        images.image(0)[:] = 0
 
 
 # Crop, flips, erasing

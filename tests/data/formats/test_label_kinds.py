@@ -267,9 +267,9 @@ def expected_shapes(kind, hw, slots):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_batches_have_the_promised_arrays(sources, kind):
-    records = held(sources[kind])
-    train = pipeline.TrainBatches(records, **training(KINDS[kind]))
-    val = pipeline.EvalBatches(records, **evaluation(KINDS[kind]))
+    images = held(sources[kind])
+    train = pipeline.TrainBatches(images, **training(KINDS[kind]))
+    val = pipeline.EvalBatches(images, **evaluation(KINDS[kind]))
     found = 0
     for batch in [*(train[k] for k in range(len(train))), *(val[k] for k in range(3))]:
         slots = batch["boxes"].shape[1]

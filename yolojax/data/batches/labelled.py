@@ -23,8 +23,8 @@ from yolojax.data.samples import objects as objects_lib
 from yolojax.data.samples.objects import BOXES, LabelFormat, Objects
 from yolojax.data.samples.plan import AugmentOptions, Recipe, SamplePlan, plan_sample
 from yolojax.data.samples.render import render
-from yolojax.data.store import images
 from yolojax.data.store.cached import Images
+from yolojax.data.store.images import letterbox_into
 from yolojax.streams import stream
 
 DRY_SAMPLES = 2048  # planned before training to choose the usual number of object slots
@@ -50,7 +50,7 @@ class TrainBatches:
 
     def __init__(
         self,
-        records: Images,
+        images: Images,
         *,
         imgsz: int,
         batch: int,
@@ -66,7 +66,7 @@ class TrainBatches:
         """Plans the first samples to choose the usual number of object slots.
 
         Args:
-            records: the images.
+            images: the images.
             imgsz: side of the square output, pixels.
             batch: images per batch.
             epochs: passes over the images.
@@ -85,14 +85,14 @@ class TrainBatches:
         """
         if not 0 <= seed < 2**32:
             raise ValueError(f"seed = {seed} is not allowed; use 0 to {2**32 - 1}.")
-        self.records = records
+        self.images = images
         self.imgsz = imgsz
         self.batch = batch
         self.epochs = epochs
         self.seed = seed
         self.augment = augment = _checked_flips(augment, labels)
         self.labels = labels
-        annotations = _annotations(records, labels)
+        annotations = _annotations(images, labels)
         self.rect = rect
         if rect is not None and augment.mixes:
             raise ValueError(
@@ -129,7 +129,7 @@ class TrainBatches:
     @property
     def batches_per_epoch(self) -> int:
         """Batches of one pass; the last one may be padded."""
-        return -(-len(self.records) // self.batch)
+        return -(-len(self.images) // self.batch)
 
     def __len__(self) -> int:
         return self.epochs * self.batches_per_epoch
@@ -140,7 +140,7 @@ class TrainBatches:
         if self.rect is not None:
             groups = epoch_order(self.seed, epoch, len(self.rect.members))
             return list(self.rect.members[groups[position]])
-        order = epoch_order(self.seed, epoch, len(self.records))
+        order = epoch_order(self.seed, epoch, len(self.images))
         start = position * self.batch
         return order[start : start + self.batch].tolist()
 
@@ -165,7 +165,7 @@ class TrainBatches:
         plans, labels = self._planned(step)
         plain = step // self.batches_per_epoch >= self.plain_from
         shape = self._plain_shape if plain else self._usual_shape
-        packed = device_plan.pack(plans, shape, self.records.sizes, self.batch)
+        packed = device_plan.pack(plans, shape, self.images.sizes, self.batch)
         return {"plans": packed} | labels
 
     def with_image(self, step: int) -> HostBatch:
@@ -174,7 +174,7 @@ class TrainBatches:
         image = np.zeros((self.batch, *plans[0].hw, 3), np.uint8)
         scratch = np.empty((*plans[0].hw, 4), np.uint8)
         for row, plan in enumerate(plans):
-            render(plan, self.records.image, image[row], scratch)
+            render(plan, self.images.image, image[row], scratch)
         return {"image": image} | labels
 
     def shape(self, step: int) -> geometry.Hw:
@@ -206,7 +206,7 @@ class TrainBatches:
         if not self.on_device:
             return {"image": unpainted((self.batch, *hw, 3))} | labels
         shape = self._plain_shape if self.plain_from <= 0 else self._usual_shape
-        packed = device_plan.pack([plan], shape, self.records.sizes, self.batch)
+        packed = device_plan.pack([plan], shape, self.images.sizes, self.batch)
         return {"plans": packed} | labels
 
     def _planned(self, step: int) -> tuple[list[SamplePlan], HostBatch]:
@@ -235,7 +235,7 @@ class TrainBatches:
         The latter are a guess: fuller samples than those that are planned here become
         rarer as those became.
         """
-        images = len(self.records)
+        images = len(self.images)
         total = images * self.epochs
         counts = np.empty(min(total, DRY_SAMPLES), int)
         for number in range(len(counts)):
@@ -255,7 +255,7 @@ class TrainBatches:
         canvases = 1 + (options.mixup > 0) + (options.cutmix > 0)
         tiles = 4 if options.mosaic > 0 else 1
         pasted = 2 if options.copy_paste > 0 else 1
-        return canvases * tiles * pasted * max(map(len, self.records.labels))
+        return canvases * tiles * pasted * max(map(len, self.images.labels))
 
 
 def unpainted(shape: tuple[int, ...]) -> np.ndarray:
@@ -293,7 +293,7 @@ class EvalBatches:
 
     def __init__(
         self,
-        records: Images,
+        images: Images,
         *,
         imgsz: int,
         batch: int,
@@ -306,7 +306,7 @@ class EvalBatches:
         """Decides order and shapes.
 
         Args:
-            records: the images.
+            images: the images.
             imgsz: length of the long side, pixels.
             batch: images per batch.
             stride: sides of rectangular batches are multiples of it, pixels.
@@ -319,21 +319,21 @@ class EvalBatches:
             ValueError: an image has more objects than the largest bucket, or the
                 images lack labels of that kind.
         """
-        self.records = records
+        self.images = images
         self.batch = batch
         self.labels = labels
-        self._annotations = _annotations(records, labels)
+        self._annotations = _annotations(images, labels)
         if NEEDED.get(labels.kind) != "polygons":  # nothing cuts or moves the boxes
             self._annotations = dataclasses.replace(self._annotations, polygons=None)
-        count = len(records)
+        count = len(images)
         if rect:
             self.order, self.batch_shapes = geometry.rect_batches(
-                records.original_hw, batch=batch, imgsz=imgsz, stride=stride, pad=pad
+                images.original_hw, batch=batch, imgsz=imgsz, stride=stride, pad=pad
             )
         else:
             self.order = np.arange(count)
             self.batch_shapes = [(imgsz, imgsz)] * -(-count // batch)
-        counts = [len(rows) for rows in records.labels]
+        counts = [len(rows) for rows in images.labels]
         most = int(np.argmax(counts))
         buckets = _checked_buckets(object_buckets)
         self.slots = bucket_for(counts[most], buckets, f"image {most}")
@@ -360,7 +360,7 @@ class EvalBatches:
         Args:
             hw: one of `shapes()`.
         """
-        resized = tuple(self.records.sizes[0].tolist())
+        resized = tuple(self.images.sizes[0].tolist())
         _, objects, _ = self._fit(0, resized, hw)
         found = objects_lib.arrays(objects, hw, self.labels)
         labels = collate([found], [0], self.batch, self.slots)
@@ -375,13 +375,13 @@ class EvalBatches:
         original_hw = np.tile(np.array(hw, np.int32), (self.batch, 1))
         found = []
         for row, index in enumerate(indices):
-            pixels = self.records.image(index)
+            pixels = self.images.image(index)
             given, objects, record = self._fit(index, pixels.shape[:2], hw)
-            images.letterbox_into(pixels, given, image[row])
+            letterbox_into(pixels, given, image[row])
             cv2.cvtColor(image[row], cv2.COLOR_BGR2RGB, dst=image[row])
             found.append(objects_lib.arrays(objects, hw, self.labels))
             letterbox[row] = record
-            original_hw[row] = self.records.original_hw[index]
+            original_hw[row] = self.images.original_hw[index]
         rest = collate(found, indices, self.batch, self.slots)
         rest |= {"letterbox": letterbox, "original_hw": original_hw}
         return {"image": image} | rest
@@ -395,19 +395,19 @@ class EvalBatches:
         shift = (given.left, given.top)
         objects = objects_lib.scale(objects, given.ratio, shift)
         ratio_h, ratio_w = given.ratio
-        height, width = self.records.original_hw[index].tolist()
+        height, width = self.images.original_hw[index].tolist()
         gain_h = resized[0] / height * ratio_h
         gain_w = resized[1] / width * ratio_w
         return given, objects, np.array([gain_h, gain_w, given.left, given.top])
 
 
-def _annotations(records: Images, labels: LabelFormat) -> objects_lib.Annotations:
+def _annotations(images: Images, labels: LabelFormat) -> objects_lib.Annotations:
     """Returns the labels of the images.
 
     Raises:
         ValueError: they lack what the format needs.
     """
-    annotations = records.annotations(labels.points)
+    annotations = images.annotations(labels.points)
     what = NEEDED.get(labels.kind)
     if what is not None and getattr(annotations, what) is None:
         raise ValueError(

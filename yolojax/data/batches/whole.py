@@ -119,7 +119,7 @@ class ClassifyTrainBatches:
 
     def __init__(
         self,
-        records: ClassImages,
+        images: ClassImages,
         *,
         imgsz: int,
         batch: int,
@@ -130,7 +130,7 @@ class ClassifyTrainBatches:
         """Keeps what the batches are made from.
 
         Args:
-            records: the images.
+            images: the images.
             imgsz: side of the square output, pixels.
             batch: images per batch.
             epochs: passes over the images.
@@ -139,7 +139,7 @@ class ClassifyTrainBatches:
         """
         if not 0 <= seed < 2**32:
             raise ValueError(f"seed = {seed} is not allowed; use 0 to {2**32 - 1}.")
-        self.records = records
+        self.images = images
         self.imgsz = imgsz
         self.batch = batch
         self.epochs = epochs
@@ -159,7 +159,7 @@ class ClassifyTrainBatches:
     @property
     def batches_per_epoch(self) -> int:
         """Batches of one pass; the last one may be padded."""
-        return -(-len(self.records) // self.batch)
+        return -(-len(self.images) // self.batch)
 
     def __len__(self) -> int:
         return self.epochs * self.batches_per_epoch
@@ -167,7 +167,7 @@ class ClassifyTrainBatches:
     def indices(self, step: int) -> list[int]:
         """Returns the images of a step in their order, without padding."""
         epoch, position = divmod(step, self.batches_per_epoch)
-        order = epoch_order(self.seed, epoch, len(self.records))
+        order = epoch_order(self.seed, epoch, len(self.images))
         return order[position * self.batch : (position + 1) * self.batch].tolist()
 
     def shapes(self) -> list[tuple[int, int]]:
@@ -181,12 +181,12 @@ class ClassifyTrainBatches:
             hw: one of `shapes()`.
         """
         pixels = [unpainted((*hw, 3))]
-        return collate(pixels, self.records.targets, [0], self.batch)
+        return collate(pixels, self.images.targets, [0], self.batch)
 
     def sample(self, epoch: int, index: int) -> np.ndarray:
         """Returns an image as it is seen in an epoch, [S, S, 3] uint8 RGB."""
         rng = stream("sample", self.seed, epoch, index)
-        return augmented(self.records.image(index), self.imgsz, self.augment, rng)
+        return augmented(self.images.image(index), self.imgsz, self.augment, rng)
 
     def __getitem__(self, step: int) -> HostBatch:
         """Returns the batch of a step, as `collate` does."""
@@ -196,7 +196,7 @@ class ClassifyTrainBatches:
         """Returns the batch of a step."""
         epoch, indices = step // self.batches_per_epoch, self.indices(step)
         pixels = [self.sample(epoch, index) for index in indices]
-        return collate(pixels, self.records.targets, indices, self.batch)
+        return collate(pixels, self.images.targets, indices, self.batch)
 
 
 class ClassifyEvalBatches:
@@ -206,23 +206,23 @@ class ClassifyEvalBatches:
     which are drawn, show more than one of them.
     """
 
-    def __init__(self, records: ClassImages, *, imgsz: int, batch: int) -> None:
+    def __init__(self, images: ClassImages, *, imgsz: int, batch: int) -> None:
         """Keeps what the batches are made from.
 
         Args:
-            records: the images.
+            images: the images.
             imgsz: side of the square output, pixels.
             batch: images per batch.
         """
-        self.records = records
+        self.images = images
         self.imgsz = imgsz
         self.batch = batch
-        self.order = stream("evaluation_order").permutation(len(records))
+        self.order = stream("evaluation_order").permutation(len(images))
 
     @property
     def batches_per_epoch(self) -> int:
         """Number of batches; the last one may be padded."""
-        return -(-len(self.records) // self.batch)
+        return -(-len(self.images) // self.batch)
 
     def __len__(self) -> int:
         return self.batches_per_epoch
@@ -242,13 +242,13 @@ class ClassifyEvalBatches:
             hw: one of `shapes()`.
         """
         pixels = [unpainted((*hw, 3))]
-        return collate(pixels, self.records.targets, [0], self.batch)
+        return collate(pixels, self.images.targets, [0], self.batch)
 
     def __getitem__(self, step: int) -> HostBatch:
         """Returns the batch of a step, as `collate` does."""
         indices = self.indices(step)
-        pixels = [centre_crop(self.records.image(i), self.imgsz) for i in indices]
-        return collate(pixels, self.records.targets, indices, self.batch)
+        pixels = [centre_crop(self.images.image(i), self.imgsz) for i in indices]
+        return collate(pixels, self.images.targets, indices, self.batch)
 
 
 def collate(

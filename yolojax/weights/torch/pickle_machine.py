@@ -1,9 +1,9 @@
-"""A pickle reader that runs nothing: what is not plain data becomes an inert record.
+"""A pickle reader that runs nothing: what is not plain data becomes inert.
 
 A pickle is a program for a small stack machine, and its makers may name any function to
 be called. The machine here has no way to call one: whoever uses it lists the names that
 it carries out itself, and says which other names are refused. All other named classes,
-and objects made from them, become a `Record`: a note of what the file wanted.
+and objects made from them, become an `Inert`: a note of what the file wanted.
 
 Only the steps that pickle protocols 2 to 5 write are known. A file may combine them as
 it likes, so time and memory are bounded by the limits below.
@@ -36,7 +36,7 @@ MAX_NAME = 200  # characters
 
 
 @dataclass(eq=False, repr=False, slots=True)
-class Record:
+class Inert:
     """An object of the file that was not made: what it would have been made from."""
 
     kind: str  # "module.Class"
@@ -45,11 +45,11 @@ class Record:
     items: list = field(default_factory=list)  # of a container; pairs if of a dict
 
     def __repr__(self) -> str:
-        """Returns the kind only: state may be deep and may contain the record."""
-        return f"Record({self.kind!r})"
+        """Returns the kind only: state may be deep and may contain itself."""
+        return f"Inert({self.kind!r})"
 
 
-class Named(Record):
+class Named(Inert):
     """A class or function that the file only names."""
 
     __slots__ = ()
@@ -192,7 +192,7 @@ class Machine:
             raise ValueError(f"asks to run {show(function)}, {REFUSED}")
         if function.kind in self.calls:
             return self.calls[function.kind](self, args)
-        return Record(function.kind, args)
+        return Inert(function.kind, args)
 
 
 def _is_simple(value: Any) -> bool:
@@ -208,7 +208,7 @@ def show(value: Any) -> str:
         return ascii(value[:80])
     if type(value) is int and value.bit_length() <= 128:
         return str(value)
-    if isinstance(value, Record):
+    if isinstance(value, Inert):
         return value.kind
     return f"a {type(value).__name__}"
 
@@ -274,7 +274,7 @@ def _extend(machine: Machine, values: list[Any]) -> None:
         target.extend(values)
     elif type(target) is set:
         target.update([machine.key(value) for value in values])
-    elif type(target) is Record:
+    elif type(target) is Inert:
         target.items.extend(values)
     else:
         raise ValueError(f"its pickle adds elements to {show(target)}. {DAMAGED}")
@@ -287,7 +287,7 @@ def _set_items(machine: Machine, values: list[Any]) -> None:
     pairs = zip(values[::2], values[1::2], strict=True)
     if type(target) is dict:
         target.update([(machine.key(key), value) for key, value in pairs])
-    elif type(target) is Record:
+    elif type(target) is Inert:
         target.items.extend(pairs)
     else:
         raise ValueError(f"its pickle sets items of {show(target)}. {DAMAGED}")
@@ -322,7 +322,7 @@ def _new_with_keywords(machine: Machine, _: Any) -> None:
 
 def _build(machine: Machine, _: Any) -> None:
     state, target = machine.pop(), machine.top()
-    if type(target) is Record and target.state is None:
+    if type(target) is Inert and target.state is None:
         target.state = state
     elif type(target) is not dict:  # attributes of an OrderedDict mean nothing here
         raise ValueError(f"asks to set attributes of {show(target)}, {REFUSED}")

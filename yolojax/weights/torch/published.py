@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from yolojax import tasks
-from yolojax.weights.torch.torch_file import Record
+from yolojax.weights.torch.torch_file import Inert
 
 MAX_DEPTH = 64  # modules within modules; networks here have 9
 MAX_ENTRIES = 50_000  # modules and tensors, also absent ones; scale n has 1 000
@@ -75,9 +75,9 @@ def _read(root: Any) -> Published:
     weights = _unwrap(_find_weights(root))
     notes = _unknown_classes(root)
     record = root if isinstance(root, dict) else {}
-    state: dict = weights.state if isinstance(weights, Record) else record
+    state: dict = weights.state if isinstance(weights, Inert) else record
     tree = _Tree()
-    if isinstance(weights, Record):
+    if isinstance(weights, Inert):
         tree.walk(weights)
     else:
         notes += _add_plain(tree, weights)
@@ -105,7 +105,7 @@ def _read(root: Any) -> Published:
     )
 
 
-def _find_weights(root: Any) -> Record | dict:
+def _find_weights(root: Any) -> Inert | dict:
     """Returns the model object or the dict with the tensors.
 
     A finished checkpoint has the model under `model`. An unfinished one has averaged
@@ -131,8 +131,8 @@ def _find_weights(root: Any) -> Record | dict:
     )
 
 
-def _is_module(value: Any) -> TypeGuard[Record]:
-    state = value.state if isinstance(value, Record) else None
+def _is_module(value: Any) -> TypeGuard[Inert]:
+    state = value.state if isinstance(value, Inert) else None
     return isinstance(state, dict) and isinstance(state.get("_modules"), dict)
 
 
@@ -142,10 +142,10 @@ def _has_tensors(value: Any) -> TypeGuard[dict]:
     )
 
 
-def _unwrap(weights: Record | dict) -> Record | dict:
+def _unwrap(weights: Inert | dict) -> Inert | dict:
     """Returns the model inside wrappers for several devices."""
     for _ in range(MAX_WRAPPERS):
-        children = weights.state["_modules"] if isinstance(weights, Record) else {}
+        children = weights.state["_modules"] if isinstance(weights, Inert) else {}
         if [*children] != ["module"] or not _is_module(children["module"]):
             break
         weights = children["module"]
@@ -160,7 +160,7 @@ class _Tree:
     norms: dict[str, tuple[float, float]] = field(default_factory=dict)
     activations: dict[str, str] = field(default_factory=dict)
 
-    def walk(self, root: Record) -> None:
+    def walk(self, root: Inert) -> None:
         """Visits all modules in the order of a state dict, shared ones each time."""
         waiting = [("", root, 0)]
         visited = 0
@@ -197,7 +197,7 @@ class _Tree:
                 _number(state.get("eps"), f"{name}.eps"),
                 _number(state.get("momentum"), f"{name}.momentum"),
             )
-        if isinstance(children.get("act"), Record):
+        if isinstance(children.get("act"), Inert):
             self.activations[name] = _class(children["act"])
 
     def add(self, name: str, tensor: Any) -> None:
@@ -236,8 +236,8 @@ def _number(value: Any, name: str) -> float:
     return float(value)
 
 
-def _class(record: Record) -> str:
-    return record.kind.rpartition(".")[2]
+def _class(value: Inert) -> str:
+    return value.kind.rpartition(".")[2]
 
 
 def _add_plain(tree: _Tree, weights: Mapping) -> list[str]:
@@ -292,7 +292,7 @@ def _strides(value: Any) -> tuple[float, ...] | None:
     return tuple(float(number) for number in value)
 
 
-def _task(weights: Record | dict) -> str | None:
+def _task(weights: Inert | dict) -> str | None:
     """Returns the task by the model's last layer."""
     if not _is_module(weights):
         return None
@@ -300,7 +300,7 @@ def _task(weights: Record | dict) -> str | None:
     if not _is_module(layers):
         return None
     head = [None, *layers.state["_modules"].values()][-1]
-    return TASKS.get(_class(head)) if isinstance(head, Record) else None
+    return TASKS.get(_class(head)) if isinstance(head, Inert) else None
 
 
 def _text(value: Any) -> str | None:
@@ -309,7 +309,7 @@ def _text(value: Any) -> str | None:
 
 def _plain_dict(key: str, value: Any) -> dict[str, Any]:
     """Returns a dict or a namespace as a dict of plain values, {} for anything else."""
-    if isinstance(value, Record):  # a namespace
+    if isinstance(value, Inert):  # a namespace
         value = value.state
     if not isinstance(value, dict):
         return {}
@@ -334,7 +334,7 @@ def _plain(key: str, value: Any, depth: int, count: list[int]) -> Any:
         return type(value)(_plain(key, item, depth + 1, count) for item in value)
     if type(value) is dict:
         return {k: _plain(key, v, depth + 1, count) for k, v in value.items()}
-    return f"<{value.kind if isinstance(value, Record) else type(value).__name__}>"
+    return f"<{value.kind if isinstance(value, Inert) else type(value).__name__}>"
 
 
 def _unknown_classes(root: Any) -> list[str]:
@@ -345,7 +345,7 @@ def _unknown_classes(root: Any) -> list[str]:
     while waiting:
         value = waiting.pop()
         parts: list[Any] = []
-        if isinstance(value, Record):
+        if isinstance(value, Inert):
             if not _is_known(value):
                 kinds[value.kind] += 1
             parts = [value.args, value.state, value.items]
@@ -354,7 +354,7 @@ def _unknown_classes(root: Any) -> list[str]:
         elif isinstance(value, list | tuple):
             parts = [*value]
         for part in parts:
-            if isinstance(part, Record | dict | list | tuple) and id(part) not in seen:
+            if isinstance(part, Inert | dict | list | tuple) and id(part) not in seen:
                 seen.add(id(part))
                 waiting.append(part)
     notes = [f"{kind} ({count}): not known" for kind, count in sorted(kinds.items())]
@@ -363,7 +363,7 @@ def _unknown_classes(root: Any) -> list[str]:
     return notes
 
 
-def _is_known(record: Record) -> bool:
-    return record.kind.startswith("torch.") or (
-        ".nn." in record.kind and _class(record) in KNOWN
+def _is_known(value: Inert) -> bool:
+    return value.kind.startswith("torch.") or (
+        ".nn." in value.kind and _class(value) in KNOWN
     )

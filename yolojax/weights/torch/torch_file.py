@@ -2,8 +2,8 @@
 
 A checkpoint is a zip file with a pickle, `data.pkl`, and a member of raw bytes for each
 storage of tensor elements. Tensors and a few containers are built here, all else is an
-inert `Record`. A file that names what no weights need is refused: functions, and
-everything of the standard library that is not listed below.
+`Inert`. A file that names what no weights need is refused: functions, and everything of
+the standard library that is not listed below.
 
 Time and memory are bounded by limits and by the size of the file.
 """
@@ -24,13 +24,13 @@ from yolojax.weights.torch.pickle_machine import (
     NAME,
     REFUSED,
     Call,
+    Inert,
     Machine,
     Named,
-    Record,
     show,
 )
 
-__all__ = ["Record", "read_checkpoint"]
+__all__ = ["Inert", "read_checkpoint"]
 
 MAX_PICKLE = 16 << 20  # bytes; the largest measured has 145 kB (scale n, segment)
 MAX_DIMS = 8
@@ -49,7 +49,7 @@ STORAGES: dict[str, np.dtype] = {
     "torch.BoolStorage": np.dtype("?"),
 }
 
-# Names in lower case, or of the standard library, that become inert records. Classes of
+# Names in lower case, or of the standard library, that become inert objects. Classes of
 # other packages, whose names begin in upper case, need no entry.
 INERT = frozenset(
     """
@@ -75,7 +75,7 @@ OTHER_TENSORS = re.compile(r"torch\.(_utils|_tensor)\._rebuild_\w+")
 
 
 @dataclass(eq=False, repr=False, slots=True)
-class Storage(Record):
+class Storage(Inert):
     """The elements that tensors are views of; `args` has them as one flat array."""
 
     dtype: np.dtype = np.dtype("u1")
@@ -86,7 +86,7 @@ def read_checkpoint(path: Path) -> Any:
     """Returns the object in a checkpoint.
 
     It is made of None, bool, int, float, str, bytes, list, tuple, dict, set, read-only
-    NumPy arrays and `Record`. Lists, dicts and records may contain themselves.
+    NumPy arrays and `Inert`. Lists, dicts and inert objects may contain themselves.
 
     Raises:
         OSError: the file cannot be read.
@@ -283,20 +283,20 @@ def _empty_bytes(machine: Machine, args: tuple) -> bytes:
     return b""
 
 
-def _attribute(machine: Machine, args: tuple) -> Record:
+def _attribute(machine: Machine, args: tuple) -> Inert:
     """Returns a note that an attribute of a class was wanted, such as its `forward`."""
     if len(args) != 2 or type(args[0]) is not Named or type(args[1]) is not str:
         raise ValueError(f"asks for an attribute of no class, {REFUSED}")
     if not NAME.fullmatch(args[1]) or args[1].startswith("_"):
         raise ValueError(f"asks for the attribute {show(args[1])}, {REFUSED}")
-    return Record("builtins.getattr", args)
+    return Inert("builtins.getattr", args)
 
 
-def _reconstructed(machine: Machine, args: tuple) -> Record:
+def _reconstructed(machine: Machine, args: tuple) -> Inert:
     """Returns an object described by its class, base class and content."""
     if len(args) != 3 or type(args[0]) is not Named:
         raise ValueError(f"its pickle makes an object of no class. {DAMAGED}")
-    return Record(args[0].kind, args[2:])
+    return Inert(args[0].kind, args[2:])
 
 
 CALLS: dict[str, Call] = {
