@@ -21,6 +21,7 @@ import pytest
 import quick_compiler
 from places import GOLDEN
 
+gc.set_threshold(50_000, 20, 50)  # tracing makes many objects and hardly any garbage
 quick_compiler.set_flags(os.environ)  # XLA reads them when the first device is made
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
