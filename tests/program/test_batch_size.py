@@ -112,8 +112,9 @@ def settings(folder, task="detect", **values):
     config = config_lib.default(task)
     config.data = str(folder / forked_runs.CONFIGS[task][1])
     usual = {"model": "tiny_model:build", "imgsz": 64, "batch": -1, "nbs": 1}
+    usual["epochs"] = 3  # samples of the whole run are planned, up to some thousands
     if task != "classify":
-        usual["mosaic"] = 0.0  # thousands of mosaics are drawn to count their objects
+        usual["mosaic"] = 0.0
     for name, value in (usual | values).items():
         config[name] = value
     return config_lib.check(config)
@@ -193,6 +194,21 @@ def test_what_fits_at_once_is_compiled_once(place, light):
     choice = chosen(place, 1e9)
     assert [row.batch for row in choice.table] == [16] and choice.line is None
     assert choice.batch == 16  # the most that is chosen on a CPU by itself
+
+
+@pytest.mark.parametrize("rect", [False, True])
+def test_samples_are_planned_once_for_all_batch_sizes(place, monkeypatch, rect):
+    plans = []
+    planned = autobatch.planned
+    monkeypatch.setattr(autobatch, "planned", lambda *a: plans.append(a) or planned(*a))
+    config, source, mesh = opened(place, model="tiny_model:bare", rect=rect)
+    lower, texts = autobatch._planning_once(), []
+    for batch in (2, 5):
+        sized = autobatch.resolved(config, batch)
+        texts.append(lower(sized, source, mesh, None).as_text())
+    assert len(plans) == 1
+    assert texts[1] == autobatch.lowered_step(sized, source, mesh, None).as_text()
+    assert texts[0] != texts[1]
 
 
 def test_a_larger_input_size_leaves_room_for_fewer_images(place, light):

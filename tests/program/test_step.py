@@ -148,6 +148,7 @@ def real():
     return task, model, tx, step, infer
 
 
+@pytest.mark.process  # a training of ten steps: a minute to compile in float64
 @pytest.mark.parametrize("case", ["modelrule_sgd", "sgd", "adamw"])
 def test_ten_steps_match_the_reference_in_float64(case, golden, real):
     values = golden(f"train_trajectory_{case}")

@@ -159,6 +159,21 @@ def train_batches(config: Any, source: Source) -> TrainingBatches:
     )
 
 
+def with_batch(
+    batches: TrainingBatches, config: Any, source: Source
+) -> TrainingBatches:
+    """Returns the batches of the same settings with another batch size.
+
+    Args:
+        batches: as `train_batches` returns; what they have planned is not done again.
+        config: the settings with the new batch size.
+        source: the images of the batches.
+    """
+    if isinstance(batches, TrainBatches) and batches.rect is not None:
+        return train_batches(config, source)  # images are grouped by the batch
+    return batches.with_batch(config.batch)
+
+
 def eval_batches(config: Any, source: Source, batch: int) -> EvaluationBatches:
     """Returns the validation batches of `batch` images."""
     if isinstance(source, ClassFolder):

@@ -155,13 +155,30 @@ def free_bytes(config: Any, sources: Sequence[data.Source], mesh: Mesh) -> int |
 
 
 def lowered_step(
-    config: Any, source: data.Source, mesh: Mesh, class_width: int | None
+    config: Any,
+    source: data.Source,
+    mesh: Mesh,
+    class_width: int | None,
+    batches: data.TrainingBatches | None = None,
 ) -> jax.stages.Lowered:
-    """Returns the largest training step of a run, lowered for shapes alone."""
-    kept = "device" if config.cache == "device" else False  # nothing is to be decoded
-    batches = data.train_batches(changed(config, cache=kept), source)
+    """Returns the largest training step of a run, lowered for shapes alone.
+
+    Args:
+        config: the run's settings, with a number as batch.
+        source: training images.
+        mesh: the devices.
+        class_width: of the head's class branch, None for the usual one.
+        batches: as `planned` returns for this config; None: planned here.
+    """
+    batches = batches or planned(config, source)
     program = make_program(config, source, mesh, class_width)
     return program.lowered_shapes(batches)
+
+
+def planned(config: Any, source: data.Source) -> data.TrainingBatches:
+    """Returns a run's training batches for their shapes alone: nothing is decoded."""
+    kept = "device" if config.cache == "device" else False
+    return data.train_batches(changed(config, cache=kept), source)
 
 
 def choose(
@@ -199,11 +216,12 @@ def choose(
         _per_device(mesh.size),
     )
     images = _stored_bytes(config, source, mesh)
+    lower = lower or _planning_once()
 
     def measure(batch: int) -> Row:
         log.info("  compiling the training step for batch %d ...", batch)
         settled = resolved(config, batch)
-        lowered = (lower or lowered_step)(settled, source, mesh, class_width)
+        lowered = lower(settled, source, mesh, class_width)
         try:
             need = memory.need_of(lowered.compile(), mesh)
         except jax.errors.JaxRuntimeError as error:
@@ -224,6 +242,20 @@ def choose(
         return Choice(batch, (), None)
     _report(choice, share, free, mesh.size)
     return choice
+
+
+def _planning_once() -> Callable[..., jax.stages.Lowered]:
+    """Returns a `lowered_step` that plans the samples for its first batch size only."""
+    known: list[data.TrainingBatches] = []
+
+    def lower(config, source, mesh, class_width):
+        if known:
+            known[:] = [data.with_batch(known[0], config, source)]
+        else:
+            known.append(planned(config, source))
+        return lowered_step(config, source, mesh, class_width, known[0])
+
+    return lower
 
 
 def _highest(config: Any, mesh: Mesh) -> int:

@@ -121,6 +121,12 @@ class TrainBatches:
         other.epochs = epochs
         return other
 
+    def with_batch(self, batch: int) -> "TrainBatches":
+        """Returns the batches of another size, of images that are not grouped."""
+        other = copy.copy(self)
+        other.batch = batch
+        return other
+
     def same_epoch(self, other: "TrainBatches", epoch: int) -> bool:
         """Returns whether an epoch is the same here as in a run of another length."""
         there = max(self.epochs, other.epochs) > epoch >= min(self.epochs, other.epochs)

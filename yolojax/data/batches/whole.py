@@ -152,6 +152,12 @@ class ClassifyTrainBatches:
         other.epochs = epochs
         return other
 
+    def with_batch(self, batch: int) -> "ClassifyTrainBatches":
+        """Returns the batches of another size."""
+        other = copy.copy(self)
+        other.batch = batch
+        return other
+
     def same_epoch(self, other: "ClassifyTrainBatches", epoch: int) -> bool:
         """Returns whether an epoch is the same here as in a run of another length."""
         return (epoch < self.epochs) == (epoch < other.epochs)
