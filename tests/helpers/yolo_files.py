@@ -30,6 +30,12 @@ def add(root, split, name, *, text=GOOD, image=None, suffix=".jpg"):
     return path
 
 
+def picture_file(path):
+    """Writes a picture, and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), picture())
+
+
 def write_yaml(root, text):
     (root / "data.yaml").write_text(text)
     return root / "data.yaml"

@@ -139,6 +139,24 @@ def test_broken_images_and_labels(data):
     assert only(found(data), "coordinate_above_1.01", "train", "error") == places
 
 
+def test_images_that_share_a_label_file(data):
+    picture(data / "images/train/1.jpg", 50)
+    places = only(found(data), "shared_label_file", "train", "error")
+    assert places == [str(data / "labels/train/1.txt")]
+
+
+def test_label_files_that_are_not_where_they_are_looked_for(data):
+    label = data / "labels/train/1.txt"
+    other = data / "images/train/1.txt"
+    other.write_text("0 0.5 0.5 0.2 0.2\n")
+    assert only(found(data), "second_label_file", "train", "warning") == [str(other)]
+    label.unlink()
+    assert only(found(data), "label_elsewhere", "train", "warning") == [str(other)]
+    other.write_text("1 0.5 0.3 0.05 0.25\n")
+    findings = found(data)
+    assert findings["tiny", "train"]["places"] == [f"{other}:1"]
+
+
 def test_rows_that_stand_twice(data):
     row(data, "0 0.3 0.3 0.2 0.2")
     places = only(found(data), "duplicates_removed", "train", "note")

@@ -12,7 +12,15 @@ from places import GOLDEN
 from yolo_files import GOOD, add, opened, picture, write_yaml
 
 from yolojax.data import SOURCES
-from yolojax.data.formats import description, labels, listing, subset, yolo_folder
+from yolojax.data.formats import (
+    description,
+    label_files,
+    labels,
+    listing,
+    subset,
+    yolo_folder,
+)
+from yolojax.data.formats.label_files import LabelFile
 from yolojax.data.formats.yolo_folder import (
     LabelRules,
     open_yolo_folder,
@@ -125,7 +133,7 @@ def test_text_lists_and_several_folders(folder):
 
 def test_label_paths_match_reference():
     for image, label in TABLES["label_paths"]:
-        assert labels.label_path(image) == label
+        assert label_files.find([image]) == [LabelFile(label, there=False)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["note"])
@@ -145,7 +153,8 @@ def test_label_verdicts_match_reference(tmp_path, case):
         path.with_suffix(".txt").write_bytes(content.encode())
     pose = options["keypoints"]
     rules = LabelRules(options["nc"], options["single_cls"], kpt_shape, pose)
-    got = verify_labelled(str(path), rules)
+    (label,) = label_files.find([str(path)])
+    got = verify_labelled(str(path), label, rules)
     assert (got.hw is not None) == case["accepted"]
     assert any(problem.dropped for problem in got.problems) == bool(case["corrupt"])
     if case["reason"]:
@@ -197,7 +206,9 @@ def same_rows(got, want):
 
 def test_problems_name_file_and_line(tmp_path):
     path = add(tmp_path, "train", "x", text=f"{GOOD}\n{GOOD.replace('0.2', '2')}")
-    (problem,) = verify_labelled(str(path), LabelRules(3, False, None, False)).problems
+    (label,) = label_files.find([str(path)])
+    rules = LabelRules(3, False, None, False)
+    (problem,) = verify_labelled(str(path), label, rules).problems
     assert problem.file == str(tmp_path / "labels/train/x.txt") and problem.line == 3
     assert f"{problem.file}:3: " in str(problem) and "left out" in str(problem)
 

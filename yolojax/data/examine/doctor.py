@@ -6,6 +6,7 @@ Warnings cost accuracy more often than not. Notes are worth knowing.
 
 import dataclasses
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +16,10 @@ import numpy as np
 from yolojax.data import Source
 from yolojax.data.examine import object_checks
 from yolojax.data.examine.object_checks import Found
+from yolojax.data.formats import label_files
 from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.formats.description import DataDescription
 from yolojax.data.formats.labelled import LabelledImages
-from yolojax.data.formats.labels import label_path
 from yolojax.data.formats.listing import is_image, walk
 from yolojax.data.formats.problems import Problem
 
@@ -61,7 +62,7 @@ def examine(
         findings += _problems(split, source.problems)
         findings += _duplicates(split, source)
         if isinstance(source, LabelledImages):
-            findings += _backgrounds(split, source, text_files=data is not None)
+            findings += _backgrounds(split, source)
             places = _Places(source)
             for found in object_checks.check_objects(source, imgsz, task):
                 findings.append(_of_objects(split, found, places))
@@ -88,6 +89,9 @@ def unusable(split: str, reason: str) -> Finding:
 _SCAN_ADVICE = {
     "duplicates_removed": ("note", "Delete the second row."),
     "flat_polygons": ("warning", "Draw them again, or delete them."),
+    "shared_label_file": ("error", "Give each image a name and a label file."),
+    "label_elsewhere": ("warning", "Move them to the other labels of the folder."),
+    "second_label_file": ("warning", "Keep the one whose rows are right."),
     "no_image_path": ("warning", "Write one path per line, and nothing else."),
     "missing_image": ("error", "Add the images, or name their folder as image_root."),
     "duplicate_image": ("note", "Right if the files share the work of labelling."),
@@ -169,9 +173,7 @@ def _same_labels(source: Source, one: int, other: int) -> bool:
     return a.shape == b.shape and np.allclose(a, b, atol=1e-3)
 
 
-def _backgrounds(
-    split: str, source: LabelledImages, *, text_files: bool
-) -> Iterator[Finding]:
+def _backgrounds(split: str, source: LabelledImages) -> Iterator[Finding]:
     """Images without objects."""
     empty = [i for i, rows in enumerate(source.labels) if not len(rows)]
     if not empty:
@@ -182,8 +184,8 @@ def _backgrounds(
     if share == 1:
         severity, advice = "error", "Label them: nothing can be learnt or measured."
     text = f"images without objects ({100 * share:.1f} % of the split)"
-    if text_files:
-        lacking = sum(not os.path.exists(label_path(source.paths[i])) for i in empty)
+    if source.label_files is not None:
+        lacking = sum(not os.path.exists(source.label_files[i]) for i in empty)
         text += f", {lacking} of them without a label file"
     places = tuple(source.paths[i] for i in empty[:LISTED])
     yield Finding("backgrounds", severity, split, len(empty), text, advice, places)
@@ -212,9 +214,10 @@ class _Places:
     def of(self, image: int, row: int) -> str:
         """Returns "file:line" of an object, or the image and the object's box."""
         path, labels = self._source.paths[image], self._source.labels[image][row]
-        file = label_path(path)
+        files = self._source.label_files
+        file = "" if files is None else files[image]
         if file not in self._boxes:
-            self._boxes[file] = list(_boxes_of(file))
+            self._boxes[file] = list(_boxes_of(file)) if file else []
         for line, values in self._boxes[file]:
             if np.allclose(values, labels, atol=1e-6):
                 return f"{file}:{line}"
@@ -249,22 +252,24 @@ def _orphans(split: str, data: DataDescription) -> Iterator[Finding]:
         if not place.is_dir():
             continue  # a list of images; others may well lie beside them
         for folder, files in walk(str(place)):
-            labels = _label_folder(folder)
-            stems = images.setdefault(labels, set())
-            for name in files:
-                stem, end = os.path.splitext(name)
-                if is_image(name):
-                    stems.add(stem)
-                elif end != ".txt":
-                    others[os.path.join(labels, f"{stem}.txt")] = end
-        for folder, _ in walk(_label_folder(str(place))):
-            images.setdefault(folder, set())  # labels of a folder that is not there
+            for labels in label_files.places(folder):
+                stems = images.setdefault(labels, set())
+                for name in files:
+                    stem, end = os.path.splitext(name)
+                    if is_image(name):
+                        stems.add(unicodedata.normalize("NFC", stem))
+                    elif not label_files.is_text(name):
+                        others[os.path.join(labels, f"{stem}.txt")] = end
+        for root in label_files.places(str(place)):
+            for folder, _ in walk(root):
+                images.setdefault(folder, set())  # of a folder that is not there
     stray = [
         os.path.join(folder, name)
         for folder, stems in sorted(images.items())
         if os.path.isdir(folder)
         for name in sorted(os.listdir(folder))
-        if name.endswith(".txt") and name[:-4] not in stems
+        if label_files.is_text(name)
+        and unicodedata.normalize("NFC", name[:-4]) not in stems
     ]
     # Other text may lie there as well, such as a list of classes.
     stray = [file for file in stray if next(_boxes_of(file), None) is not None]
@@ -276,10 +281,6 @@ def _orphans(split: str, data: DataDescription) -> Iterator[Finding]:
         advice = "Add the images, or delete the files."
         places = tuple(stray[:LISTED])
         yield Finding("orphans", "warning", split, len(stray), text, advice, places)
-
-
-def _label_folder(folder: str) -> str:
-    return os.path.dirname(label_path(os.path.join(folder, "image.jpg")))
 
 
 def _leaks(sources: Mapping[str, Source]) -> Iterator[Finding]:

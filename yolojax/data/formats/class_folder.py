@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from yolojax.data.formats import subset
+from yolojax.data.formats import scan, subset
 from yolojax.data.formats.listing import (
     ImageVerdict,
     distinct,
@@ -35,7 +35,7 @@ FOLDERS = {  # names that a split's folder may have, in the order they are tried
 }
 STAND_IN = {"val": "test", "test": "val"}  # used where a split has no folder
 VAL_SHARE = 0.2  # of each class, where no folder tells the splits apart
-CACHE_VERSION = 3  # raise it when the scan decides differently
+CACHE_VERSION = 4  # raise it when the scan decides differently
 
 _KNOWN = {name for names in FOLDERS.values() for name in names}
 
@@ -311,7 +311,8 @@ def _scan(
     """Returns what is known of every image."""
     file = None
     if cache_dir is not None:
-        file = Path(cache_dir) / f"classes-{_fingerprint(paths)[:32]}.json"
+        digest = scan.fingerprint(paths, CACHE_VERSION)
+        file = Path(cache_dir) / f"classes-{digest[:32]}.json"
         stored = _read_scan(file, len(paths))
         if stored is not None:
             return stored
@@ -323,19 +324,6 @@ def _scan(
         except OSError as error:
             log.warning("the scan of the data set is not kept: %s", error)
     return verdicts
-
-
-def _fingerprint(paths: list[str]) -> str:
-    """Returns a hash of names, sizes and times of all images."""
-    digest = hashlib.sha256(repr((CACHE_VERSION, cv2.__version__)).encode())
-    for path in paths:
-        try:
-            status = os.stat(path)
-            state = (status.st_size, status.st_mtime_ns)
-        except OSError:
-            state = (-1, -1)
-        digest.update(repr((path, state)).encode("utf-8", "backslashreplace"))
-    return digest.hexdigest()
 
 
 def _read_scan(file: Path, count: int) -> list[ImageVerdict] | None:

@@ -84,6 +84,7 @@ class LabelledImages:
     crowds: list[np.ndarray] | None = None
     reader: Reader | None = None  # None: paths are files
     coco: CocoIds | None = None  # of sources that are COCO's files
+    label_files: tuple[str, ...] | None = None  # N paths, of labels in text files
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -321,7 +322,7 @@ def _without_labels(
             f"{data.path}: no training image has an object of classes = {classes}."
             " Name others, or None for all."
         )
-    hint = " Labels lie in a folder `labels` next to `images`."
+    hint = " Labels lie in a folder `labels` next to `images`, or beside the images."
     raise ValueError(
         f"{data.path}: split `{split}` has no label at all; the first should be in"
         f" {example}.{hint if example.endswith('.txt') else ''}"

@@ -1,4 +1,4 @@
-"""Label files of YOLO folders: where they are, what a valid one looks like.
+"""Label files of YOLO folders: what a valid one looks like.
 
 One row per object, numbers separated by white space, coordinates relative to the image
 (0..1): `class cx cy w h`, or `class x1 y1 ... xn yn` (polygon), or a box followed by
@@ -6,7 +6,6 @@ keypoints `x y` or `x y visibility`.
 """
 
 import dataclasses
-import os
 
 import cv2
 import numpy as np
@@ -36,17 +35,6 @@ class ParsedLabels:
     keypoints: np.ndarray | None  # [n, K, 3] float32: x, y, visibility
     duplicates: tuple[int, ...]  # lines of identical rows, which are left out
     flat: int  # polygons of no area
-
-
-def label_path(image_path: str) -> str:
-    """Returns the label file of an image.
-
-    The last directory `images` of the path becomes `labels`; without one the label
-    lies next to the image.
-    """
-    images, labels = (f"{os.sep}{name}{os.sep}" for name in ("images", "labels"))
-    swapped = labels.join(image_path.rsplit(images, 1))
-    return os.path.splitext(swapped)[0] + ".txt"
 
 
 def parse_labels(

@@ -30,6 +30,9 @@ CODES = {  # code -> what is wrong; where more is known, the problem's own text 
     "class_out_of_range": "a class is not in `names` of the data description",
     "duplicates_removed": "identical rows were counted once",
     "flat_polygons": "polygons that enclose no area are kept",
+    "shared_label_file": "several images share the label file: each gets all its rows",
+    "label_elsewhere": "is read, but lies elsewhere than the labels of its folder",
+    "second_label_file": "is not read: another label file of its image is",
     # COCO's files
     "bad_image": "needs `id` and `file_name`",
     "duplicate_image_id": "the id of an image is taken",

@@ -7,17 +7,17 @@ import json
 import logging
 import os
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from yolojax.data.formats.labels import label_path
 from yolojax.data.formats.problems import Problem
 from yolojax.files import replace_bytes
 
-CACHE_VERSION = 5  # raise it when the scan decides differently
+CACHE_VERSION = 6  # raise it when the scan decides differently
 
 log = logging.getLogger("yolojax")
 
@@ -44,18 +44,31 @@ class LabelRules:
     pose: bool  # whether keypoints are read
 
 
-def fingerprint(paths: list[str], rules: LabelRules) -> str:
-    """Returns a hash of names, sizes and times of all files, and of the rules."""
+def fingerprint(files: Iterable[str], rules: Any) -> str:
+    """Returns a hash of the states of files, and of what was made of them.
+
+    Args:
+        files: paths of all that a scan reads.
+        rules: what it may find there; something whose `repr` says all of it.
+    """
     digest = hashlib.sha256(repr((CACHE_VERSION, cv2.__version__, rules)).encode())
-    for path in paths:
-        for name in (path, label_path(path)):
-            try:
-                status = os.stat(name)
-                state = (status.st_size, status.st_mtime_ns)
-            except OSError:
-                state = (-1, -1)
-            digest.update(repr((name, state)).encode())
+    for file in files:
+        state = repr((file, state_of(file)))
+        digest.update(state.encode("utf-8", "backslashreplace"))
     return digest.hexdigest()
+
+
+def state_of(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    """Returns numbers that change when a file does, -1 where there is none.
+
+    Copying tools and people set the time of the last change as they like; nobody sets
+    that of the last change of the file's entry.
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return -1, -1, -1
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def write(file: Path, verdicts: list[Verdict]) -> None:

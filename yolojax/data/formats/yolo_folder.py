@@ -5,20 +5,18 @@ and listed in `problems`; nothing is ever written into the data set.
 """
 
 import concurrent.futures
+import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from yolojax.data.formats import labelled, scan, subset
+from yolojax.data.formats import label_files, labelled, scan, subset
 from yolojax.data.formats.description import DataDescription, read_data_yaml
+from yolojax.data.formats.label_files import LabelFile
 from yolojax.data.formats.labelled import LabelledImages, Wanted
-from yolojax.data.formats.labels import (
-    LabelError,
-    ParsedLabels,
-    label_path,
-    parse_labels,
-)
+from yolojax.data.formats.labels import LabelError, ParsedLabels, parse_labels
 from yolojax.data.formats.listing import find_images, verify_image
 from yolojax.data.formats.problems import Problem
 from yolojax.data.formats.scan import LabelRules, Verdict
@@ -50,29 +48,40 @@ def open_yolo_folder(
         data = read_data_yaml(data)
     labelled.check_wanted(data, split, wanted)
     found, odd = find_images(data, split)
+    labels = dict(zip(found, label_files.find(found), strict=True))
     paths = found
     if wanted.fraction_mode == "head":
         paths = subset.head(paths, subset.split_fraction(wanted.fraction, split))
     rules = LabelRules(len(data.names), wanted.single_cls, data.kpt_shape, wanted.pose)
-    verdicts = _scan(paths, rules, cache_dir, threads)
-    skipped = len(found) - len(paths)
-    return labelled.assemble(
-        data, split, wanted, paths, verdicts, label_path, skipped, noted=odd
+    pairs = [(path, labels[path]) for path in paths]
+    verdicts = _scan(pairs, rules, cache_dir, threads)
+    source = labelled.assemble(
+        data,
+        split,
+        wanted,
+        paths,
+        verdicts,
+        lambda path: labels[path].path,
+        len(found) - len(paths),
+        noted=[*odd, *_shared(pairs, verdicts)],
     )
+    files = tuple(labels[path].path for path in source.paths)
+    return dataclasses.replace(source, label_files=files)
 
 
-def verify_labelled(image_path: str, rules: LabelRules) -> Verdict:
+def verify_labelled(image_path: str, label: LabelFile, rules: LabelRules) -> Verdict:
     """Returns whether an image and its labels can be used, and how.
 
     Args:
-        image_path: the image; its label file follows from it.
+        image_path: the image.
+        label: as `label_files.find` returns.
         rules: what the labels may say.
     """
     none = np.zeros((0, 5), np.float32)
     seen = verify_image(image_path)
     if seen.hw is None:
         return Verdict(None, none, (seen.problem(image_path),))
-    path = label_path(image_path)
+    path = label.path
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -98,41 +107,68 @@ def verify_labelled(image_path: str, rules: LabelRules) -> Verdict:
     return Verdict(
         seen.hw,
         parsed.rows,
-        _notes(path, parsed),
+        _notes(label, parsed),
         parsed.polygons,
         parsed.keypoints,
         seen.digest,
     )
 
 
-def _notes(path: str, parsed: ParsedLabels) -> tuple[Problem, ...]:
+def _notes(label: LabelFile, parsed: ParsedLabels) -> tuple[Problem, ...]:
     """Returns what is odd about labels that are used all the same."""
-    twice = parsed.duplicates
+    path, twice = label.path, parsed.duplicates
+    odd = [] if label.usual else [Problem(path, None, "label_elsewhere", "", False)]
+    for other in label.others:
+        if label_files.looks_like_rows(other) and not label_files.same_text(
+            path, other
+        ):
+            text = f"is not read: {path} is, for the same image"
+            odd.append(Problem(other, None, "second_label_file", text, False))
     found = {
         "duplicates_removed": (len(twice), twice[0] if twice else None),
         "flat_polygons": (parsed.flat, None),
     }
-    return tuple(
+    counted = (
         Problem(path, line, code, "", False, count=count)
         for code, (count, line) in found.items()
         if count
     )
+    return (*odd, *counted)
+
+
+def _shared(
+    pairs: list[tuple[str, LabelFile]], verdicts: list[Verdict]
+) -> Iterator[Problem]:
+    """Yields the label files with rows that several images share."""
+    images: dict[str, list[str]] = {}
+    for (path, label), verdict in zip(pairs, verdicts, strict=True):
+        if len(verdict.rows):
+            images.setdefault(label.path, []).append(os.path.basename(path))
+    for file, names in images.items():
+        if len(names) > 1:
+            text = f"is the label file of {', '.join(names)}: each gets all its rows"
+            yield Problem(file, None, "shared_label_file", text, False)
 
 
 def _scan(
-    paths: list[str],
+    pairs: list[tuple[str, LabelFile]],
     rules: LabelRules,
     cache_dir: str | os.PathLike[str] | None,
     threads: int,
 ) -> list[Verdict]:
     file = None
     if cache_dir is not None:
-        file = Path(cache_dir) / f"scan-{scan.fingerprint(paths, rules)[:32]}.npz"
+        read = (f for path, label in pairs for f in (path, label.path, *label.others))
+        places = [label.usual for _, label in pairs]
+        digest = scan.fingerprint(read, (rules, places))
+        file = Path(cache_dir) / f"scan-{digest[:32]}.npz"
         stored = scan.read(file)
         if stored is not None:
             return stored
     with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
-        verdicts = list(pool.map(lambda path: verify_labelled(path, rules), paths))
+        verdicts = list(
+            pool.map(lambda pair: verify_labelled(pair[0], pair[1], rules), pairs)
+        )
     if file is not None:
         scan.write(file, verdicts)
     return verdicts

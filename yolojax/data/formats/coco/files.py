@@ -13,6 +13,7 @@ from yolojax.data.formats.coco import annotations as coco_objects
 from yolojax.data.formats.coco.annotations import AnnotationError
 from yolojax.data.formats.description import DataDescription
 from yolojax.data.formats.problems import CODES, Problem
+from yolojax.data.formats.scan import state_of
 from yolojax.data.geometry import Hw
 from yolojax.data.store import images as images_lib
 from yolojax.files import replace_text
@@ -82,10 +83,7 @@ def summary_of(
 
 def _fingerprint(data: DataDescription, split: str) -> str:
     """Returns a hash of names, sizes and times of the files of a split."""
-    states = []
-    for place in data.places(split):
-        status = place.stat()
-        states.append((str(place), status.st_size, status.st_mtime_ns))
+    states = [(str(place), state_of(place)) for place in data.places(split)]
     where = str(data.root), str(data.image_roots.get(split))
     return hashlib.sha256(repr((VERSION, states, where)).encode()).hexdigest()
 
