@@ -112,7 +112,7 @@ def train_rows(config):
 def val_rows(config):
     """Returns the validation batches."""
     source = _source(config, "val")
-    batches = loading.eval_batches(config, source, config.batch)
+    batches = loading.eval_batches(config, source)
     return [batches[step] for step in range(len(batches))]
 
 

@@ -174,8 +174,21 @@ def with_batch(
     return batches.with_batch(config.batch)
 
 
-def eval_batches(config: Any, source: Source, batch: int) -> EvaluationBatches:
-    """Returns the validation batches of `batch` images."""
+def eval_batches(
+    config: Any, source: Source, devices_count: int = 1
+) -> EvaluationBatches:
+    """Returns the batches of every validation, whatever the command.
+
+    Which pictures share a batch decides how rectangular batches are padded, and so the
+    figures: it follows from `config.batch`, the same while training and afterwards.
+
+    Args:
+        config: the run's settings, with a number as batch.
+        source: the images.
+        devices_count: how many devices share a batch.
+    """
+    # No more rows than images, as far as the devices can share them evenly.
+    batch = min(config.batch, -(-len(source) // devices_count) * devices_count)
     if isinstance(source, ClassFolder):
         images = ClassImages(source, cache=config.cache, threads=_scan_threads())
         return ClassifyEvalBatches(images, imgsz=config.imgsz, batch=batch)

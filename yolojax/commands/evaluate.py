@@ -41,8 +41,8 @@ def run(config: Any, workdir: Path | None) -> None:
         results = CocoResults(
             source, config.task, config.classes, single_cls=config.single_cls
         )
-    config = batch_size.without_training(config, len(source), mesh)
-    batches = loading.eval_batches(config, source, config.batch)
+    config = _with_batch(config, given, source, mesh)
+    batches = loading.eval_batches(config, source, mesh.size)
     rules = network.detection_rules(config, loading.most_objects(source))
     parent = workdir or run_folder.runs_of(config.task)
     folder = run_folder.make_unused(parent, config.name or config.split)
@@ -77,6 +77,28 @@ def run(config: Any, workdir: Path | None) -> None:
     if config.plots:
         evaluate.draw(found, source.names, folder)
     log.info("written to %s", folder)
+
+
+def _with_batch(config: Any, given: Weights, source: loading.Source, mesh: Any) -> Any:
+    """Returns the settings with a number as batch, that of the run if it is automatic.
+
+    Figures of rectangular batches depend on it, so another one than the run's is told.
+    """
+    was = given.batch
+    if batch_size.is_automatic(config) and was and was % mesh.size == 0:
+        return batch_size.resolved(config, was)
+    config = batch_size.without_training(config, len(source), mesh)
+    padded = isinstance(source, LabelledImages) and config.rect is not False
+    if padded and was not in (None, config.batch):
+        log.info(
+            "batches of %d pictures here, of %d in the run: rectangular batches are"
+            " padded otherwise, which moves the figures a little. --config.batch=%d"
+            " gives those of the run.",
+            config.batch,
+            was,
+            was,
+        )
+    return config
 
 
 def _shown(

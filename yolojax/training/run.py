@@ -181,7 +181,7 @@ def make_run(
     state, journal = _start(program, folder, checkpoints, start, source.names)
     journal.apply_patience(config.patience)
     data = _data(program, config, source, val_source)
-    rules = network.detection_rules(config, loading.most_objects(source, val_source))
+    rules = network.detection_rules(config, loading.most_objects(val_source))
     run = Run(
         program=program,
         config=config,
@@ -225,14 +225,10 @@ def _data(
 ) -> RunData:
     """Returns the batches of a run."""
     batches: Any = loading.train_batches(config, source)
-    # No more rows than images, as far as the devices can share them evenly.
-    devices_count = program.mesh.size
-    most = -(-len(val_source) // devices_count) * devices_count
-    rows = min(2 * config.batch, most)
     return RunData(
         source,
         batches.with_epochs(program.schedule.epochs),
-        loading.eval_batches(config, val_source, rows),
+        loading.eval_batches(config, val_source, program.mesh.size),
     )
 
 

@@ -38,6 +38,7 @@ class Weights:
     imgsz: int | None  # pixels they were trained at
     licence: str | None
     skipped: dict[str, str]  # tensors of the file that are no weights -> why
+    batch: int | None = None  # images that the run's validation took at a time
 
 
 def read_weights(path: Path) -> Weights:
@@ -76,6 +77,7 @@ def _from_checkpoint(path: Path) -> Weights:
         imgsz=identity.imgsz,
         licence=identity.licence,
         skipped={},
+        batch=identity.batch,
     )
 
 
