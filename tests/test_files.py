@@ -136,3 +136,34 @@ def test_nothing_else_makes_locks():
         if "import filelock" in path.read_text()
     ]
     assert users == ["files.py"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: OSError(28, "No space left on device", str(path)),
+        lambda path: OSError(122, "Disk quota exceeded", str(path)),
+        lambda path: ValueError(
+            f'RESOURCE_EXHAUSTED: Error writing "p/0" in OCDBT database at local file'
+            f' "{path}": Failed to write 5 bytes to file 8: No space left on device'
+            " [os_error_code='28']"
+        ),
+        lambda path: ExceptionGroup("two", [KeyError("x"), OSError(28, "", str(path))]),
+    ],
+)
+def test_a_full_disk_is_told_from_everything_else(tmp_path, make):
+    path = tmp_path / "run" / "state"
+    text = files.full_disk(make(path))
+    assert text.startswith("no space left on disk /") and f"holds {path}: " in text
+    outer = RuntimeError("the library gave up")
+    outer.__cause__ = make(path)
+    assert files.full_disk(outer) == text
+
+
+def test_an_error_that_names_no_file_is_about_what_is_written(tmp_path):
+    bare = OSError(28, "No space left on device")
+    assert f"holds {tmp_path}: " in files.full_disk(bare, tmp_path)
+    assert files.full_disk(bare) == "no space left on the disk that is written to"
+    assert files.full_disk(MemoryError()) is None
+    assert files.full_disk(RuntimeError("RESOURCE_EXHAUSTED: out of memory")) is None
+    assert files.full_disk(OSError(2, "No such file", "x")) is None

@@ -16,7 +16,7 @@ from yolojax import config, main
 from yolojax.commands import evaluate
 from yolojax.commands import train as train_command
 from yolojax.config import command_line, keys
-from yolojax.errors import NonFiniteLoss
+from yolojax.errors import DiskFull, NonFiniteLoss
 from yolojax.runs import folder as run_folder
 
 CONFIG = str(ROOT / "configs" / "yolo11n.py")
@@ -269,7 +269,6 @@ def test_own_errors_are_one_line_and_foreign_ones_keep_their_trace():
     assert main.explain(raised(foreign)) is None
     assert main.explain(raised(outside)) is None
     assert main.explain(KeyError("x")) is None
-    assert "No space" in main.explain(OSError(28, "No space left on device"))
     assert main.explain(NonFiniteLoss("box is not finite")) is not None
 
 
@@ -277,6 +276,15 @@ def test_full_memory_says_what_to_lower():
     error = RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes.\nmore")
     text = main.explain(error)
     assert "config.batch" in text and "remat" in text and "\n" not in text
+
+
+def test_a_full_disk_is_named_and_no_memory_is_spoken_of(tmp_path):
+    text = f'RESOURCE_EXHAUSTED: "{tmp_path}/x/y": No space left on device'
+    for error in (ValueError(text), OSError(28, "No space left on device", text)):
+        told = main.explain(error)
+        assert told.startswith("no space left on disk /") and "batch" not in told
+    assert main.explain(DiskFull("as it is")) == "as it is"
+    assert "out of memory" in main.explain(MemoryError())
 
 
 def settings(**changes):

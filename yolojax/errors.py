@@ -9,6 +9,10 @@ class NonFiniteLoss(Exception):
     """The loss or the gradient stopped being a number."""
 
 
+class DiskFull(OSError):
+    """There is no room for what a run writes."""
+
+
 class Interrupted(KeyboardInterrupt):
     """The run was asked to stop; its state is saved."""
 

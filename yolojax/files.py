@@ -1,9 +1,11 @@
 """Paths of the user's, files that are whole or not there, and one lock for all."""
 
 import contextlib
+import errno
 import logging
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,9 @@ from pathlib import Path
 import filelock
 
 log = logging.getLogger("yolojax")
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_TEXT = re.compile("no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
 def local_path(text: str | os.PathLike[str], key: str) -> Path:
@@ -56,6 +61,53 @@ def replace_text(path: str | Path, text: str) -> None:
     """Replaces a UTF-8 text file; see `replace_bytes`."""
     # Names of files need not be UTF-8.
     replace_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def full_disk(error: BaseException, usual: Path | None = None) -> str | None:
+    """Returns the words for a disk that is full, None if that is not what went wrong.
+
+    Libraries pass the system's error on as text, and some of them with the words that
+    others use for memory that ran out.
+
+    Args:
+        error: what was raised.
+        usual: what was most likely being written, where the error names no file.
+    """
+    told: BaseException | None = error
+    while told is not None:
+        if isinstance(told, BaseExceptionGroup):
+            for inner in told.exceptions:
+                if text := full_disk(inner, usual):
+                    return text
+        number = told.errno if isinstance(told, OSError) else None
+        if number in _FULL or _FULL_TEXT.search(str(told)):
+            return _full_text(_named_file(told) or usual)
+        told = told.__cause__
+    return None
+
+
+def _named_file(error: BaseException) -> Path | None:
+    """Returns the file that an error is about, if it names one."""
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+        return Path(os.fsdecode(error.filename))
+    found = re.search(r'"(/[^"]+)"', str(error))
+    return Path(found[1]) if found else None
+
+
+def _full_text(path: Path | None) -> str:
+    if path is None:
+        return "no space left on the disk that is written to"
+    there = path.absolute()
+    while not there.exists():  # a file that was not made, or is gone already
+        there = there.parent
+    usage = shutil.disk_usage(there)
+    while not there.is_mount():
+        there = there.parent
+    free, total = usage.free / 2**20, usage.total / 2**20
+    return (
+        f"no space left on disk {there}, which holds {path}: {free:.0f} of"
+        f" {total:.0f} MiB are free"
+    )
 
 
 class LockedError(Exception):

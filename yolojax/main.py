@@ -15,8 +15,8 @@ from absl import logging as absl_logging
 
 from yolojax import config as config_lib
 from yolojax.config import command_line
-from yolojax.errors import NonFiniteLoss
-from yolojax.files import local_path
+from yolojax.errors import DiskFull, NonFiniteLoss
+from yolojax.files import full_disk, local_path
 
 MODES = {  # name -> module with run(config, workdir), which may return an exit status
     "train": "yolojax.commands.train",
@@ -59,10 +59,15 @@ def main(argv: Sequence[str]) -> None:
 
 def explain(error: Exception) -> str | None:
     """Returns the line that tells a user what to mend, None if only a trace helps."""
-    if "RESOURCE_EXHAUSTED" in str(error):
+    if isinstance(error, DiskFull):
+        return str(error)
+    if full := full_disk(error):
+        return f"{full}. Make room, or write to another one."
+    if "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError):
+        told = (str(error).strip() or "no more is left.").splitlines()[0]
         return (
-            f"out of memory: {str(error).strip().splitlines()[0]} Lower config.batch or"
-            " config.imgsz, or set --config.remat=true."
+            f"out of memory: {told} Lower config.batch or config.imgsz, or set"
+            " --config.remat=true."
         )
     if isinstance(error, OSError | NonFiniteLoss):
         return str(error)
@@ -101,7 +106,8 @@ def _set_up_logging() -> None:
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False
-    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax comments on every save
+    # Orbax comments on every save, and prints traces of what it raises as well.
+    absl_logging.set_verbosity(absl_logging.FATAL)
 
 
 class _Plain(logging.Formatter):

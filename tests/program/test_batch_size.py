@@ -450,6 +450,9 @@ def test_only_an_automatic_batch_in_the_first_epoch_is_halved(place):
     assert halve(place, 8, full, devices=8) is None
     assert halve(place, 20, jax.errors.JaxRuntimeError("INTERNAL: x")) is None
     assert halve(place, 20, ValueError("x")) is None
+    # A full disk is no memory that ran out, whatever a library calls it.
+    disk = "RESOURCE_EXHAUSTED: Failed to write 1 bytes: No space left on device"
+    assert halve(place, 20, ValueError(disk)) is None
 
 
 def test_the_growth_of_the_process_is_measured():

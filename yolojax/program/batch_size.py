@@ -20,6 +20,7 @@ from yolojax.assembly import data
 from yolojax.config import changed
 from yolojax.data.store import cached, host_memory
 from yolojax.devices import images as device_images
+from yolojax.files import full_disk
 from yolojax.program import memory
 from yolojax.program.train_program import make_program
 
@@ -266,7 +267,9 @@ def _highest(config: Any, mesh: Mesh) -> int:
 
 
 def is_exhausted(error: BaseException) -> bool:
-    """Whether an error says that memory ran out."""
+    """Whether an error says that memory ran out, and not a disk."""
+    if full_disk(error) is not None:
+        return False
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 

@@ -15,6 +15,7 @@ the best weights up to it are there.
 import contextlib
 import dataclasses
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,12 +104,20 @@ class Checkpoints:
         """Returns itself."""
         return self
 
-    def __exit__(self, *error: object) -> None:
-        """Waits for unfinished writes and frees the managers."""
-        self.wait()
-        self.last.close()
-        self.best.close()
-        self.epochs.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Waits for unfinished writes and frees the managers.
+
+        What could not be written whole is removed: a full disk needs the room.
+        """
+        failed = True
+        try:
+            self.wait()
+            failed = kind is not None
+        finally:
+            for manager in (self.last, self.best, self.epochs):
+                manager.close()
+                if failed:
+                    _remove_unfinished(Path(manager.directory))
 
     def wait(self) -> None:
         """Returns when everything is on disk."""
@@ -120,8 +129,9 @@ class Checkpoints:
 def open_checkpoints(workdir: Path) -> Checkpoints:
     """Returns the managers of a run's folder, which is made if missing."""
     root = (workdir / "checkpoints").absolute()
-    for leftover in root.glob("*/*.orbax-checkpoint-tmp*"):
-        shutil.rmtree(leftover)  # of a killed write: no other run is in the folder
+    _hush_closed_loops()
+    for kind in (LAST, BEST, EPOCHS):
+        _remove_unfinished(root / kind)  # no other run is in the folder
 
     def manager(name: str, kept: int | None) -> ocp.CheckpointManager:
         policies = ocp.checkpoint_managers
@@ -203,6 +213,32 @@ def _read(path: Path) -> tuple[PyTree, dict[str, Any]]:
     with contextlib.closing(ocp.JsonCheckpointHandler()) as reader:
         record = reader.restore(path / "record")
     return (tree["ema"] if "ema" in tree else tree), record
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Removes what a killed or failed write has left of its checkpoint."""
+    for leftover in folder.glob("*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(leftover)
+
+
+def _hush_closed_loops() -> None:
+    """Keeps a failed read or write from printing a trace for each of its arrays.
+
+    The one error is raised, too; but those of the other arrays, which come when nobody
+    waits for them any more, reach Python as "Event loop is closed" of no caller.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "hushes", False):
+        return
+
+    def hook(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if isinstance(error, RuntimeError) and str(error) == "Event loop is closed":
+            return
+        before(unraisable)
+
+    hook.hushes = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
 
 
 def _save(

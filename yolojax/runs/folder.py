@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from yolojax.config.keys import KEYS
-from yolojax.files import LockedError, locked, replace_text
+from yolojax.errors import DiskFull
+from yolojax.files import LockedError, full_disk, locked, replace_text
+from yolojax.runs.checkpoint import holds_state
 from yolojax.runs.data_notes import PROBLEMS_FILE, SUBSET_FILE
 
 log = logging.getLogger("yolojax")
@@ -141,9 +143,11 @@ def occupied(config: Any, workdir: Path | None, name: str) -> Iterator[Path]:
         with alone(folder):
             try:
                 yield folder
-            except Exception:
+            except Exception as error:
                 if made and _is_bare(folder):
                     _empty(folder)
+                if full := full_disk(error, folder):
+                    raise DiskFull(f"{full}. {_what_is_left(folder)}") from error
                 raise
     except Exception:
         if made:  # the lock was the last that may have been in it
@@ -151,6 +155,16 @@ def occupied(config: Any, workdir: Path | None, name: str) -> Iterator[Path]:
                 for path in (folder, *parents):
                     path.rmdir()
         raise
+
+
+def _what_is_left(folder: Path) -> str:
+    """Returns what a run that found no room can go on from, and how."""
+    if holds_state(folder):
+        return (
+            f"What was saved in {folder} before is whole: make room, and the same"
+            f" command with --workdir {folder} goes on from there."
+        )
+    return "Nothing was saved yet: make room and start the same command again."
 
 
 def _empty(folder: Path) -> None:
