@@ -219,6 +219,62 @@ def test_polygons_without_area_are_kept_with_a_note(tmp_path):
     assert np.isfinite(batches[0]["angles"]).all()
 
 
+@pytest.mark.parametrize("where", ["-1 -1", "5000 3", "nan nan", "0.3 1.2"])
+def test_points_that_are_not_labelled_may_be_anywhere(tmp_path, where):
+    text = POSE.replace("0.3 0.4 0", f"{where} 0")
+    source = opened(folder_of(tmp_path, [text], KPT), task="pose")
+    assert not source.problems
+    want = [[[0, 0, 0], [0.4, 0.45, 1], [0.5, 0.5, 2]]]
+    np.testing.assert_array_equal(source.keypoints[0], np.float32(want))
+    wrong = POSE.replace("0.4 0.45 1", f"{where} 1")
+    folder_of(tmp_path, [wrong, text], KPT)
+    (problem,) = opened(tmp_path, task="pose").problems
+    assert problem.dropped and problem.file.endswith("t0.txt")
+
+
+def test_points_without_visibility_are_not_labelled_if_negative(tmp_path):
+    text = "0 0.5 0.5 0.4 0.4 -1 -1 0.4 0.45 -0.005 0.5\n"
+    source = opened(folder_of(tmp_path, [text], "kpt_shape: [3, 2]\n"), task="pose")
+    want = [[[0, 0, 0], [0.4, 0.45, 1], [-0.005, 0.5, 0]]]
+    np.testing.assert_array_equal(source.keypoints[0], np.float32(want))
+
+
+BOX_AND_MORE = [
+    ("0 0.5 0.5 0.25 0.25 0.93 1\n1 0.3 0.3 0.2 0.2 0.7 1\n", "detect", False),
+    ("0 0.5 0.5 0.25 0.25 0.93 1\n1 0.3 0.3 0.2 0.2 0.7 1\n", "segment", False),
+    ("0 0.5 0.5 0.25 0.25 0.93 0.4\n", "detect", False),
+    ("0 0.5 0.5 0.25 0.25 0.93 7\n", "detect", True),
+    ("0 0.5 0.5 0.25 0.25 0.93\n", "detect", True),
+]
+
+
+@pytest.mark.parametrize(("text", "task", "dropped"), BOX_AND_MORE)
+def test_boxes_with_more_behind_them_are_told(tmp_path, text, task, dropped):
+    square = "1 0.1 0.1 0.4 0.1 0.4 0.4 0.1 0.4\n"
+    (problem,) = opened(folder_of(tmp_path, [square, text]), task=task).problems
+    assert problem.dropped == dropped and "a box with" in problem.reason
+    assert dropped or (problem.code, problem.count) == (
+        "box_and_more",
+        text.count("\n"),
+    )
+    assert not dropped or problem.code in (
+        "wrong_column_count",
+        "coordinate_above_1.01",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "task"),
+    [
+        ("0 0.5 0.5 0.25 0.25 0.93 0.4\n", "segment"),  # may well be a triangle
+        ("0 0.1 0.1 0.4 0.1 0.4 0.5\n", "detect"),  # no box
+        ("0 0.5 0.5 0.25 0.25 0.93 1\n0 0.1 0.1 0.4 0.1 0.4 0.5\n", "detect"),
+    ],
+)
+def test_triangles_are_no_boxes(tmp_path, text, task):
+    assert not opened(folder_of(tmp_path, [text]), task=task).problems
+
+
 def test_keypoint_rows_of_wrong_length_are_left_out(tmp_path):
     short = POSE.rsplit(" ", 1)[0] + "\n"
     source = opened(folder_of(tmp_path, [POSE, POSE + short, short], KPT), task="pose")

@@ -89,6 +89,7 @@ def unusable(split: str, reason: str) -> Finding:
 _SCAN_ADVICE = {
     "duplicates_removed": ("note", "Delete the second row."),
     "flat_polygons": ("warning", "Draw them again, or delete them."),
+    "box_and_more": ("warning", "If they are boxes, keep 5 values of each row."),
     "shared_label_file": ("error", "Give each image a name and a label file."),
     "label_elsewhere": ("warning", "Move them to the other labels of the folder."),
     "second_label_file": ("warning", "Keep the one whose rows are right."),

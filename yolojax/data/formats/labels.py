@@ -88,6 +88,34 @@ def parse_labels(
     return ParsedLabels(table[keep, :5], kept, keypoints, twice, int(flat))
 
 
+def look_like_boxes(text: str, *, sure: bool) -> bool:
+    """Returns whether a file has boxes with one or two values behind each.
+
+    Confidence and number, as trackers and detectors write them: a row of seven values
+    would be read as a triangle.
+
+    Args:
+        text: content of the file; every row must look like it.
+        sure: triangles are as likely, so that one of the last two values must be a
+            whole number in every row.
+    """
+    first = next(filter(None, map(str.split, text.splitlines())), [])
+    if len(first) not in (6, 7):
+        return False
+    try:
+        _, rows = _numbers(text)
+    except LabelError:
+        return False
+    if any(len(row) not in (6, 7) for row in rows):
+        return False
+    centre, size = (np.array([row[i : i + 2] for row in rows]) for i in (1, 3))
+    inside = (centre - size / 2 >= SMALLEST) & (centre + size / 2 <= LARGEST)
+    if not (inside & (size > 0)).all():
+        return False
+    whole = (len(row) == 6 or 0 in (row[5] % 1, row[6] % 1) for row in rows)
+    return not sure or all(whole)
+
+
 def _numbers(text: str) -> tuple[list[int], list[list[float]]]:
     lines, rows = [], []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -135,8 +163,11 @@ def _check_values(
     lines: list[int], table: np.ndarray, kpt_shape: tuple[int, int] | None
 ) -> None:
     if kpt_shape:
-        checked = table[:, 5:].reshape(len(table), *kpt_shape)[:, :, :2]
-        checked = checked.reshape(len(table), -1)
+        points = table[:, 5:].reshape(len(table), *kpt_shape).copy()
+        # What a point says that is not labelled means nothing.
+        points[~_labelled(points), :2] = 0
+        checked = points[:, :, :2].reshape(len(table), -1)
+        table = np.concatenate([table[:, :5], points.reshape(len(table), -1)], axis=1)
     else:
         checked = table[:, 1:5]
     _require(lines, np.all(checked <= LARGEST, axis=1), "coordinate_above_1.01")
@@ -173,8 +204,21 @@ def _distinct(table: np.ndarray, polygons: list[np.ndarray]) -> list[int]:
 
 
 def _keypoints(flat: np.ndarray, kpt_shape: tuple[int, int]) -> np.ndarray:
-    points = flat.reshape(-1, *kpt_shape)
+    points = flat.reshape(-1, *kpt_shape).copy()
+    labelled = _labelled(points)
+    near = (points[:, :, :2] >= SMALLEST) & (points[:, :, :2] <= LARGEST)
+    # Only points that are not labelled may be anywhere; they must not get into sums.
+    points[~near.all(axis=2), :2] = 0
     if kpt_shape[1] == 3:
         return points
-    visible = (points >= 0).all(axis=2, keepdims=True).astype(np.float32)
-    return np.concatenate([points, visible], axis=2)
+    return np.concatenate([points, labelled[:, :, None].astype(np.float32)], axis=2)
+
+
+def _labelled(points: np.ndarray) -> np.ndarray:
+    """Returns which points [n, K, 2 or 3] are labelled, bool [n, K].
+
+    Those without a visibility are, unless a coordinate is negative.
+    """
+    if points.shape[2] == 3:
+        return points[:, :, 2] != 0
+    return np.logical_not(np.any(points < 0, axis=2))

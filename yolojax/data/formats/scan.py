@@ -17,7 +17,7 @@ import numpy as np
 from yolojax.data.formats.problems import Problem
 from yolojax.files import replace_bytes
 
-CACHE_VERSION = 6  # raise it when the scan decides differently
+CACHE_VERSION = 7  # raise it when the scan decides differently
 
 log = logging.getLogger("yolojax")
 
@@ -42,6 +42,8 @@ class LabelRules:
     single_cls: bool
     kpt_shape: tuple[int, int] | None  # (K, 2 or 3) if there are keypoints
     pose: bool  # whether keypoints are read
+    _: dataclasses.KW_ONLY
+    learns_outlines: bool = False  # otherwise polygons only say where boxes are
 
 
 def fingerprint(files: Iterable[str], rules: Any) -> str:

@@ -16,10 +16,17 @@ from yolojax.data.formats import label_files, labelled, scan, subset
 from yolojax.data.formats.description import DataDescription, read_data_yaml
 from yolojax.data.formats.label_files import LabelFile
 from yolojax.data.formats.labelled import LabelledImages, Wanted
-from yolojax.data.formats.labels import LabelError, ParsedLabels, parse_labels
+from yolojax.data.formats.labels import (
+    LabelError,
+    ParsedLabels,
+    look_like_boxes,
+    parse_labels,
+)
 from yolojax.data.formats.listing import find_images, verify_image
-from yolojax.data.formats.problems import Problem
+from yolojax.data.formats.problems import CODES, Problem
 from yolojax.data.formats.scan import LabelRules, Verdict
+
+KEEP_FIVE = "They look like a box with more behind it: keep `class cx cy w h`"
 
 
 def open_yolo_folder(
@@ -52,7 +59,13 @@ def open_yolo_folder(
     paths = found
     if wanted.fraction_mode == "head":
         paths = subset.head(paths, subset.split_fraction(wanted.fraction, split))
-    rules = LabelRules(len(data.names), wanted.single_cls, data.kpt_shape, wanted.pose)
+    rules = LabelRules(
+        len(data.names),
+        wanted.single_cls,
+        data.kpt_shape,
+        wanted.pose,
+        learns_outlines=wanted.task in labelled.NEED_POLYGONS,
+    )
     pairs = [(path, labels[path]) for path in paths]
     verdicts = _scan(pairs, rules, cache_dir, threads)
     source = labelled.assemble(
@@ -93,6 +106,9 @@ def verify_labelled(image_path: str, label: LabelFile, rules: LabelRules) -> Ver
     except UnicodeDecodeError:
         problem = Problem(path, None, "not_text", "", True)
         return Verdict(None, none, (problem,))
+    boxes_and_more = rules.kpt_shape is None and look_like_boxes(
+        text, sure=rules.learns_outlines
+    )
     try:
         parsed = parse_labels(
             text,
@@ -102,19 +118,24 @@ def verify_labelled(image_path: str, label: LabelFile, rules: LabelRules) -> Ver
             pose=rules.pose,
         )
     except LabelError as error:
-        problem = Problem(path, error.line, error.code, "", True)
+        reason = ""
+        if boxes_and_more:
+            reason = f"{CODES[error.code]}. {KEEP_FIVE}"
+        problem = Problem(path, error.line, error.code, reason, True)
         return Verdict(None, none, (problem,))
     return Verdict(
         seen.hw,
         parsed.rows,
-        _notes(label, parsed),
+        _notes(label, parsed, boxes_and_more=boxes_and_more),
         parsed.polygons,
         parsed.keypoints,
         seen.digest,
     )
 
 
-def _notes(label: LabelFile, parsed: ParsedLabels) -> tuple[Problem, ...]:
+def _notes(
+    label: LabelFile, parsed: ParsedLabels, *, boxes_and_more: bool
+) -> tuple[Problem, ...]:
     """Returns what is odd about labels that are used all the same."""
     path, twice = label.path, parsed.duplicates
     odd = [] if label.usual else [Problem(path, None, "label_elsewhere", "", False)]
@@ -127,6 +148,7 @@ def _notes(label: LabelFile, parsed: ParsedLabels) -> tuple[Problem, ...]:
     found = {
         "duplicates_removed": (len(twice), twice[0] if twice else None),
         "flat_polygons": (parsed.flat, None),
+        "box_and_more": (boxes_and_more * len(parsed.rows), None),
     }
     counted = (
         Problem(path, line, code, "", False, count=count)
