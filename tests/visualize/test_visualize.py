@@ -13,7 +13,8 @@ from yolojax.visualize import (
     save_image,
     val_grid,
 )
-from yolojax.visualize.marks import box_corners, distinct_shades
+from yolojax.visualize.marks import box_corners
+from yolojax.visualize.tags import legend_bar
 
 NAMES = ["RBC", "WBC", "Platelets"]
 GREY = np.full((400, 600, 3), 128, np.uint8)
@@ -21,7 +22,7 @@ GREY = np.full((400, 600, 3), 128, np.uint8)
 
 def test_box_is_drawn_where_it_is_in_the_colour_of_its_class():
     before = GREY.copy()
-    image = draw_objects(GREY, np.array([[100.4, 150, 300, 249.6]]), [1], NAMES)
+    image, _ = draw_objects(GREY, np.array([[100.4, 150, 300, 249.6]]), [1], NAMES)
     np.testing.assert_array_equal(GREY, before)  # the input is left alone
     for y, x in ((200, 100), (200, 300), (250, 200), (150, 250)):
         assert tuple(image[y, x]) == color(1)
@@ -35,19 +36,19 @@ def test_box_is_drawn_where_it_is_in_the_colour_of_its_class():
 
 def test_labels_do_not_hide_each_other():
     boxes = np.array([[100, 100, 200, 200]] * 3)
-    image = draw_objects(GREY, boxes, [0, 1, 2], NAMES, np.array([0.9, 0.8, 0.7]))
+    image, _ = draw_objects(GREY, boxes, [0, 1, 2], NAMES, np.array([0.9, 0.8, 0.7]))
     areas = [(image == np.array(color(i))).all(-1).sum() for i in range(3)]
     assert min(areas) > 400  # every label shows most of its background
 
 
 def test_label_stays_inside_the_image():
     for box in ([0, 0, 600, 400], [-50, -50, 20, 20], [590, 390, 700, 500]):
-        image = draw_objects(GREY, np.array([box]), [0], NAMES, np.array([0.5]))
+        image, _ = draw_objects(GREY, np.array([box]), [0], NAMES, np.array([0.5]))
         assert (image == np.array(color(0))).all(-1).sum() > 300, box
 
 
 def test_no_boxes_changes_nothing():
-    image = draw_objects(GREY, np.zeros((0, 4)), np.zeros(0), NAMES, np.zeros(0))
+    image, _ = draw_objects(GREY, np.zeros((0, 4)), np.zeros(0), NAMES, np.zeros(0))
     np.testing.assert_array_equal(image, GREY)
 
 
@@ -56,18 +57,18 @@ def test_odd_boxes_and_names():
         [[np.nan] * 4, [10, 10, 10, 10], [50, 50, 1e9, 90], [9, 90, 80, 60]]
     )
     names = ["Größe µm", "白血球", "$5_{x}", "x" * 200]
-    image = draw_objects(GREY, boxes, [0, 1, 2, 7], names, np.ones(4))
+    image, _ = draw_objects(GREY, boxes, [0, 1, 2, 7], names, np.ones(4))
     assert image.shape == GREY.shape
     assert not (image == np.array(color(0))).all(-1).any()  # the NaN box
     for class_id in (1, 2, 7):
         where(image, color(class_id))
-    tiny = draw_objects(np.zeros((8, 8, 3), np.uint8), boxes[1:2], [0], names)
+    tiny, _ = draw_objects(np.zeros((8, 8, 3), np.uint8), boxes[1:2], [0], names)
     assert tiny.shape == (8, 8, 3)
 
 
 def test_names_outside_ascii_are_drawn():
     latin, cyrillic = (
-        draw_objects(GREY, np.array([[100, 100, 200, 200]]), [0], [name])
+        draw_objects(GREY, np.array([[100, 100, 200, 200]]), [0], [name])[0]
         for name in ("aaa", "Ждж")
     )
     assert (latin != cyrillic).any()
@@ -76,7 +77,9 @@ def test_names_outside_ascii_are_drawn():
 def test_mask_is_filled_and_outlined_where_it_is():
     mask = np.zeros((1, 100, 150), bool)  # a quarter of the picture's size
     mask[0, 25:75, 25:100] = True
-    image = draw_objects(GREY, np.array([[100, 100, 400, 300]]), [1], NAMES, masks=mask)
+    image, _ = draw_objects(
+        GREY, np.array([[100, 100, 400, 300]]), [1], NAMES, masks=mask
+    )
     inside = 0.6 * 128 + 0.4 * np.array(color(1))
     assert np.abs(image[120:280, 120:380] - inside).max() < 0.51
     np.testing.assert_array_equal(image[320:], 128)
@@ -85,16 +88,17 @@ def test_mask_is_filled_and_outlined_where_it_is():
         assert is_colour(image[y, x], color(1)), (y, x)
 
 
-def test_masks_of_neighbours_differ_in_colour():
-    boxes = np.array([[10, 10, 60, 60], [50, 10, 90, 60], [200, 200, 230, 230]])
-    shades = distinct_shades(boxes, np.array([1, 1, 1]))
-    assert shades[0] == shades[2] == color(1) != shades[1]
-    # Another class of the picture keeps its colour for itself.
-    shades = distinct_shades(boxes, np.array([1, 1, 0]))
-    assert shades[1] not in (color(0), color(1)) and shades[2] == color(0)
-    crowd = distinct_shades(np.tile(boxes[:1], (30, 1)), np.zeros(30, int))
-    assert len(set(crowd)) == 20
-    assert distinct_shades(boxes[:0], np.zeros(0, int)) == []
+def test_touching_masks_keep_the_colour_of_their_class_beside_a_seam():
+    masks = np.zeros((2, 400, 600), bool)
+    masks[0, 100:300, 100:300] = masks[1, 100:300, 300:500] = True
+    boxes = np.array([[100, 100, 300, 300], [300, 100, 500, 300]])
+    image, _ = draw_objects(GREY, boxes, [1, 1], NAMES, masks=masks)
+    inside = 0.6 * 128 + 0.4 * np.array(color(1))
+    for x in (200, 400):
+        assert np.abs(image[200, x] - inside).max() < 0.51
+    assert (image[110:290, 298:302].min(-1) == 255).any(1).all()
+    for x in (100, 499):  # what touches nothing has no seam
+        assert (image[110:290, x - 3 : x + 4].min(-1) < 255).all()
 
 
 def test_rotated_box_is_drawn_on_its_corners():
@@ -107,12 +111,12 @@ def test_rotated_box_is_drawn_on_its_corners():
     np.testing.assert_allclose(
         np.ptp(box_corners(box, np.zeros(1))[0], axis=0), [200, 100]
     )
-    image = draw_objects(GREY, box, [0], NAMES, angles=angle)
+    image, _ = draw_objects(GREY, box, [0], NAMES, angles=angle)
     for a, b in zip(corners, np.roll(corners, 1, axis=0), strict=True):
         x, y = ((a + b) / 2).round().astype(int)
         assert is_colour(image[y - 1 : y + 2, x - 1 : x + 2], color(0)).any()
     assert is_colour(image[200, 300], (128, 128, 128))
-    broken = draw_objects(GREY, box, [0], NAMES, angles=np.array([np.nan]))
+    broken, _ = draw_objects(GREY, box, [0], NAMES, angles=np.array([np.nan]))
     np.testing.assert_array_equal(broken, GREY)
 
 
@@ -126,7 +130,7 @@ def test_joints_show_whether_they_are_visible():
 
     def drawn(visibility, scores=None):
         keypoints = joints(points, visibility)
-        image = draw_objects(GREY, box, [0], NAMES, scores, keypoints=keypoints)
+        image, _ = draw_objects(GREY, box, [0], NAMES, scores, keypoints=keypoints)
         return [
             is_colour(image[100, x], color(k)) for k, x in enumerate((100, 200, 300))
         ]
@@ -136,38 +140,51 @@ def test_joints_show_whether_they_are_visible():
     assert drawn([1, 1, 0]) == [True, True, False]  # labels without visibility
     assert drawn([0.9, 0.3, 0.1], np.ones(1)) == [True, False, False]
     np.testing.assert_array_equal(
-        draw_objects(GREY, box, [0], NAMES, keypoints=joints(points, [0, 0, 0])),
-        draw_objects(GREY, box, [0], NAMES, keypoints=joints(points, [0, 0, np.nan])),
+        draw_objects(GREY, box, [0], NAMES, keypoints=joints(points, [0, 0, 0]))[0],
+        draw_objects(GREY, box, [0], NAMES, keypoints=joints(points, [0, 0, np.nan]))[
+            0
+        ],
     )
 
 
-def test_skeleton_of_a_person_has_coloured_sides():
+def skeleton(name, visible):
     points = np.zeros((17, 2))
     points[5], points[7] = (300, 100), (400, 100)  # left shoulder and elbow
     points[6], points[8] = (200, 200), (100, 200)  # right ones
+    box = np.array([[5, 5, 590, 390]])
+    keypoints = joints(points, visible)
+    return draw_objects(GREY, box, [0], [name], keypoints=keypoints)[0]
+
+
+def test_skeleton_of_a_person_has_coloured_sides():
     visible = np.isin(np.arange(17), (5, 6, 7, 8)) * 2
-    image = draw_objects(
-        GREY,
-        np.array([[5, 5, 590, 390]]),
-        [7],
-        NAMES,
-        keypoints=joints(points, visible),
-    )
+    image = skeleton("tall person", visible)
     assert is_colour(image[100, 350], color(1)) and is_colour(image[200, 150], color(0))
     assert is_colour(image[148:153, 248:253], color(2)).any()  # between the shoulders
     visible[7] = 0
-    image = draw_objects(
-        GREY,
-        np.array([[5, 5, 590, 390]]),
-        [7],
-        NAMES,
-        keypoints=joints(points, visible),
-    )
-    assert not is_colour(image[100, 350], color(1))
+    assert not is_colour(skeleton("Persons", visible)[100, 350], color(1))
+
+
+def test_joints_without_a_known_skeleton_are_points():
+    seventeen = skeleton("horse", np.isin(np.arange(17), (5, 6, 7, 8)) * 2)
+    three = draw_objects(
+        *(GREY, np.array([[50, 50, 350, 350]]), [0], NAMES),
+        keypoints=joints(np.array([[100, 100], [300, 100], [200, 300]]), [2, 2, 2]),
+    )[0]
+    for image, disc, between in (
+        (seventeen, (100, 300), image_box(80, 315, 120, 385)),
+        (three, (100, 100), image_box(125, 115, 290, 280)),
+    ):
+        assert (image[disc] != 128).any()
+        np.testing.assert_array_equal(image[between], 128)
+
+
+def image_box(top, left, bottom, right):
+    return slice(top, bottom), slice(left, right)
 
 
 def test_palette_is_distinct():
-    assert len(np.unique(PALETTE, axis=0)) == len(PALETTE) == 20
+    assert len(np.unique(PALETTE, axis=0)) == len(PALETTE) == 80
     pairs = PALETTE[:, None].astype(int) - PALETTE[None]
     distance = np.abs(pairs).sum(-1) + 999 * np.eye(len(PALETTE), dtype=int)
     assert distance.min() > 60
@@ -215,6 +232,76 @@ def test_batch_grid_of_large_and_of_no_images():
     some = batch(3) | {"example_valid": np.array([True, False, False])}
     assert batch_grid(some, NAMES).shape == batch_grid(batch(1), NAMES).shape
     assert colors_in(batch_grid(batch(0), NAMES)) > 2  # a notice
+
+
+def small_objects(count: int = 6) -> dict[str, np.ndarray]:
+    corner = 40 + 100 * np.stack(np.divmod(np.arange(count), 3), 1)
+    boxes = np.concatenate([corner, corner + 12], 1).astype(np.float32)
+    return {
+        "image": np.full((1, 400, 400, 3), 128, np.uint8),
+        "boxes": boxes[None],
+        "classes": np.full((1, count), 1),
+        "valid": np.ones((1, count), bool),
+    }
+
+
+def test_small_objects_have_a_legend_and_no_labels():
+    batch = small_objects()
+    image, bare = draw_objects(
+        batch["image"][0], batch["boxes"][0], batch["classes"][0], NAMES
+    )
+    assert bare == [1] * 6
+    painted = (image != 128).any(-1)
+    for x1, y1, x2, y2 in batch["boxes"][0].astype(int):
+        painted[y1 - 2 : y2 + 3, x1 - 2 : x2 + 3] = False
+    assert not painted.any()  # nothing but boxes
+    grid = batch_grid(batch, NAMES)
+    assert where(grid, color(1))[3] > 416  # in the legend below the tile
+    large = batch | {"boxes": np.tile([[50, 50, 300, 300.0]], (1, 6, 1))}
+    assert batch_grid(large | {"valid": np.eye(1, 6, dtype=bool)}, NAMES).shape == (
+        *(416, 416),
+        3,
+    )
+    found = batch | {"scores": np.full((1, 6), 0.9)}
+    assert where(val_grid(batch, found, NAMES), color(1))[3] > 34 + 416
+
+
+def test_labels_do_not_hide_objects():
+    # A crowd of boxes that are larger than their labels, without any gap.
+    left, top = (v.ravel() for v in np.mgrid[0:600:60, 0:400:25])
+    boxes = np.stack([left, top, left + 60, top + 25], 1)
+    image, bare = draw_objects(GREY, boxes, np.zeros(len(boxes), int), ["car"])
+    assert len(bare) > 0.9 * len(boxes)
+
+
+def test_legend_of_many_classes_is_cut():
+    names = [f"class number {i}" for i in range(1000)]
+    some, all_of_them = (
+        legend_bar(range(n), names, 600, background=24) for n in (60, 1000)
+    )
+    assert some.shape[1] == all_of_them.shape[1] == 600
+    assert some.shape[0] <= all_of_them.shape[0] < some.shape[0] + 30
+
+
+@pytest.mark.parametrize("kind", ("objects", "classes"))
+def test_tiles_bear_the_names_of_their_files(kind):
+    shown = batch(2) if kind == "objects" else {"labels": np.array([0, 1])}
+    shown |= {"image": np.full((2, 256, 256, 3), 90, np.uint8)}
+    shown |= {"image_id": np.array([1, 0])}
+    guess = {"probabilities": np.full((2, 3), 1 / 3)}
+    found = batch(2) | {"scores": np.zeros((2, 5))} if kind == "objects" else guess
+    for draw in (
+        lambda files: batch_grid(shown, NAMES, files=files),
+        lambda files: val_grid(shown, found, NAMES, files=files),
+    ):
+        without = draw(None)
+        one, other, long = (
+            draw([name, "/data/b.jpg"]) for name in ("x/a.jpg", "x/c.jpg", "d" * 300)
+        )
+        assert one.shape == other.shape == long.shape > without.shape
+        changed = np.argwhere((one != other).any(-1))
+        assert changed[:, 1].min() > one.shape[1] / 2  # image 0 stands on the right
+        assert (draw(["y/a.jpg", "b.jpg"]) == one).all()  # names without folders
 
 
 def test_val_grid_shows_truth_left_and_confident_predictions_right():
@@ -315,7 +402,7 @@ def test_whole_images_are_captioned():
 
 
 def test_save_image(tmp_path):
-    image = draw_objects(GREY, np.array([[10, 50, 90, 90]]), [0], NAMES)
+    image, _ = draw_objects(GREY, np.array([[10, 50, 90, 90]]), [0], NAMES)
     save_image(tmp_path / "new" / "a.png", image)
     np.testing.assert_array_equal(read(tmp_path / "new" / "a.png"), image)
     save_image(tmp_path / "b.jpg", image)
@@ -334,6 +421,6 @@ def test_pictures_of_real_labels(assets):
     scale = np.array([image.shape[1], image.shape[0]] * 2)
     low, high = rows[:, 1:3] - rows[:, 3:] / 2, rows[:, 1:3] + rows[:, 3:] / 2
     boxes = np.concatenate([low, high], 1) * scale
-    drawn = draw_objects(image, boxes, rows[:, 0], NAMES)
+    drawn, _ = draw_objects(image, boxes, rows[:, 0], NAMES)
     for class_id in np.unique(rows[:, 0]).astype(int):
         where(drawn, color(class_id))

@@ -75,7 +75,7 @@ def run(config: Any, workdir: Path | None) -> None:
         {"weights": given.source, "split": config.split, **summary}
     )
     if config.plots:
-        evaluate.draw(found, source.names, folder)
+        evaluate.draw(found, source, folder)
     log.info("written to %s", folder)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from yolojax import visualize
+from yolojax.data import Source
 from yolojax.metrics.classification import ClassifyResult
 from yolojax.metrics.detection import DetectionResult
 from yolojax.metrics.parts import TwoPartResult
@@ -52,14 +53,20 @@ def evaluate(
     return Evaluation(metrics.compute(names), np.mean(losses, axis=0), samples)
 
 
-def draw(evaluation: Evaluation, names: tuple[str, ...], folder: Path) -> None:
-    """Writes curves, confusion matrices and side-by-side pictures into a folder."""
-    result = evaluation.result
+def draw(evaluation: Evaluation, source: Source, folder: Path) -> None:
+    """Writes curves, confusion matrices and side-by-side pictures into a folder.
+
+    Args:
+        evaluation: what is drawn.
+        source: the images that were evaluated.
+        folder: where the files go.
+    """
+    result, names = evaluation.result, source.names
     for part, found in result.parts.items():
         visualize.curves_png(found.per_class, names, folder, part)
     for normalize, name in ((False, ""), (True, "_normalized")):
         path = folder / f"confusion_matrix{name}.png"
         visualize.confusion_png(result.confusion, names, path, normalize=normalize)
     for i, (host, predictions) in enumerate(evaluation.samples):
-        picture = visualize.val_grid(host, vars(predictions), names)
+        picture = visualize.val_grid(host, vars(predictions), names, files=source.paths)
         visualize.save_image(folder / f"val_batch{i}.png", picture)

@@ -75,7 +75,7 @@ def finish(run: Run) -> None:
     log.info("best epoch: %d", record["epoch"])
     print(writers.class_table(found.result))
     if run.config.plots:
-        evaluate.draw(found, run.names, run.folder)
+        evaluate.draw(found, run.data.val_source, run.folder)
         visualize.results_png(run.folder / "results.csv", run.folder / "results.png")
     log.info("everything is in %s", run.folder)
 

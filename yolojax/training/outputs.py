@@ -277,7 +277,9 @@ def show_training_data(
     classes, boxes = loading.all_labels(source)
     visualize.labels_png(classes, boxes, source.names, folder / "labels.png")
     for i in range(min(TRAIN_PICTURES, len(batches))):
-        picture = visualize.batch_grid(batches.with_image(i), source.names)
+        picture = visualize.batch_grid(
+            batches.with_image(i), source.names, files=source.paths
+        )
         visualize.save_image(folder / f"train_batch{i}.png", picture)
 
 

@@ -32,6 +32,7 @@ class RunData:
     """The images of a run, and its batches of them."""
 
     source: loading.Source  # training images
+    val_source: loading.Source
     batches: loading.TrainingBatches
     val_batches: loading.EvaluationBatches
 
@@ -227,6 +228,7 @@ def _data(
     batches: Any = loading.train_batches(config, source)
     return RunData(
         source,
+        val_source,
         batches.with_epochs(program.schedule.epochs),
         loading.eval_batches(config, val_source, program.mesh.size),
     )

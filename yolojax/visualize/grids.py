@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import cv2
@@ -11,8 +11,8 @@ import numpy as np
 from yolojax.files import replace_bytes
 from yolojax.metrics.segmentation import RATIO, target_masks
 from yolojax.visualize.objects import draw_objects
-from yolojax.visualize.style import class_name, color
-from yolojax.visualize.tags import make_tag
+from yolojax.visualize.style import class_name, color, middle_cut
+from yolojax.visualize.tags import legend_bar, make_tag
 
 _GAP = 8  # pixels between the tiles of a grid
 _GRID_WIDTH = 2048  # a grid is not made wider than this
@@ -23,9 +23,15 @@ _RIGHT, _WRONG = (0, 120, 64), (190, 20, 50)  # behind a right and a wrong class
 
 
 def batch_grid(
-    batch: Mapping[str, np.ndarray], names: Sequence[str], max_images: int = 16
+    batch: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    max_images: int = 16,
+    *,
+    files: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Images of a batch with their labels, as tiles of one picture.
+
+    Below stand the classes of the objects that are too small for a label.
 
     Args:
         batch: image [B, H, W, 3] uint8 RGB, and what the task labels, named and shaped
@@ -33,6 +39,8 @@ def batch_grid(
             angles; or labels. Rows with a False example_valid [B] are left out.
         names: class names.
         max_images: number of tiles at most.
+        files: of all images, by the image_id [B] of the batch: their names stand below
+            the tiles. What joins several images bears the name of the first.
 
     Returns:
         [h, w, 3] uint8 RGB.
@@ -41,17 +49,17 @@ def batch_grid(
     if not rows:
         return _notice("no images")
     columns = math.ceil(math.sqrt(len(rows)))
-    if "labels" in batch:
-        tiles = [
-            _captioned(batch["image"][row], columns, [_label(batch, row, names)])
-            for row in rows
-        ]
-    else:
-        tiles = [
-            _tile(batch["image"][row], names, columns, _targets(batch, row))
-            for row in rows
-        ]
-    return _mosaic(tiles, columns)
+    tiles, bare = [], []
+    for row in rows:
+        if "labels" in batch:
+            lines = [_label(batch, row, names)]
+            tile = _captioned(batch["image"][row], columns, lines)
+        else:
+            targets = _targets(batch, row)
+            tile, without = _tile(batch["image"][row], names, columns, targets)
+            bare += without
+        tiles.append(_signed(tile, batch, row, files))
+    return _with_legend(_mosaic(tiles, columns), bare, names)
 
 
 def val_grid(
@@ -60,6 +68,8 @@ def val_grid(
     names: Sequence[str],
     max_images: int = 8,
     min_score: float = 0.25,
+    *,
+    files: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Labels and predictions of every image.
 
@@ -73,34 +83,30 @@ def val_grid(
         names: class names.
         max_images: number of pairs at most; whole images take half a pair.
         min_score: objects with a score up to this one are not drawn.
+        files: as for `batch_grid`.
 
     Returns:
         [h, w, 3] uint8 RGB.
     """
     if "probabilities" in predictions:
-        return _class_grid(batch, predictions, names, 2 * max_images)
+        return _class_grid(batch, predictions, names, 2 * max_images, files)
     rows = _rows(batch, max_images)
     if not rows:
         return _notice("no images")
     pairs = 1 if len(rows) == 1 else 2
     columns = 2 * pairs
-    tiles = []
+    tiles, bare = [], []
     for row in rows:
         image = batch["image"][row]
-        truth = _tile(image, names, columns, _targets(batch, row))
+        truth, without = _tile(image, names, columns, _targets(batch, row))
         objects = _found(predictions, row, min_score, image.shape[1])
-        found = _tile(image, names, columns, objects)
+        found, more = _tile(image, names, columns, objects)
+        bare += without + more
         gap = np.full((len(truth), 2, 3), _BACKGROUND, np.uint8)
-        tiles.append(np.concatenate([truth, gap, found], 1))
-    grid = _mosaic(tiles, pairs)
-    head = np.full((34, grid.shape[1], 3), _BACKGROUND, np.uint8)
-    width = tiles[0].shape[1]
-    for i in range(columns):
-        text = ("labels", f"predictions, score > {min_score:g}")[i % 2]
-        left = _GAP + i // 2 * (width + _GAP) + i % 2 * (width // 2 + 1)
-        tag = make_tag(text, 17, (_BACKGROUND,) * 3)[: len(head) - 4, : width // 2]
-        head[4 : 4 + tag.shape[0], left:][:, : tag.shape[1]] = tag
-    return np.concatenate([head, grid])
+        tile = np.concatenate([truth, gap, found], 1)
+        tiles.append(_signed(tile, batch, row, files))
+    grid = _with_legend(_mosaic(tiles, pairs), bare, names)
+    return np.concatenate([_heads(tiles[0].shape[1], columns, grid, min_score), grid])
 
 
 def save_image(path: str | Path, image: np.ndarray) -> None:
@@ -125,6 +131,46 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
     if not done:
         raise ValueError(f"{path}: OpenCV could not encode an image {image.shape}")
     replace_bytes(path, data.tobytes())
+
+
+def _heads(width: int, columns: int, grid: np.ndarray, min_score: float) -> np.ndarray:
+    """A bar that says what the columns of pairs of that width are."""
+    head = np.full((34, grid.shape[1], 3), _BACKGROUND, np.uint8)
+    for i in range(columns):
+        text = ("labels", f"predictions, score > {min_score:g}")[i % 2]
+        left = _GAP + i // 2 * (width + _GAP) + i % 2 * (width // 2 + 1)
+        tag = make_tag(text, 17, (_BACKGROUND,) * 3)[: len(head) - 4, : width // 2]
+        head[4 : 4 + tag.shape[0], left:][:, : tag.shape[1]] = tag
+    return head
+
+
+def _with_legend(
+    grid: np.ndarray, bare: Sequence[int], names: Sequence[str]
+) -> np.ndarray:
+    """The grid, with the classes below it of the objects that have no label."""
+    if not bare:
+        return grid
+    bar = legend_bar(bare, names, grid.shape[1] - 2 * _GAP, _BACKGROUND)
+    sides = ((0, 0), (_GAP, _GAP), (0, 0))
+    return np.concatenate([grid, np.pad(bar, sides, constant_values=_BACKGROUND)])
+
+
+def _signed(
+    tile: np.ndarray,
+    batch: Mapping[str, np.ndarray],
+    row: int,
+    files: Sequence[str] | None,
+) -> np.ndarray:
+    """The tile with the name of its file below it, if files are known."""
+    if files is None:
+        return tile
+    width = tile.shape[1]
+    name = PurePath(files[int(batch["image_id"][row])]).name
+    text = middle_cut(name, max(8, width // 8))
+    tag = make_tag(text, 13, (_BACKGROUND,) * 3)[:, :width]
+    bar = np.full((len(tag), width, 3), _BACKGROUND, np.uint8)
+    bar[:, : tag.shape[1]] = tag
+    return np.concatenate([tile, bar])
 
 
 def _rows(batch: Mapping[str, np.ndarray], max_images: int) -> list[int]:
@@ -170,8 +216,8 @@ def _tile(
     names: Sequence[str],
     columns: int,
     objects: Mapping[str, np.ndarray | None],
-) -> np.ndarray:
-    """One image with its objects, resized so that a grid of such tiles is readable."""
+) -> tuple[np.ndarray, list[int]]:
+    """As `draw_objects`, resized so that a grid of such tiles is readable."""
     height, width = image.shape[:2]
     image = _resized(image, columns, _TILE)
     scale = np.array([image.shape[1] / width, image.shape[0] / height])
@@ -202,6 +248,7 @@ def _class_grid(
     predictions: Mapping[str, Any],
     names: Sequence[str],
     max_images: int,
+    files: Sequence[str] | None,
 ) -> np.ndarray:
     """Images with their true and their predicted class below them."""
     rows = _rows(batch, max_images)
@@ -218,7 +265,8 @@ def _class_grid(
             name = f"{name} ({guess[true]:.2f})"  # how far it was from being chosen
         text = f"{sign} {class_name(names, best)} {guess[best]:.2f}"
         lines = [(f"label: {name}", colour), (text, shade)]
-        tiles.append(_captioned(batch["image"][row], columns, lines))
+        tile = _captioned(batch["image"][row], columns, lines)
+        tiles.append(_signed(tile, batch, row, files))
     return _mosaic(tiles, columns)
 
 

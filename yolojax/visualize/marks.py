@@ -1,11 +1,12 @@
 """What is drawn onto an image for an object: mask, outline, keypoints."""
 
+import re
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from yolojax.visualize.style import PALETTE, color
+from yolojax.visualize.style import color
 
 Shade = tuple[int, int, int]  # RGB
 
@@ -35,8 +36,10 @@ _PERSON = (
     (12, 14),
     (14, 16),
 )
+_PEOPLE = {"person", "people", "human", "pedestrian", "man", "woman", "child", "player"}
 _MIDDLE, _LEFT, _RIGHT = color(2), color(1), color(0)
 _FILL = 0.4  # opacity of a mask
+_SEAM = (255, 255, 255)  # between masks that touch
 _SURE, _GUESSED = 0.5, 0.25  # predicted visibility of a full and of a hollow joint
 _HIDDEN, _SEEN = 1, 2  # labelled visibility
 
@@ -58,34 +61,12 @@ def box_corners(boxes: np.ndarray, angles: np.ndarray | None) -> np.ndarray:
     return (corners - centre) @ turn + centre
 
 
-def distinct_shades(boxes: np.ndarray, classes: np.ndarray) -> list[Shade]:
-    """A colour for each object: that of its class, unless a neighbour has it.
-
-    Masks of equal colour that touch look like one.
-
-    Args:
-        boxes: [n, 4] xyxy pixels.
-        classes: [n] ids.
-    """
-    count = len(PALETTE)
-    present = {int(c) % count for c in classes}
-    # Rather a colour that means no class in this image.
-    others = sorted(range(count), key=lambda i: i in present)
-    margin = 0.05 * (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0, keepdims=True)
-    low, high = boxes[:, :2] - margin, boxes[:, 2:] + margin
-    chosen: list[int] = []
-    for i, class_id in enumerate(classes):
-        near = (low[:i] < high[i]).all(1) & (high[:i] > low[i]).all(1)
-        taken = {chosen[j] for j in np.flatnonzero(near)}
-        own = int(class_id) % count
-        chosen.append(next((c for c in (own, *others) if c not in taken), own))
-    return [color(i) for i in chosen]
-
-
 def draw_masks(
     canvas: np.ndarray, masks: np.ndarray, shades: Sequence[Shade], line: int
 ) -> None:
     """Paints masks in translucent colours with an outline, large ones first.
+
+    What touches may have one colour: there a white seam keeps the objects apart.
 
     Args:
         canvas: [H, W, 3] uint8, changed.
@@ -95,6 +76,7 @@ def draw_masks(
     """
     size = canvas.shape[1], canvas.shape[0]
     outlines = []
+    touching = np.zeros(canvas.shape[:2], np.int32)  # outlines that pass a pixel
     for i in np.argsort(-masks.sum((1, 2)), kind="stable"):
         smooth = cv2.resize(masks[i].astype(np.float32), size)
         inside = smooth > 0.5
@@ -105,37 +87,41 @@ def draw_masks(
             inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
         )
         outlines.append((found[0], shades[i]))
+        passed = np.zeros(canvas.shape[:2], np.uint8)
+        cv2.drawContours(passed, found[0], -1, 1, 2)
+        touching += passed
     for contours, colour in outlines:
         cv2.drawContours(canvas, contours, -1, colour, line)
+    canvas[touching > 1] = _SEAM
 
 
 def draw_keypoints(
     canvas: np.ndarray,
     keypoints: np.ndarray,
-    shade: Shade,
     line: int,
     extent: float,
     predicted: bool,
+    name: str,
 ) -> None:
-    """Draws the joints of one object, with the lines between them.
+    """Draws the joints of one object, and of people the lines between them.
 
-    Joints that can be seen are discs, hidden or doubtful ones are rings. People have
-    their skeleton, left in orange and right in blue. Which joints of other objects
-    belong together is not known: fine lines lead from their middle to each of them.
+    Joints that can be seen are discs, hidden or doubtful ones are rings. People with
+    COCO's 17 have their skeleton, left in orange and right in blue. Which joints of
+    other objects belong together is not known: each joint is a point of its colour.
 
     Args:
         canvas: [H, W, 3] uint8, changed.
         keypoints: [K, 3] x, y in pixels, visibility: 0, 1, 2 as labelled, or a
             probability.
-        shade: colour of the object.
         line: width of the lines in pixels; small objects get finer ones.
         extent: longer side of the object in pixels.
         predicted: whether visibility is a probability.
+        name: of the class; other animals may have 17 joints as well.
     """
     shown, full = _visible(keypoints[:, 2], predicted)
     shown &= np.isfinite(keypoints).all(1)
     points = np.clip(np.nan_to_num(keypoints[:, :2]).round(), -1e4, 1e5).astype(int)
-    person = len(points) == 17
+    person = len(points) == 17 and not _PEOPLE.isdisjoint(_words(name))
     line = int(np.clip(extent / 60, 1, line))
     radius = int(np.clip(extent / 40, 2, line + 2))
     if person:
@@ -144,10 +130,6 @@ def draw_keypoints(
                 same = a and b and a % 2 == b % 2
                 colour = _side(a) if same else _MIDDLE
                 cv2.line(canvas, _xy(points[a]), _xy(points[b]), colour, line, 16)
-    elif shown.any():
-        middle = points[shown].mean(0).round().astype(int)
-        for point in points[shown]:
-            cv2.line(canvas, _xy(middle), _xy(point), shade, max(1, line // 2), 16)
     for k in map(int, np.flatnonzero(shown)):
         colour = _side(k) if person else color(k)
         if full[k]:
@@ -164,6 +146,10 @@ def _visible(values: np.ndarray, predicted: bool) -> tuple[np.ndarray, np.ndarra
     # Labels without visibility have 1 everywhere: then nothing is known to be hidden.
     seen = _SEEN if (values >= _SEEN).any() else _HIDDEN
     return values > 0, values >= seen
+
+
+def _words(name: str) -> list[str]:
+    return [word.removesuffix("s") for word in re.findall("[a-z]+", name.lower())]
 
 
 def _side(joint: int) -> Shade:

@@ -1,13 +1,19 @@
 """Labels: their pixels, and where they go."""
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from yolojax.visualize.style import font
+from yolojax.visualize.style import class_name, color, font
 
 Spot = tuple[int, int, int, int]  # left, top, right, bottom; pixels
+
+_COVERED = 0.35  # share of a label that others may cover
+_HIDDEN = 0.2  # share of an object that a label may cover
+_LEGEND = 60  # more classes than this are not listed
 
 
 def make_tag(text: str, size: int, background: tuple[int, int, int]) -> np.ndarray:
@@ -29,16 +35,26 @@ def place(
     box: np.ndarray,
     image: tuple[int, int],
     placed: list[Spot],
+    objects: np.ndarray,
     line: int,
 ) -> Spot | None:
-    """Where a label goes: at a corner of its box, inside the image, free of others."""
+    """Where a label goes: at a corner of its box, inside the image, free of others.
+
+    Args:
+        tag: height and width of the label, pixels.
+        box: that it belongs to, xyxy pixels.
+        image: height and width.
+        placed: labels that are there already.
+        objects: [n, 4] xyxy of all objects, none of which it may hide.
+        line: width of the lines of boxes.
+    """
     height, width = min(tag[0], image[0]), min(tag[1], image[1])
     half = line - line // 2
     x1, y1, x2, y2 = (int(v) for v in box)
     left, right = x1 - line // 2, x2 + half - width
     above, below = y1 - line // 2 - height, y2 + half
     inside_top, inside_bottom = y1 + half, y2 - line // 2 - height
-    best, least = None, 0.35  # share of a label that others may cover
+    best, least = None, _COVERED
     for x, y in (
         (left, above),
         (left, below),
@@ -55,12 +71,58 @@ def place(
             continue  # pushed back it would hide the box's edge
         x = min(max(x, 0), image[1] - width)
         spot = (x, y, x + width, y + height)
+        if _hides(spot, objects):
+            continue
         covered = sum(_overlap(spot, other) for other in placed) / (height * width)
         if covered == 0:
             return spot
         if covered < least:
             best, least = spot, covered
     return best
+
+
+def legend_bar(
+    classes: Sequence[int], names: Sequence[str], width: int, background: int
+) -> np.ndarray:
+    """[h, width, 3]: names of classes behind squares of their colours, in lines.
+
+    Args:
+        classes: of all objects that are not labelled, any number of each.
+        names: class names.
+        width: of the bar, pixels.
+        background: grey level.
+    """
+    counts = Counter(classes).most_common()
+    grey = (background,) * 3
+    chips = []
+    for class_id, count in counts[:_LEGEND]:
+        text = make_tag(f"{class_name(names, class_id, 24)} {count}", 15, grey)
+        chip = np.full((len(text), len(text) + text.shape[1] + 10, 3), grey, np.uint8)
+        chip[3:-3, 3 : len(text) - 3] = color(class_id)
+        chip[:, len(text) : -10] = text
+        chips.append(chip)
+    if len(counts) > _LEGEND:
+        chips.append(make_tag(f"and {len(counts) - _LEGEND} more classes", 15, grey))
+    chips.insert(0, make_tag("without a label:", 15, grey))
+    lines, left = [], width
+    for chip in chips:
+        chip = chip[:, :width]
+        if left + chip.shape[1] > width:
+            lines.append(np.full((len(chip) + 4, width, 3), grey, np.uint8))
+            left = 0
+        lines[-1][: len(chip), left : left + chip.shape[1]] = chip
+        left += chip.shape[1]
+    return np.concatenate(lines)
+
+
+def _hides(spot: Spot, objects: np.ndarray) -> bool:
+    """Whether a label covers too much of any object."""
+    low, high = (
+        np.maximum(objects[:, :2], spot[:2]),
+        np.minimum(objects[:, 2:], spot[2:]),
+    )
+    covered = np.clip(high - low, 0, None).prod(1)
+    return bool((covered > _HIDDEN * (objects[:, 2:] - objects[:, :2]).prod(1)).any())
 
 
 def _overlap(a: Spot, b: Spot) -> int:
