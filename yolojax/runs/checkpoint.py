@@ -3,6 +3,7 @@
     <workdir>/checkpoints/last/<n>   TrainState and run record, newest kept
     <workdir>/checkpoints/best/<n>   EMA weights of the best epoch: the newer of two
     <workdir>/checkpoints/epochs/<e> EMA weights after epoch e, if they are asked for
+    <workdir>/checkpoints/damaged/   what could not be read when the run went on
 
 They are Orbax directories, float32; n counts the saves of the run. A directory under
 its final name is whole: Orbax writes under a temporary name and renames at the end.
@@ -14,8 +15,11 @@ the best weights up to it are there.
 
 import contextlib
 import dataclasses
+import logging
+import re
 import shutil
 import sys
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,13 @@ import orbax.checkpoint as ocp
 from yolojax.types import PyTree, TrainState
 
 LAST, BEST, EPOCHS = "last", "best", "epochs"
+DAMAGED = "damaged"  # where a run that goes on puts what cannot be read
+PARTS = ("state/_METADATA", "state/manifest.ocdbt", "record/metadata")
+
+_NUMBER = re.compile("0|[1-9][0-9]*")
+_WORDS = 120  # characters of a library's message that are passed on
+
+log = logging.getLogger("yolojax")
 
 
 @dataclass
@@ -55,6 +66,10 @@ class Checkpoints:
     def newest(self) -> int | None:
         """Returns the number of the newest whole checkpoint, None if there is none."""
         return self.last.latest_step()
+
+    def has_best(self) -> bool:
+        """Whether there are weights of a best epoch."""
+        return self.best.latest_step() is not None
 
     def restore(
         self, number: int, like: TrainState
@@ -127,11 +142,16 @@ class Checkpoints:
 
 
 def open_checkpoints(workdir: Path) -> Checkpoints:
-    """Returns the managers of a run's folder, which is made if missing."""
+    """Returns the managers of a run's folder, which is made if missing.
+
+    Raises:
+        ValueError: it holds states of a run, but none that can be read.
+    """
     root = (workdir / "checkpoints").absolute()
     _hush_closed_loops()
     for kind in (LAST, BEST, EPOCHS):
         _remove_unfinished(root / kind)  # no other run is in the folder
+    _set_damaged_aside(root)
 
     def manager(name: str, kept: int | None) -> ocp.CheckpointManager:
         policies = ocp.checkpoint_managers
@@ -149,7 +169,7 @@ def open_checkpoints(workdir: Path) -> Checkpoints:
 
 def holds_state(workdir: Path) -> bool:
     """Whether a folder holds a state that a run can go on from."""
-    return _newest(workdir / "checkpoints" / LAST) is not None
+    return bool(_numbered(workdir / "checkpoints" / LAST))
 
 
 def load_weights(workdir: Path, which: str) -> tuple[PyTree, dict[str, Any]]:
@@ -160,15 +180,15 @@ def load_weights(workdir: Path, which: str) -> tuple[PyTree, dict[str, Any]]:
         which: "best", or "last" for the EMA weights of the newest state.
 
     Raises:
-        ValueError: the folder holds no such checkpoint.
+        ValueError: the folder holds no such checkpoint, or only damaged ones.
     """
-    path = _newest(workdir / "checkpoints" / which)
-    if path is None:
+    paths = _numbered(workdir / "checkpoints" / which)
+    if not paths:
         raise ValueError(
             f"{workdir} holds no {which} checkpoint. Give the folder of a training run"
             " that has finished an epoch."
         )
-    return _read(path)
+    return _first_whole(paths)
 
 
 def find_weights(folder: Path) -> tuple[PyTree, dict[str, Any]]:
@@ -179,27 +199,116 @@ def find_weights(folder: Path) -> tuple[PyTree, dict[str, Any]]:
             it, `best` or `last` in that, or one numbered checkpoint.
 
     Raises:
-        ValueError: none of these.
+        ValueError: none of these, or all of them are damaged.
     """
     inner = (folder / "checkpoints", folder)
     places = [root / which for root in inner for which in (BEST, LAST)] + [folder]
-    found = [p for p in map(_newest, places) if p] or [folder.absolute()]
-    if not ((found[0] / "state").is_dir() and (found[0] / "record").is_dir()):
+    paths = [path for place in places for path in _numbered(place)]
+    if not paths and ((folder / "state").is_dir() or (folder / "record").is_dir()):
+        paths = [folder.absolute()]
+    if not paths:
         raise ValueError(
             f"{folder} holds no checkpoint. Give the folder of a training run that has"
             " finished an epoch, or a checkpoint inside it."
         )
-    return _read(found[0])
+    return _first_whole(paths)
 
 
-def _newest(root: Path) -> Path | None:
-    """Returns the newest of the numbered checkpoints in a folder."""
-    numbers = [int(p.name) for p in root.glob("*") if p.name.isdigit()]
-    return root.absolute() / str(max(numbers)) if numbers else None
+def _numbered(root: Path) -> list[Path]:
+    """Returns the numbered checkpoints in a folder, the newest first.
+
+    Copies that somebody keeps beside them have other names.
+    """
+    found = [p for p in root.absolute().glob("*") if _NUMBER.fullmatch(p.name)]
+    return sorted((p for p in found if p.is_dir()), key=lambda p: -int(p.name))
+
+
+def _first_whole(paths: list[Path]) -> tuple[PyTree, dict[str, Any]]:
+    """Returns the weights and the record of the first checkpoint that can be read."""
+    damaged: list[tuple[Path, str]] = []
+    for path in paths:
+        try:
+            found = _read(path)
+        except _DamagedError as error:
+            damaged.append((path, str(error)))
+            continue
+        for other, what in damaged:
+            log.warning("%s is damaged: %s. %s is used instead", other, what, path)
+        return found
+    raise ValueError(
+        "; ".join(f"{path} is damaged: {what}" for path, what in damaged)
+        + ". No other checkpoint is whole. Copy the run's folder here once more, or"
+        " give another one."
+    )
+
+
+def _set_damaged_aside(root: Path) -> None:
+    """Moves checkpoints that cannot be read out of the way of the run that goes on.
+
+    Args:
+        root: the run's folder of checkpoints.
+
+    Raises:
+        ValueError: no state is whole, so there is nothing to go on from; nothing is
+            moved then.
+    """
+    damaged: list[tuple[Path, str]] = []
+    for kind in (LAST, BEST):
+        paths = _numbered(root / kind)
+        for path in paths:
+            try:
+                _read(path)
+                break
+            except _DamagedError as error:
+                damaged.append((path, str(error)))
+        else:
+            if paths and kind == LAST:
+                path, what = damaged[0]
+                raise ValueError(
+                    f"{path} is damaged: {what}. No other state is there to go on"
+                    " from. Copy the run's folder here once more; or start from its"
+                    f" best weights, with --config.pretrained={root.parent} and another"
+                    " --workdir."
+                )
+    for path, what in damaged:
+        aside = (
+            root / DAMAGED / f"{path.parent.name}-{path.name}-{uuid.uuid4().hex[:6]}"
+        )
+        aside.parent.mkdir(exist_ok=True)
+        path.rename(aside)
+        log.warning(
+            "%s is damaged: %s. It lies in %s now; the one before it is used, if any",
+            path,
+            what,
+            aside,
+        )
+
+
+class _DamagedError(Exception):
+    """A checkpoint is not whole; the text says what is wrong with it."""
 
 
 def _read(path: Path) -> tuple[PyTree, dict[str, Any]]:
-    """Returns the weights and the record of one numbered checkpoint."""
+    """Returns the weights and the record of one numbered checkpoint.
+
+    Raises:
+        _DamagedError: they are not all there.
+    """
+    for part in PARTS:
+        if not (path / part).is_file():
+            raise _DamagedError(f"{part} is missing")
+    _hush_closed_loops()
+    try:
+        return _read_whole(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # of many kinds, none of them documented
+        words = re.sub(r' in OCDBT database at local file "[^"]*"', "", str(error))
+        words = " ".join(words.split())[:_WORDS]
+        raise _DamagedError(f"it cannot be read ({words})") from error
+
+
+def _read_whole(path: Path) -> tuple[PyTree, dict[str, Any]]:
     # The handlers alone: a Checkpointer takes an item for a checkpoint of its own and
     # warns that it is incomplete.
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:

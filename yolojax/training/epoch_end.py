@@ -69,7 +69,7 @@ def end_epoch(run: Run, state: TrainState, epoch: int, *, whole: bool) -> bool:
 
 def finish(run: Run) -> None:
     """Evaluates the best weights once more, draws, and says where everything is."""
-    variables, record = checkpoint.load_weights(run.folder, checkpoint.BEST)
+    variables, record = checkpoint.find_weights(run.folder)
     keep = evaluate.PICTURES if run.config.plots else 0
     found = validate(run, devices.replicate(variables, run.program.mesh), keep=keep)
     log.info("best epoch: %d", record["epoch"])

@@ -260,4 +260,6 @@ def _start(
     state, values = checkpoints.restore(newest, fresh)
     journal = RunRecord.from_json(values).journal
     checkpoints.forget_after(newest, journal.epoch)
+    if not checkpoints.has_best():
+        journal.best_fitness = None  # else no later epoch might be kept as the best
     return state, journal
