@@ -99,6 +99,26 @@ def test_wrong_descriptions_say_what_to_do(folder, text, error, words):
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "names", ["[{}]", "{{0: {}, 1: {}, 2: {}, 3: {}, 4: {}, 5: {}, 6: {}, 7: {}}}"]
+)
+def test_names_are_the_words_that_are_written(folder, names):
+    words = ["yes", "NO", "on", "007", "1.10", "null", "~", "1_000"]
+    if names == "[{}]":
+        text = names.format(", ".join(words))
+    else:
+        text = names.format(*words)
+    write_yaml(folder, f"nc: 8\ntrain: images/train\nval: images/val\nnames: {text}\n")
+    assert description.read_data_yaml(folder / "data.yaml").names == tuple(words)
+
+
+@pytest.mark.parametrize("names", ["[a, '', c]", "[a, [b], c]", "{0: a, 1: , 2: c}"])
+def test_names_that_are_no_words_are_refused(folder, names):
+    write_yaml(folder, f"train: images/train\nval: images/val\nnames: {names}\n")
+    with pytest.raises(ValueError, match="the name of class 1 is (empty|a list)"):
+        description.read_data_yaml(folder / "data.yaml")
+
+
 def test_missing_description_is_reported(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such data description"):
         description.read_data_yaml(tmp_path / "none.yaml")
@@ -322,6 +342,38 @@ def test_images_that_change_after_the_scan_are_named(folder, kind):
     with pytest.raises(ValueError, match="t1.jpg: "):
         source.load(1, 64)
     assert source.load(0, 64).shape == (43, 64, 3)
+
+
+def one_based(folder, ids):
+    for number, class_id in enumerate(ids):
+        label = folder / f"labels/train/t{number}.txt"
+        label.write_text(f"{class_id} 0.5 0.5 0.2 0.2\n")
+
+
+@pytest.mark.parametrize("ids", [(1, 2, 3, 1), (2, 3, 1, 1), (3, 1, 3, 1)])
+def test_ids_that_start_at_one_stop_a_run(folder, ids):
+    one_based(folder, ids)
+    with pytest.raises(
+        ValueError, match="ids seem to start at 1: 3 stands in"
+    ) as caught:
+        opened(folder)
+    first = folder / f"labels/train/t{ids.index(3)}.txt:1"
+    for word in (str(first), "Subtract 1", "`names` has the ids 0 to 2"):
+        assert word in str(caught.value)
+    assert len(opened(folder, single_cls=True)) == 4  # all become one
+
+
+def test_ids_that_may_start_at_one_are_told(folder):
+    one_based(folder, (1, 3, 1, 1))
+    found = {problem.code: problem for problem in opened(folder).problems}
+    assert set(found) == {"ids_from_one", "class_out_of_range"}
+    assert found["ids_from_one"].file == str(folder / "data.yaml")
+    one_based(folder, (0, 3, 3, 2))
+    codes = [problem.code for problem in opened(folder).problems]
+    assert codes == ["class_out_of_range"] * 2
+    one_based(folder, (1, 3, 4, 1))
+    codes = [problem.code for problem in opened(folder).problems]
+    assert codes == ["class_out_of_range"] * 2
 
 
 # Selection

@@ -90,6 +90,7 @@ _SCAN_ADVICE = {
     "duplicates_removed": ("note", "Delete the second row."),
     "flat_polygons": ("warning", "Draw them again, or delete them."),
     "box_and_more": ("warning", "If they are boxes, keep 5 values of each row."),
+    "ids_from_one": ("error", "Subtract 1 from each, or name id 0 in `names`."),
     "shared_label_file": ("error", "Give each image a name and a label file."),
     "label_elsewhere": ("warning", "Move them to the other labels of the folder."),
     "second_label_file": ("warning", "Keep the one whose rows are right."),

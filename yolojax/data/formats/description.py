@@ -178,7 +178,7 @@ def _load(path: Path) -> dict[str, Any]:
             " YAML file, or to 'shapes' for the built-in data set."
         )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(content, dict):
@@ -187,6 +187,32 @@ def _load(path: Path) -> dict[str, Any]:
             " the keys `train`, `val` and `names`."
         )
     return content
+
+
+class _Loader(yaml.SafeLoader):
+    """Keeps class names as they are written, where YAML would see values.
+
+    It takes `no` for a truth value and `007` for a number.
+    """
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        """Returns what a document says."""
+        for name in _name_nodes(node):
+            if isinstance(name, yaml.ScalarNode):
+                name.tag = "tag:yaml.org,2002:str"
+        return super().construct_document(node)
+
+
+def _name_nodes(document: yaml.Node) -> list[yaml.Node]:
+    """Returns the entries of `names`, not yet made into values."""
+    if not isinstance(document, yaml.MappingNode):
+        return []
+    for key, names in document.value:
+        if key.value == "names" and isinstance(names, yaml.MappingNode):
+            return [name for _, name in names.value]
+        if key.value == "names" and isinstance(names, yaml.SequenceNode):
+            return list(names.value)
+    return []
 
 
 def _root(path: Path, content: dict[str, Any]) -> Path:
@@ -238,7 +264,13 @@ def _names(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
             f"{path}: nc = {count}, but `names` has {len(names)} entries. Correct one,"
             " or leave `nc` out."
         )
-    return tuple(str(name) for name in names)
+    for i, name in enumerate(names):
+        if not isinstance(name, str) or not name:
+            raise ValueError(
+                f"{path}: the name of class {i} is {_kind(name or None)}, but must be"
+                " text. Write one word, or words in quotes, for each class."
+            )
+    return tuple(names)
 
 
 def _places(

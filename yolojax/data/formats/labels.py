@@ -88,6 +88,15 @@ def parse_labels(
     return ParsedLabels(table[keep, :5], kept, keypoints, twice, int(flat))
 
 
+def class_ids(text: str) -> set[int]:
+    """Returns the whole numbers that rows start with; none if some row has others."""
+    try:
+        _, rows = _numbers(text)
+    except LabelError:
+        return set()
+    return {int(row[0]) for row in rows if row[0] % 1 == 0}
+
+
 def look_like_boxes(text: str, *, sure: bool) -> bool:
     """Returns whether a file has boxes with one or two values behind each.
 

@@ -32,6 +32,7 @@ CODES = {  # code -> what is wrong; where more is known, the problem's own text 
     "flat_polygons": "polygons that enclose no area are kept",
     "box_and_more": "rows of 7 values are read as triangles, but look like a box with a"
     " confidence and a number behind it",
+    "ids_from_one": "class ids seem to start at 1",
     "shared_label_file": "several images share the label file: each gets all its rows",
     "label_elsewhere": "is read, but lies elsewhere than the labels of its folder",
     "second_label_file": "is not read: another label file of its image is",

@@ -19,6 +19,7 @@ from yolojax.data.formats.labelled import LabelledImages, Wanted
 from yolojax.data.formats.labels import (
     LabelError,
     ParsedLabels,
+    class_ids,
     look_like_boxes,
     parse_labels,
 )
@@ -68,6 +69,7 @@ def open_yolo_folder(
     )
     pairs = [(path, labels[path]) for path in paths]
     verdicts = _scan(pairs, rules, cache_dir, threads)
+    odd += _ids_from_one(data, split, verdicts)
     source = labelled.assemble(
         data,
         split,
@@ -156,6 +158,40 @@ def _notes(
         if count
     )
     return (*odd, *counted)
+
+
+def _ids_from_one(
+    data: DataDescription, split: str, verdicts: list[Verdict]
+) -> list[Problem]:
+    """Returns that class ids seem to start at 1, if so, for the list of problems.
+
+    Raises:
+        ValueError: it is as good as certain: every object would be learnt under the
+            name of another class.
+    """
+    count = len(data.names)
+    beyond = [
+        problem
+        for verdict in verdicts
+        for problem in verdict.problems
+        if problem.code == "class_out_of_range"
+    ]
+    used = {int(number) for v in verdicts for number in np.unique(v.rows[:, 0])}
+    for problem in beyond:
+        used |= class_ids(Path(problem.file).read_text(encoding="utf-8-sig"))
+    if not beyond or min(used) < 1 or max(used) != count:
+        return []
+    text = (
+        f"class ids seem to start at 1: {count} stands in {len(beyond)} label files of"
+        f" split `{split}`, such as {beyond[0].file}:{beyond[0].line}, 0 in none, while"
+        f" `names` has the ids 0 to {count - 1}"
+    )
+    if len(beyond) > 1 or len(used) == count:
+        raise ValueError(
+            f"{data.path}: {text}. Subtract 1 from the ids of all label files; or, if 0"
+            " is a class that none of them shows, add it as the first of `names`."
+        )
+    return [Problem(str(data.path), None, "ids_from_one", text, False)]
 
 
 def _shared(
