@@ -1,9 +1,11 @@
-"""Command line: `python -m yolojax.main --config FILE[:DATA] [--mode MODE] ...`."""
+"""Command line: `yolojax COMMAND ...`, `python -m yolojax.main --config ...`."""
 
+import functools
 import io
 import logging
 import os
 import platform
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from absl import logging as absl_logging
 
 from yolojax import config as config_lib
 from yolojax.config import command_line
+from yolojax.config.grammar import Kind
 from yolojax.errors import DiskFull, NonFiniteLoss
 from yolojax.files import full_disk, local_path
 
@@ -44,6 +47,8 @@ def main(argv: Sequence[str]) -> None:
         workdir = local_path(given.workdir, "--workdir") if given.workdir else None
         _set_up_jax(config)
         status = _load(MODES[given.mode]).run(config, workdir)
+    except BrokenPipeError:  # nobody reads any more, as behind `| head`
+        _leave_in_silence()
     except KeyboardInterrupt as error:  # also what a run raises once it is saved
         if str(error):
             print(error)
@@ -77,6 +82,15 @@ def explain(error: Exception) -> str | None:
     return str(error) if isinstance(error, ValueError) and ours else None
 
 
+def _leave_in_silence() -> NoReturn:
+    """Ends the program as a closed pipe ends others: with their status, saying nothing.
+
+    Python flushes once more at its end, which must find a place to write to.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _leave(128 + signal.SIGPIPE)
+
+
 def _leave(status: int) -> NoReturn:
     """Ends the program, at once if the end of a compilation is all it would wait for.
 
@@ -101,13 +115,24 @@ def _set_up_logging() -> None:
     for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _ToScreen(sys.stdout)
     handler.setFormatter(_Plain())
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False
     # Orbax comments on every save, and prints traces of what it raises as well.
     absl_logging.set_verbosity(absl_logging.FATAL)
+
+
+class _ToScreen(logging.StreamHandler):
+    """Prints messages; where nobody reads any more it says so as `print` does."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Raises BrokenPipeError, and reports other errors as usual."""
+        error = sys.exc_info()[1]
+        if isinstance(error, BrokenPipeError):
+            raise error
+        super().handleError(record)
 
 
 class _Plain(logging.Formatter):
@@ -179,6 +204,26 @@ def _use_huge_pages() -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-if __name__ == "__main__":
+def _identify(path: Path) -> Kind:
+    """Returns the model and the task that a file or folder of weights is of."""
+    from yolojax.weights import family, sources
+
+    weights = sources.read_weights(path)
+    kind = family.kind_of(weights.leaves)
+    if kind is None:
+        raise ValueError(
+            f"{path} holds weights that no config comes along for: it is"
+            f" {family.described(weights.leaves)}."
+        )
+    return kind
+
+
+def command() -> None:
+    """Starts the program: what `yolojax` and `python -m yolojax` call."""
     _use_huge_pages()
-    app.run(main, flags_parser=command_line.parse)
+    parse = functools.partial(command_line.parse, identify=_identify)
+    app.run(main, flags_parser=parse)
+
+
+if __name__ == "__main__":
+    command()

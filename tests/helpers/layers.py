@@ -12,6 +12,7 @@ LAYERS = (  # lowest first; a room imports from lower layers and from itself
     ("training", "studies"),
     ("commands",),
     ("main", "api"),
+    ("__main__",),
 )
 INSIDE = {  # the same within a room; what stands in one tuple are strangers
     "data": (
@@ -36,5 +37,9 @@ INSIDE = {  # the same within a room; what stands in one tuple are strangers
         ("epoch_end",),
         ("loop",),
     ),
-    "weights": (("torch", "names"), ("sources", "hub", "freeze"), ("transfer",)),
+    "weights": (
+        ("torch", "names"),
+        ("sources", "hub", "freeze", "family"),
+        ("transfer",),
+    ),
 }

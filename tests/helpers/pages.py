@@ -12,7 +12,7 @@ PAGES = (
     *sorted((ROOT / "experiments").glob("*/README.md")),
     ROOT / "tests" / "golden" / "README.md",
 )
-COMMAND = "python -m yolojax.main"
+COMMAND = re.compile(r"(python -m yolojax(\.main)?|(^|(?<=[;&|] ))yolojax) ")
 
 
 def name_of(path):
@@ -59,8 +59,8 @@ def command_lines(text):
             lines += code.replace("\\\n", " ").splitlines()
     lines += re.findall(r"`([^`\n]+)`", prose(text))
     for line in lines:
-        if COMMAND in line:
-            rest = line[line.index(COMMAND) + len(COMMAND) :]
+        if found := COMMAND.search(line):
+            rest = line[found.end() :]
             words = shlex.split(rest.replace("$seed", "0"), comments=True)
             if words:
                 yield words

@@ -10,20 +10,15 @@ from typing import Any, NamedTuple, NoReturn
 from absl import flags
 from ml_collections import config_flags
 
+from yolojax.config import grammar, helps, recorded, shipped
+from yolojax.config.grammar import Identify
 from yolojax.config.keys import COMMANDS, KEYS, check_name
 from yolojax.registry import did_you_mean
 
-_USAGE = "python -m yolojax.main --config FILE[:DATA] [--mode MODE] ..."
-_HELP = {
-    "config": "config file, with the data set if it takes one: configs/yolo11n.py:DATA",
-    "workdir": "folder of the run; a run that is already in it is resumed",
-    "mode": f"what to do: {', '.join(COMMANDS)}; default train",
-    "debug": "show where an error comes from",
-}
-_CONFIG = config_flags.DEFINE_config_file("config", None, _HELP["config"])
-_WORKDIR = flags.DEFINE_string("workdir", None, _HELP["workdir"])
-_MODE = flags.DEFINE_enum("mode", "train", list(COMMANDS), _HELP["mode"])
-_DEBUG = flags.DEFINE_bool("debug", False, _HELP["debug"])
+_CONFIG = config_flags.DEFINE_config_file("config", None, helps.FLAGS["config"])
+_WORKDIR = flags.DEFINE_string("workdir", None, helps.FLAGS["workdir"])
+_MODE = flags.DEFINE_enum("mode", "train", list(COMMANDS), helps.FLAGS["mode"])
+_DEBUG = flags.DEFINE_bool("debug", False, helps.FLAGS["debug"])
 
 
 class Given(NamedTuple):
@@ -47,36 +42,29 @@ def given() -> Given:
     )
 
 
-def parse(argv: Sequence[str]) -> list[str]:
+def parse(argv: Sequence[str], identify: Identify | None = None) -> list[str]:
     """Returns the name of the program, the only argument that may be no flag.
 
     Unknown settings are found before the config file is read, so that the message can
     name the nearest one.
+
+    Args:
+        argv: the words of the command.
+        identify: as of `grammar.translated`.
     """
-    argv = arrange(argv)
+    if helps.answered(argv[1:]):
+        sys.exit(0)
+    try:
+        argv = resolved(argv, identify or _identify_nothing)
+    except ValueError as error:
+        if "--debug" in argv:
+            raise
+        fail(str(error))
     # config_flags looks for the settings there, not in what it is given.
     sys.argv[:] = argv
     flagged = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
-    if {"--help", "-help", "-h"} & set(flagged):
-        _print_help(flagged)
-        sys.exit(0)
-    path = ""
+    path = next(w for w in flagged if _is_config(w)).partition("=")[2].partition(":")[0]
     try:
-        for argument in flagged:
-            match = re.match(r"--?(no)?config\.([^=]+)", argument)
-            if match:
-                check_name(match[2])
-            if argument.lstrip("-").startswith("config="):
-                path = argument.partition("=")[2].partition(":")[0]
-        if sum(bool(re.match("--?config=", word)) for word in flagged) > 1:
-            fail("--config is given twice.")
-        sizes = {w for w in flagged if re.match(r"--?config\.batch(_size)?=", w)}
-        if len({word.partition("=")[2] for word in sizes}) > 1:
-            fail(f"{' and '.join(sorted(sizes))} contradict each other. Give one.")
-        if not path:
-            fail("--config is missing. Try --config configs/yolo11n.py.")
-        if not Path(path).is_file():
-            fail(f"--config {path}: there is no such file. Try configs/yolo11n.py.")
         rest = flags.FLAGS(argv)
         if not hasattr(_CONFIG.value, "items"):
             fail(f"--config {path}: get_config must return what default() gave it.")
@@ -84,6 +72,8 @@ def parse(argv: Sequence[str]) -> list[str]:
             fail(_stray(rest[1]))
         if _WORKDIR.value == "":
             fail("--workdir is empty. Name a folder, or leave it out for runs/...")
+        if path == str(recorded.FILE):
+            _check_code(flagged)
         return rest
     except flags.UnrecognizedFlagError as error:
         fail(_unknown_flag(error.flagname))
@@ -94,8 +84,95 @@ def parse(argv: Sequence[str]) -> list[str]:
     raise AssertionError("fail does not return")
 
 
+def resolved(argv: Sequence[str], identify: Identify) -> list[str]:
+    """Returns the arguments as flags alone, with the file that --config stands for.
+
+    Args:
+        argv: the words of the command.
+        identify: as of `grammar.translated`.
+
+    Raises:
+        ValueError: they contradict each other, or name what is not there.
+    """
+    program, words, rest = _split(argv)
+    words = grammar.translated(words, identify)
+    for word in words:
+        match = re.match(r"--?(no)?config\.([^=]+)", word)
+        if match:
+            check_name(match[2])
+    if sum(map(_is_config, words)) > 1:
+        raise ValueError("--config is given twice.")
+    sizes = {w for w in words if re.match(r"--?config\.batch(_size)?=", w)}
+    if len({word.partition("=")[2] for word in sizes}) > 1:
+        both = " and ".join(sorted(sizes))
+        raise ValueError(f"{both} contradict each other. Give one.")
+    return arrange([program, *_with_file(words), *rest])
+
+
+def _with_file(words: list[str]) -> list[str]:
+    """Returns the words with a file for --config: the one named, or that of the run."""
+    given = next((word for word in words if _is_config(word)), None)
+    others = [word for word in words if word is not given]
+    value = "" if given is None else given.partition("=")[2]
+    if not value:
+        folders = [w.partition("=")[2] for w in words if re.match("--?workdir=", w)]
+        folder = Path(folders[-1]).expanduser() if folders and folders[-1] else None
+        if given is None and folder and recorded.holds_record(folder):
+            return [f"--config={recorded.FILE}:{folder}", *others]
+        raise ValueError(
+            "--config is missing"
+            + (f", and {folder} holds no run with its settings" if folder else "")
+            + ". Try --config yolo11n, or in short: yolojax train yolo11n."
+        )
+    file, colon, data = value.partition(":")
+    if Path(file).is_file():
+        return words
+    found = shipped.find(file)
+    if found is None:
+        raise ValueError(
+            f"--config {file}: there is no such file.{shipped.unknown(file)}"
+        )
+    model = [f"--config.model={found.model}"] if found.model else []
+    if any(re.match("--?config.model=", word) for word in others):
+        model = []
+    return [f"--config={found.file}{colon}{data}", *model, *others]
+
+
+def _is_config(word: str) -> bool:
+    return re.match("--?config(=|$)", word) is not None
+
+
+def _identify_nothing(path: Path) -> NoReturn:
+    raise ValueError(f"{path}: name a config as well, with --config.")
+
+
+def _check_code(words: Sequence[str]) -> None:
+    """Ends the program if a run's own settings name code that is not built in.
+
+    Somebody else may have written them; the user's own words may name any.
+    """
+    for name, value in recorded.code_of_its_own(_CONFIG.value).items():
+        own = any(re.match(rf"--?config\.{name}=", word) for word in words)
+        if _MODE.value in KEYS[name].commands and not own:
+            fail(
+                f"the run's {name} is {value!r}, code that yolojax does not bring"
+                f" along. If it is yours, say so: --config.{name}={value}."
+            )
+
+
 def arrange(argv: Sequence[str]) -> list[str]:
     """Returns the arguments with `--key value` as `--key=value` and --config first."""
+    program, joined, rest = _split(argv)
+    _move_data(joined)
+    joined.sort(key=lambda word: not _is_config(word))
+    return [program, *joined, *rest]
+
+
+def _split(argv: Sequence[str]) -> tuple[str, list[str], list[str]]:
+    """Returns the program, its arguments with each flag in one piece, and the rest.
+
+    The rest is what stands behind "--", which ends the flags.
+    """
     words, rest = list(argv[1:]), []
     if "--" in words:
         words, rest = words[: words.index("--")], words[words.index("--") :]
@@ -108,9 +185,7 @@ def arrange(argv: Sequence[str]) -> list[str]:
             joined[-1] += f"={word}"
         else:
             joined.append(word)
-    _move_data(joined)
-    joined.sort(key=lambda word: not re.match(r"--?config(=|$)", word))
-    return [argv[0], *joined, *rest]
+    return argv[0], joined, rest
 
 
 def fail(text: str) -> NoReturn:
@@ -151,6 +226,8 @@ def _config_error(error: Exception, path: str) -> str:
         root = root.__cause__ or root.__context__  # type: ignore[assignment]
     if isinstance(root, SyntaxError):
         return f"--config {path}, line {root.lineno}: {root.msg}."
+    if path == str(recorded.FILE) and isinstance(root, ValueError):
+        return str(root)
     lines = [
         frame.lineno
         for frame in traceback.extract_tb(root.__traceback__)
@@ -166,27 +243,9 @@ def _config_error(error: Exception, path: str) -> str:
 def _unknown_flag(name: str) -> str:
     """Returns the message about a flag that does not exist."""
     if name in KEYS:
-        return f"--{name} is not a flag but a setting: write --config.{name}=..."
+        return (
+            f"--{name} is not a flag but a setting: write --config.{name}=..., or"
+            f" {name}=... behind a command."
+        )
     near = did_you_mean(name, ("config", "workdir", "mode", "debug", "help"))
     return f"--{name} is not a flag.{near} Settings look like --config.epochs=3."
-
-
-def _print_help(words: Sequence[str]) -> None:
-    """Prints the flags, and the settings that a mode reads if one is given."""
-    modes = [word.partition("=")[2] for word in words if re.match("--?mode=", word)]
-    mode = modes[-1] if modes and modes[-1] in COMMANDS else None
-    which = "Settings" if mode is None else f"Settings that --mode {mode} reads"
-    print(
-        f"""{_USAGE}
-  --config FILE[:DATA]  {_HELP["config"]}
-  --workdir FOLDER      {_HELP["workdir"]}
-  --mode MODE           {_HELP["mode"]}
-  --debug               {_HELP["debug"]}
-
-{which}, written --config.KEY=VALUE; shown with their defaults:
-"""
-    )
-    for name, key in KEYS.items():
-        if mode is None or mode in key.commands:
-            default = key.by_command.get(mode or "", key.default)
-            print(f"  {name + '=' + str(default):<25} {key.meaning}")

@@ -291,6 +291,17 @@ KEYS: dict[str, Key] = {
 }
 # fmt: on
 
+GROUPS = {  # the first setting of a group -> its title
+    "task": "What to train, on what",
+    "epochs": "How long, how fast",
+    "optimizer": "Optimiser and schedule",
+    "box": "Loss",
+    "hsv_h": "Augmentation",
+    "cache": "Data loading",
+    "val": "Validation",
+    "save": "Files, logs, checkpoints",
+}
+
 # Settings that the accelerator cannot do when it holds the images and renders them.
 HOST_ONLY = tuple(name for name, key in KEYS.items() if not key.device_cache)
 

@@ -224,6 +224,8 @@ def claim(folder: Path, config: Any) -> bool:
         for name in (PROBLEMS_FILE, SUBSET_FILE):  # of other data
             (folder / name).unlink(missing_ok=True)
     for name in different:
+        if name in ("name", "batch_size"):  # the folder and `batch` say the same
+            continue
         log.info(
             "resuming with %s = %r (was %r)",
             name,

@@ -1,0 +1,262 @@
+"""The short grammar of commands, put into flags: `train yolo11n data=D epochs=5`.
+
+A command, then a config, a run's folder or a file of weights, then key=value. It says
+nothing that flags cannot say, and the same parser reads what comes out.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from yolojax.config import recorded, shipped
+from yolojax.config.keys import COMMANDS, TASKS
+from yolojax.registry import did_you_mean
+
+PROGRAM = "yolojax"
+WEIGHTS_FILES = (".pt", ".pth", ".safetensors")
+_FLAGS = ("workdir", "mode", "config", "debug")  # that may be written without dashes
+_SETTING = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
+# The setting that takes weights, by command; the others have no use for any.
+_WEIGHTS = {
+    "train": "pretrained",
+    "val": "weights",
+    "import": "weights",
+    "export": "weights",
+}
+
+
+class Kind(NamedTuple):
+    """What network a file of weights is of."""
+
+    model: str
+    task: str
+
+
+Identify = Callable[[Path], Kind]  # raises ValueError where it is none that is known
+
+
+class _Said(NamedTuple):
+    """The words that are no flags, by their meaning."""
+
+    command: str
+    task: str | None
+    what: str | None  # config, run or weights
+    settings: list[str]  # key=value
+
+
+def translated(words: list[str], identify: Identify) -> list[str]:
+    """Returns words of the short grammar as flags, and flags as they are.
+
+    Args:
+        words: arguments, each flag in one piece.
+        identify: tells of which model and task a file or folder of weights is.
+
+    Raises:
+        ValueError: they make no command.
+    """
+    plain = [word for word in words if not word.startswith("-")]
+    flags = [word for word in words if word.startswith("-")]
+    by_flag = _has(flags, "config")
+    if not plain or (by_flag and plain[0] not in COMMANDS):
+        return words
+    if _has(flags, "mode"):
+        if by_flag or _named(plain):
+            raise ValueError(f"--mode and {plain[0]!r} both say what to do. Give one.")
+        plain = [*(w.split("=", 1)[1] for w in flags if _is(w, "mode")), *plain]
+        flags = [word for word in flags if not _is(word, "mode")]
+    said = _read(plain, flags)
+    settings = [
+        f"--{word}" if word.partition("=")[0] in _FLAGS else f"--config.{word}"
+        for word in said.settings
+    ]
+    given = [*settings, *flags]
+    source = _source(said, given, identify)
+    return [f"--mode={said.command}", *source, *given]
+
+
+def _is(word: str, flag: str) -> bool:
+    return re.match(rf"--?{flag}(=|$)", word) is not None
+
+
+def _has(words: list[str], flag: str) -> bool:
+    return any(_is(word, flag) for word in words)
+
+
+def _named(plain: list[str]) -> bool:
+    """Whether a command is among the words."""
+    names = [word for word in plain if not _SETTING.match(word)]
+    return any(name in COMMANDS for name in names[:2])
+
+
+def _read(plain: list[str], flags: list[str]) -> _Said:
+    """Returns what the words mean by their place."""
+    names = [word for word in plain if not _SETTING.match(word)]
+    settings = [word for word in plain if _SETTING.match(word)]
+    task = _taken(settings, "task")
+    if names and names[0] in TASKS:
+        task = names.pop(0)
+    command = names.pop(0) if names and names[0] in COMMANDS else None
+    if command is None:
+        command = _taken(settings, "mode")
+    if command not in COMMANDS:
+        _fail_without_command(command, names, settings)
+    if names and names[0] in TASKS:
+        task = names.pop(0)
+    what = names.pop(0) if names else _taken(settings, "config")
+    if names:
+        raise ValueError(
+            f"unexpected argument {names[0]!r} after {what!r}. Settings look like"
+            " epochs=3, without spaces around the equals sign."
+        )
+    if what is None and not _has(flags, "config"):
+        what = _model_as_what(settings)
+    if task is not None and task not in TASKS:
+        raise ValueError(
+            f"task = {task!r} is unknown.{did_you_mean(task, TASKS)} Allowed:"
+            f" {', '.join(TASKS)}."
+        )
+    return _Said(command, task, what, settings)
+
+
+def _taken(settings: list[str], key: str) -> str | None:
+    """Removes a setting from the list and returns its value."""
+    found = [word for word in settings if word.startswith(f"{key}=")]
+    settings[:] = [word for word in settings if word not in found]
+    return found[-1].partition("=")[2] if found else None
+
+
+def _model_as_what(settings: list[str]) -> str | None:
+    """Returns `model=...` as what others call a model: a config, weights or a run."""
+    model = next((w for w in settings if w.startswith("model=")), "model=")[6:]
+    if not model or ":" in model:  # 'module:attribute' is the setting
+        return None
+    return _taken(settings, "model")
+
+
+def _fail_without_command(
+    given: str | None, names: list[str], settings: list[str]
+) -> NoReturn:
+    """Raises ValueError that says which command was not given, or is none."""
+    listed = f"Commands: {', '.join(COMMANDS)}."
+    word = given or (names[0] if names else None)
+    if word in ("predict", "track"):
+        raise ValueError(f"{word} is not there yet. {listed}")
+    if word is None or (not given and _is_what(word)):
+        said = " ".join([*(names or ["yolo11n"]), *settings])
+        raise ValueError(
+            f"a command is missing: write {PROGRAM} train {said}. {listed}"
+        )
+    raise ValueError(
+        f"{word!r} is not a command.{did_you_mean(word, COMMANDS)} {listed}"
+    )
+
+
+def _is_what(word: str) -> bool:
+    """Whether a word is a config, a run or a file of weights."""
+    path = Path(word)
+    there = path.is_dir() or (path.is_file() and path.suffix in WEIGHTS_FILES)
+    return shipped.find(word) is not None or there
+
+
+def _source(said: _Said, given: list[str], identify: Identify) -> list[str]:
+    """Returns the flags that say which settings and weights the command starts from."""
+    what = said.what
+    if _has(given, "config"):
+        if what is not None:
+            raise ValueError(f"--config and {what!r} both name a config. Give one.")
+        return []
+    if what is None:
+        folders = [w.partition("=")[2] for w in given if _is(w, "workdir")]
+        if folders and recorded.holds_record(Path(folders[-1]).expanduser()):
+            return []  # the settings of that run
+        return [f"--config={shipped.of_task(said.task or 'detect')}"]
+    path = Path(what).expanduser()
+    if path.is_dir():
+        return _of_folder(said, path, given, identify)
+    if path.is_file() and path.suffix in WEIGHTS_FILES:
+        return [_config_of(identify(path), said), *_weights(said, what)]
+    file = what.partition(":")[0]
+    if shipped.find(file):
+        if not Path(file).exists() and file.endswith(".pt"):  # published weights
+            name = re.sub(r"\.pt$", "", file)
+            return [f"--config={name}", *_weights(said, file)]
+        return [f"--config={_with_task(what, said.task)}"]
+    if Path(file).suffix == ".py":
+        return [f"--config={what}"]
+    raise ValueError(_unknown(what, said))
+
+
+def _with_task(what: str, task: str | None) -> str:
+    """Returns the name of a config for a task that stands before it.
+
+    Raises:
+        ValueError: the name says another task.
+    """
+    file, colon, data = what.partition(":")
+    if task is None or Path(file).exists():
+        return what
+    own = shipped.task_in(file)
+    if own not in (None, task):
+        raise ValueError(f"{file!r} is a config for {own}, not for {task}.")
+    return f"{shipped.of_task(task, shipped.model_in(file))}{colon}{data}"
+
+
+def _config_of(kind: Kind, said: _Said) -> str:
+    """Returns the flag that names the config of weights."""
+    if said.task not in (None, kind.task):
+        raise ValueError(f"{said.what} is for {kind.task}, not for {said.task}.")
+    return f"--config={shipped.of_task(kind.task, kind.model)}"
+
+
+def _weights(said: _Said, path: str | Path) -> list[str]:
+    """Returns the flag that hands weights to a command, if it reads any."""
+    key = _WEIGHTS.get(said.command)
+    return [f"--config.{key}={path}"] if key else []
+
+
+def _of_folder(
+    said: _Said, path: Path, given: list[str], identify: Identify
+) -> list[str]:
+    """Returns the flags for the folder of a run or of one of its checkpoints."""
+    run = recorded.run_above(path)
+    if run is None and not (path / "checkpoints").is_dir():
+        raise ValueError(
+            f"{path} is neither the folder of a run nor a config. For the folder of a"
+            f" data set write data={path}."
+        )
+    if run is None:  # imported weights have no settings
+        config = _config_of(identify(path), said)
+        if said.command in ("val", "export") and not _has(given, "workdir"):
+            return [config, f"--workdir={path}"]
+        return [config, *_weights(said, path)]
+    whole = path.resolve() == run.resolve()
+    if whole and said.command != "import" and not _has(given, "workdir"):
+        return [f"--workdir={path}"]
+    if whole and said.command == "train":
+        raise ValueError(
+            f"{path} goes on in its own folder, and --workdir names another. To start"
+            f" a new run from its weights, name a config and pretrained={path}."
+        )
+    return [f"--config={recorded.FILE}:{run}", *_weights(said, path)]
+
+
+def _unknown(what: str, said: _Said) -> str:
+    """Returns the message about a word that names nothing."""
+    path = Path(what)
+    run = recorded.run_above(path)
+    if run is not None:
+        return (
+            f"{what}: there is no such file. Its run is in {run}: write {PROGRAM}"
+            f" {said.command} {run}."
+        )
+    if what == "resume":
+        return f"a run goes on with its folder: {PROGRAM} train runs/detect/train."
+    if path.suffix in (".yaml", ".yml", ".json") or what.startswith("tfds:"):
+        return f"{what!r} is no config. If it describes data, write data={what}."
+    if path.suffix in WEIGHTS_FILES or "/" in what:
+        return f"{what}: there is no such file or folder."
+    return (
+        f"{what!r} is neither a config, nor the folder of a run, nor a file of"
+        f" weights.{shipped.unknown(what)}"
+    )

@@ -1,0 +1,113 @@
+"""What is asked about the program itself: `--help`, `--version`."""
+
+import math
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+
+import yolojax
+from yolojax.config.keys import COMMANDS, GROUPS, KEYS, Key
+
+FLAGS = {
+    "config": "config file or its name, with the data set if it takes one:"
+    " yolo11n:DATA",
+    "workdir": "folder of the run; a run that is already in it is resumed",
+    "mode": f"what to do: {', '.join(COMMANDS)}; default train",
+    "debug": "show where an error comes from",
+}
+_VALUES = {"config": " FILE[:DATA]", "workdir": " FOLDER", "mode": " COMMAND"}
+_WIDTH, _COLUMN = 80, 28  # characters of a line, and those before a meaning
+_USAGE = f"""\
+yolojax COMMAND [CONFIG | RUN | WEIGHTS] [KEY=VALUE ...]
+python -m yolojax.main --config CONFIG[:DATA] [--mode COMMAND] ...
+
+  COMMAND  {", ".join(COMMANDS)}
+  CONFIG   a config file or its name: yolo11n, yolo11n_seg, configs/yolo11n.py
+  RUN      the folder of a run, with settings and weights: runs/detect/train
+  WEIGHTS  a .pt or .safetensors file
+
+  yolojax check data=path/to/data.yaml
+  yolojax train yolo11n data=path/to/data.yaml epochs=5 imgsz=320
+  yolojax val runs/detect/train
+"""
+
+
+def answered(words: Sequence[str]) -> bool:
+    """Prints what was asked about the program; returns whether anything was."""
+    flags = words[: list(words).index("--")] if "--" in words else words
+    first = flags[0] if flags else ""
+    if {"--version", "-version", "-V"} & set(flags) or first == "version":
+        _print(f"yolojax {yolojax.__version__}")
+        return True
+    asked = {"--help", "-help", "-h", "--helpfull", "--helpshort"} & set(flags)
+    if asked or first == "help":
+        _print(_text(_command(flags)))
+        return True
+    return False
+
+
+def _print(text: str) -> None:
+    """Prints a text to whoever still reads: `--help | head` closes the pipe early."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python flushes once more at its end, which must find a place to write to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _command(words: Sequence[str]) -> str | None:
+    """Returns the command that is asked about, None for the program as a whole."""
+    given = [word.removeprefix("--mode=").removeprefix("mode=") for word in words]
+    return next((word for word in given if word in COMMANDS), None)
+
+
+def _text(command: str | None) -> str:
+    """Returns the usage and the settings, in groups, that a command reads."""
+    which = "Settings" if command is None else f"Settings that {command} reads"
+    lines = [_USAGE]
+    for flag, meaning in (*FLAGS.items(), ("version", "say which version this is")):
+        lines += _entry(f"--{flag}{_VALUES.get(flag, '')}", meaning)
+    lines += ["", f"{which}, written KEY=VALUE behind a command or"]
+    lines.append("--config.KEY=VALUE, with their defaults:")
+    title = ""
+    for name, key in KEYS.items():
+        title = GROUPS.get(name, title)
+        if command is None or command in key.commands:
+            if title:
+                lines += ["", title]
+                title = ""
+            default = key.by_command.get(command or "", key.default)
+            lines += _entry(f"{name}={default}", key.meaning + allowed(key))
+    return "\n".join(lines)
+
+
+def _entry(start: str, text: str) -> list[str]:
+    """Returns the lines of one entry: what it is, and beside it what it means."""
+    room = _WIDTH - _COLUMN
+    wrapped = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+    lines = [" " * _COLUMN + line for line in wrapped]
+    if len(start) + 2 < _COLUMN:
+        lines[0] = f"  {start}".ljust(_COLUMN) + wrapped[0]
+    else:
+        lines.insert(0, f"  {start}")
+    return lines
+
+
+def allowed(key: Key) -> str:
+    """Returns what a setting may hold, as the end of a line; "" if that is said."""
+    if key.choices:
+        names = [_word(choice) for choice in key.choices]
+        if all(name in key.meaning for name in names):
+            return ""
+        return f" [{', '.join(names)}]"
+    low, high = key.low, key.high
+    if key.kind == "switch" or (math.isinf(low) and math.isinf(high)):
+        return ""
+    if math.isinf(high):
+        return f" [{low:g} or more]"
+    return f" [{low:g} to {high:g}]"
+
+
+def _word(choice: object) -> str:
+    return str(choice).lower() if isinstance(choice, bool) else str(choice)

@@ -1,0 +1,91 @@
+"""The config files that come with yolojax, found by name.
+
+They stand in `configs/` of a clone; an installed package has them in a folder of its
+own.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from yolojax.registry import did_you_mean
+
+_PACKAGE = Path(__file__).parent.parent
+_SUFFIXES = {
+    "detect": "",
+    "segment": "_seg",
+    "pose": "_pose",
+    "obb": "_obb",
+    "classify": "_cls",
+}
+# yolo11n, yolo11n-seg, configs/yolo11n_seg.py, yolo11s-seg.yaml
+_NAME = re.compile(
+    r"(?:.*[/\\])?(?P<family>[a-z]+\d+)(?P<size>[a-z])(?:[-_](?P<task>[a-z]+))?"
+    r"(?P<end>\.\w+)?"
+)
+_ENDINGS = (None, ".py", ".yaml", ".yml", ".pt")
+
+
+class Shipped(NamedTuple):
+    """What a name stands for."""
+
+    file: Path
+    model: str | None  # to be set, where the file is that of another size
+
+
+def folder() -> Path:
+    """Returns the folder of the config files."""
+    inside = _PACKAGE / "configs"
+    return inside if inside.is_dir() else _PACKAGE.parent / "configs"
+
+
+def names() -> list[str]:
+    """Returns the names of the config files."""
+    return sorted(path.stem for path in folder().glob("*.py"))
+
+
+def find(name: str) -> Shipped | None:
+    """Returns the config file that a name stands for, None if there is none.
+
+    One file serves all sizes of a task but detection: `yolo11s-seg` is the file
+    yolo11n_seg.py with another model.
+
+    Args:
+        name: such as yolo11n, yolo11n-seg, yolo11n.pt or configs/yolo11n.py.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None or match["end"] not in _ENDINGS:
+        return None
+    stem = match["family"] + match["size"]
+    suffix = f"_{match['task']}" if match["task"] else ""
+    if (file := folder() / f"{stem}{suffix}.py").is_file():
+        return Shipped(file, None)
+    smallest = folder() / f"{match['family']}n{suffix}.py"
+    if smallest.is_file() and (folder() / f"{stem}.py").is_file():
+        return Shipped(smallest, stem)
+    return None
+
+
+def task_in(name: str) -> str | None:
+    """Returns the task that a name of a config says, None if it says none."""
+    match = _NAME.fullmatch(name)
+    suffix = f"_{match['task']}" if match and match["task"] else None
+    return next((task for task, own in _SUFFIXES.items() if own == suffix), None)
+
+
+def model_in(name: str) -> str | None:
+    """Returns the model that a name of a config begins with."""
+    match = _NAME.fullmatch(name)
+    return match and match["family"] + match["size"]
+
+
+def of_task(task: str, model: str | None = None) -> str:
+    """Returns the name of the config of a task and a model; None: the smallest."""
+    return (model or "yolo11n") + _SUFFIXES[task]
+
+
+def unknown(name: str) -> str:
+    """Returns the sentences about a config file that there is none of."""
+    stem = re.sub(r"\.\w+$", "", name.replace("\\", "/").rpartition("/")[2])
+    near = did_you_mean(stem.replace("-", "_"), names())
+    return f"{near} Configs that come along: {', '.join(names())}."
