@@ -281,7 +281,9 @@ def checked(words):
     mode = values["mode"].value
     config_lib.check(settings, mode)
     unread = {
-        key for key in named_settings(" ".join(argv)) - {"data"} if mode not in KEYS[key].commands
+        key
+        for key in named_settings(" ".join(argv)) - {"data"}
+        if mode not in KEYS[key].commands
     }
     if unread:
         raise ValueError(f"{' '.join(words)}: --mode {mode} does not read {unread}")
