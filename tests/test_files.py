@@ -33,6 +33,22 @@ def test_paths_are_taken_as_they_are():
     assert files.local_path("~/x", "--workdir") == Path.home() / "x"
 
 
+def test_parents_are_those_of_where_links_lead(tmp_path, monkeypatch):
+    (tmp_path / "far/away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("far/away")
+    for text, want in {
+        "link/../a": "far/a",
+        "link/b/../a": "link/a",
+        "far/../link/./a": "link/a",
+        "link/../../a": "a",
+        "none/../a": "a",
+    }.items():
+        assert files.plain_path(tmp_path / text) == str(tmp_path / want)
+        monkeypatch.chdir(tmp_path)
+        assert files.plain_path(text) == str(tmp_path / want)
+    assert files.plain_path("/../a//b/.") == "/a/b"
+
+
 @pytest.mark.process
 @pytest.mark.parametrize("flag", ["--workdir", "--config.compile_cache"])
 def test_the_command_refuses_an_address(tmp_path, flag):

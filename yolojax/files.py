@@ -38,6 +38,22 @@ def local_path(text: str | os.PathLike[str], key: str) -> Path:
     return Path(text).expanduser()
 
 
+def plain_path(path: str | os.PathLike[str]) -> str:
+    """Returns the full path of what the system finds there, without "." and "..".
+
+    Links stay in it, but ".." behind one leads from where the link leads to, so it
+    cannot be taken out of the text with the name before it.
+    """
+    result = os.sep
+    for part in os.path.join(os.getcwd(), path).split(os.sep):
+        if part == "..":
+            here = os.path.realpath(result) if os.path.islink(result) else result
+            result = os.path.dirname(here)
+        elif part not in ("", "."):
+            result = os.path.join(result, part)
+    return result
+
+
 def replace_bytes(path: str | Path, data: bytes) -> None:
     """Replaces a file, whose folders are made if missing.
 

@@ -197,9 +197,11 @@ def test_likely_most_goes_on_as_the_tail_does():
 
 
 def test_more_objects_than_slots_is_an_error(source):
-    with pytest.raises(ValueError, match=r"image \d has . objects.*object_buckets"):
+    with pytest.raises(ValueError, match=r"/t\d.jpg: has . objects.*object_buckets"):
         train(source, augment=PLAIN, object_buckets=(1, 2))
-    with pytest.raises(ValueError, match="has 3 objects.*Append a larger bucket"):
+    with pytest.raises(
+        ValueError, match=r"/t\d.jpg: has 3 obj.*Append a larger bucket"
+    ):
         evaluation(source, object_buckets=(1, 2))
 
 

@@ -117,6 +117,20 @@ def test_folders_counted_from_one_below(folder, caplog):
         opened(folder)
 
 
+def test_lines_of_a_list_lead_on_from_where_links_lead(folder, tmp_path_factory):
+    store = tmp_path_factory.mktemp("store")
+    (store / "lists").mkdir()
+    (folder / "lists").symlink_to(store / "lists")
+    add(store, "train", "far", text="2 0.5 0.5 0.1 0.1\n")
+    (store / "lists/a.txt").write_text(
+        "./../images/train/far.jpg\nlists/../images/train/far.jpg\n"
+    )
+    write_yaml(folder, "names: [a, b, c]\nval: images/val\ntrain: lists/a.txt\n")
+    source = opened(folder)
+    assert source.paths == (str(store / "images/train/far.jpg"),)
+    assert source.labels[0][0, 0] == 2
+
+
 def test_a_list_without_any_image_shows_its_lines(folder):
     (folder / "list.txt").write_text("'images/train/t1.jpg'\nimages/train/t2\n")
     write_yaml(folder, "names: [a, b, c]\nval: images/val\ntrain: list.txt\n")

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import cv2
@@ -206,7 +206,7 @@ class TrainBatches:
             index = self.rect.members[self.rect.shapes.index(hw)][0]
         plan = self.plan(0, index)
         found = objects_lib.arrays(plan.objects, plan.hw, self.labels)
-        slots = bucket_for(len(plan.objects), self.object_buckets, f"image {index}")
+        slots = self._bucket(len(plan.objects), index)
         slots = max(slots, self.base_slots)
         labels = collate([found], [index], self.batch, slots)
         if not self.on_device:
@@ -228,12 +228,16 @@ class TrainBatches:
 
     def _slots(self, counts: list[int], indices: list[int]) -> int:
         most = int(np.argmax(counts))
-        where = f"image {indices[most]}"
-        slots = bucket_for(counts[most], self.object_buckets, where)
+        slots = self._bucket(counts[most], indices[most])
         if slots <= self.base_slots:
             return self.base_slots
         # One program for all rare batches, and not one for each of their buckets.
         return max(slots, self.spare_slots or 0)
+
+    def _bucket(self, count: int, index: int) -> int:
+        """Returns the slots for so many objects of the sample of an image."""
+        path = functools.partial(self.images.path, index)
+        return bucket_for(count, self.object_buckets, path)
 
     def _usual_slots(self) -> tuple[int, int | None]:
         """Returns slots for most batches, and those of rare ones if there may be any.
@@ -247,9 +251,8 @@ class TrainBatches:
         for number in range(len(counts)):
             epoch, index = divmod(number, images)
             counts[number] = count = len(self.plan(epoch, index).objects)
-            bucket_for(count, self.object_buckets, f"image {index}")  # or say which
-        most = int(counts.max())
-        usual = bucket_for(most, self.object_buckets, "")
+            self._bucket(count, index)  # or say which
+        usual = self._bucket(int(counts.max()), 0)
         fullest = min(self._upper_bound(), likely_most(counts, total))
         rare = [bucket for bucket in self.object_buckets if bucket >= fullest]
         spare = rare[0] if rare else self.object_buckets[-1]
@@ -342,7 +345,9 @@ class EvalBatches:
         counts = [len(rows) for rows in images.labels]
         most = int(np.argmax(counts))
         buckets = _checked_buckets(object_buckets)
-        self.slots = bucket_for(counts[most], buckets, f"image {most}")
+        self.slots = bucket_for(
+            counts[most], buckets, functools.partial(images.path, most)
+        )
 
     @property
     def batches_per_epoch(self) -> int:
@@ -474,8 +479,13 @@ def collate(
     } | padded
 
 
-def bucket_for(count: int, buckets: Sequence[int], what: str) -> int:
+def bucket_for(count: int, buckets: Sequence[int], path: Callable[[], str]) -> int:
     """Returns the smallest bucket that holds `count` objects.
+
+    Args:
+        count: of objects.
+        buckets: ascending.
+        path: returns where the image lies, for the message.
 
     Raises:
         ValueError: none does.
@@ -484,8 +494,9 @@ def bucket_for(count: int, buckets: Sequence[int], what: str) -> int:
         if count <= bucket:
             return bucket
     raise ValueError(
-        f"{what} has {count} objects in one sample, but the largest of object_buckets ="
-        f" {tuple(buckets)} holds {buckets[-1]}. Append a larger bucket."
+        f"{path()}: has {count} objects in one sample, but the largest of"
+        f" object_buckets = {tuple(buckets)} holds {buckets[-1]}. Append a larger"
+        " bucket."
     )
 
 

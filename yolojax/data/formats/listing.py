@@ -11,6 +11,7 @@ import numpy as np
 from yolojax.data.formats.description import DataDescription
 from yolojax.data.formats.problems import Problem
 from yolojax.data.store import images
+from yolojax.files import plain_path
 
 EXTENSIONS = frozenset(
     "avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split()
@@ -112,7 +113,7 @@ def _listed(data: DataDescription, place: Path) -> tuple[list[str], list[Problem
     for line, name in enumerate(map(str.strip, names), start=1):
         base = place.parent if name.startswith("./") else data.root
         if is_image(name):
-            images.append(os.path.normpath(base / name))
+            images.append(plain_path(base / name))
         elif name and not name.startswith("#"):
             text = f"{name!r} is not the path of an image"
             problems.append(Problem(str(place), line, "no_image_path", text, False))

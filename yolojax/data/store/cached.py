@@ -47,6 +47,10 @@ class PictureSource(Protocol):
         """N arrays [n, 5] float32: class, cx, cy, w, h (0..1)."""
 
     @property
+    def paths(self) -> Sequence[str]:
+        """N paths or names of the images, for messages."""
+
+    @property
     def polygons(self) -> Sequence[Sequence[np.ndarray]] | None:
         """N times n arrays [p, 2] float32: x, y (0..1)."""
 
@@ -109,6 +113,10 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def path(self, index: int) -> str:
+        """Returns where an image lies."""
+        return self.source.paths[index]
 
     @property
     def cache(self) -> bool | str:

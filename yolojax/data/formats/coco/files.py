@@ -16,7 +16,7 @@ from yolojax.data.formats.problems import CODES, Problem
 from yolojax.data.formats.scan import state_of
 from yolojax.data.geometry import Hw
 from yolojax.data.store import images as images_lib
-from yolojax.files import replace_text
+from yolojax.files import plain_path, replace_text
 
 VERSION = 3  # raise it when files are read differently
 SHOWN = 5  # annotations that a problem lists
@@ -231,7 +231,7 @@ def _images(
             )
             continue
         images[number] = part = ImagePart(file, number, _stated_hw(entry), [], [])
-        candidates = (os.path.normpath(os.path.join(base, name)) for base in bases)
+        candidates = (plain_path(os.path.join(base, name)) for base in bases)
         path = next(filter(os.path.isfile, candidates), None)
         within = f"image {number!r}, {name!r}"
         if path is None:
