@@ -102,6 +102,7 @@ def only_problem(source):
         ({"bbox": [1, 2, 3, float("inf")]}, "bad_bbox"),
         ({"bbox": [1, 2, 10**400, 4]}, "bad_bbox"),
         ({"category_id": 3}, "unknown_category"),
+        ({"category_id": 7.5}, "unknown_category"),
         ({"category_id": None}, "unknown_category"),
         ({"category_id": [2]}, "unknown_category"),
         ({"bbox": [60, 8, 20, 12]}, "coordinate_above_1.01"),
@@ -114,6 +115,7 @@ def test_wrong_annotations_are_named(folder, changes, code):
     problem = only_problem(found)
     assert problem.dropped and problem.file == str(path)
     assert (problem.within, problem.code) == ("annotation 2", code)
+    assert json.dumps(*changes.values())[:50] in problem.reason  # what was refused
     assert [Path(p).name for p in found.paths] == ["1.png", "3.png", "4.png"]
 
 
@@ -125,8 +127,11 @@ def test_wrong_annotations_are_named(folder, changes, code):
         (box(77, True), ["annotation 77: ", "(unknown_image)"]),
         (box(77, 1, iscrowd="0"), ["annotation 77: ", "(bad_iscrowd)"]),
         ("text", ["annotation no. 4: ", "(not_an_object)"]),
-        (box(77, 1, w=0), ["1.png: ", "(empty_boxes): 1"]),
-        (box(77, 1, x=2, category=7), ["1.png: ", "(duplicates_removed): 1"]),
+        (box(77, 1, w=0), ["1.png, annotation 77: ", "(empty_boxes): 1"]),
+        (
+            box(77, 1, x=2, category=7),
+            ["1.png, annotation 77: ", "(duplicates_removed): 1"],
+        ),
     ],
 )
 def test_annotations_that_are_skipped_are_listed(folder, entry, words):

@@ -86,19 +86,21 @@ def test_the_same_as_the_files_of_the_reference(
     same_batches(first_batches(ours, labels), first_batches(yolo, labels))
 
 
-def test_boxes_follow_outlines_only_where_all_objects_have_one(converted, tmp_path):
-    assert opened(converted).polygons is None  # one has none
+def test_a_detector_learns_from_boxes_whatever_the_outlines(converted):
     path = converted / "annotations" / "instances_train2017.json"
     content = json.loads(path.read_text())
     content["annotations"] = [a for a in content["annotations"] if a["id"] != 15]
-    path.write_text(json.dumps(content))
-    detect, segment = opened(converted), opened(converted, task="segment")
-    same_source(detect, segment)
-    assert [len(p) for p in detect.polygons] == [4, 3, 4]
+    path.write_text(json.dumps(content))  # all that are left have an outline
+    detect = opened(converted)
+    assert detect.polygons is None
+    segment = opened(converted, task="segment")
+    assert [len(p) for p in segment.polygons] == [4, 3, 4]
     for annotation in content["annotations"]:
         del annotation["segmentation"]
     path.write_text(json.dumps(content))
-    assert opened(converted).polygons is None
+    without = opened(converted)
+    for one, other in zip(detect.labels, without.labels, strict=True):
+        np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match="no annotation.*`segmentation`.*'segment'"):
         opened(converted, task="segment")
 
@@ -320,7 +322,7 @@ def test_an_image_that_goes_after_a_run_is_missing(folder, tmp_path):
 
 
 def test_objects_without_an_outline_fill_their_box_and_are_listed(folder):
-    square = [[10, 8, 30, 8, 30, 20, 10, 20]]
+    square = [[2, 8, 22, 8, 22, 20, 2, 20]]
 
     def outlines(content):
         for annotation, shape in zip(
@@ -334,7 +336,63 @@ def test_objects_without_an_outline_fill_their_box_and_are_listed(folder):
     assert [(p.file, p.dropped) for p in found.problems] == [(str(path), False)] * 2
     for problem, name in zip(found.problems, ("2.png", "3.png"), strict=True):
         place = (problem.within, problem.code, problem.count)
-        assert place == (name, "no_outline", 1)
+        assert place == (f"{name}, annotation {name[0]}", "no_outline", 1)
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "pose"])
+@pytest.mark.parametrize("kind", ["an older outline", "shares of the image", "runs"])
+def test_outlines_elsewhere_than_their_box_are_named(folder, kind, task):
+    """The first annotation's box is x 2 to 22, y 8 to 20, of 60 x 40 pixels."""
+    shapes = {
+        "an older outline": [[40, 30, 55, 30, 55, 39, 40, 39]],
+        "shares of the image": [[0.03, 0.2, 0.37, 0.2, 0.37, 0.5, 0.03, 0.5]],
+        "runs": {"size": [40, 60], "counts": [2005, *[20] * 9, 215]},
+    }
+
+    def outlines(content):
+        for annotation in content["annotations"]:
+            x, y, w, h = annotation["bbox"]
+            x2, y2 = x + w, y + h
+            # A part of the box, and in two pieces: more than half of it all the same.
+            pieces = [[x, y, x2, y, x2, y + h / 3, x, y + h / 3], [x, y2, x2, y2, x, y]]
+            annotation["segmentation"] = pieces
+            annotation["keypoints"] = [5, 6, 2] * 17
+        content["annotations"][0]["segmentation"] = shapes[kind]
+
+    path = change(folder, outlines)
+    if task == "pose":
+        for split in ("train", "val"):
+            file = folder / "annotations" / f"instances_{split}2017.json"
+            os.rename(file, str(file).replace("instances", "person_keypoints"))
+        path = folder / "annotations" / "person_keypoints_train2017.json"
+    found = opened(folder, task=task)
+    (problem,) = found.problems
+    assert (problem.file, problem.code) == (str(path), "outline_off_box")
+    assert problem.within == "1.png, annotation 1" and not problem.dropped
+    if task != "segment":
+        np.testing.assert_allclose(
+            found.labels[0][0, 1:], [0.2, 0.35, 1 / 3, 0.3], 1e-5
+        )
+
+
+def test_whole_numbers_may_be_written_with_a_point(folder):
+    def points(content):
+        for annotation in content["annotations"]:
+            for key in ("id", "image_id", "category_id", "iscrowd"):
+                annotation[key] = float(annotation.get(key, 0))
+        for image in content["images"]:
+            image |= {key: float(image[key]) for key in ("id", "height", "width")}
+        for category in content["categories"]:
+            category["id"] = float(category["id"])
+
+    want = opened(folder)
+    path = change(folder, points)
+    assert '"category_id": 7.0' in path.read_text()
+    found = opened(folder)
+    assert found.names == want.names and not found.problems
+    for one, other in zip(found.labels, want.labels, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert found.coco.images == want.coco.images
 
 
 def test_a_senseless_outline_costs_a_detector_no_image(folder):
@@ -342,7 +400,9 @@ def test_a_senseless_outline_costs_a_detector_no_image(folder):
 
     def outlines(content):
         for annotation in content["annotations"]:
-            annotation["segmentation"] = [[10, 8, 30, 8, 30, 20, 10, 20]]
+            x, y, w, h = annotation["bbox"]
+            corners = [x, y, x + w, y, x + w, y + h, x, y + h]
+            annotation["segmentation"] = [corners]
         content["annotations"][1]["segmentation"] = odd
 
     change(folder, outlines)
@@ -350,9 +410,9 @@ def test_a_senseless_outline_costs_a_detector_no_image(folder):
     assert len(found) == 4 and len(found.labels[1]) == 1
     (problem,) = found.problems
     assert (problem.code, problem.count) == ("bad_outline", 1)
-    with_outline, without = found.labels[0][0], found.labels[1][0]
-    np.testing.assert_allclose(with_outline[1:], [1 / 3, 0.35, 1 / 3, 0.3], 1e-5)
-    np.testing.assert_allclose(without[1:], [14 / 60, 0.35, 1 / 3, 0.3], 1e-5)
+    np.testing.assert_allclose(
+        found.labels[1][0, 1:], [14 / 60, 0.35, 1 / 3, 0.3], 1e-5
+    )
     refused = opened(folder, task="segment")
     assert len(refused) == 3 and refused.problems[0].code == "bad_segmentation"
 
@@ -370,7 +430,7 @@ def test_persons_without_a_labelled_keypoint_are_listed(folder):
     assert [len(rows) for rows in found.labels] == [1, 1, 0, 0]
     (problem,) = found.problems
     place = (problem.within, problem.code, problem.count)
-    assert place == ("3.png", "no_keypoints", 1)
+    assert place == ("3.png, annotation 3", "no_keypoints", 1)
 
 
 def test_ids_of_another_kind_are_named(folder):

@@ -100,6 +100,7 @@ _SCAN_ADVICE = {
     "unknown_image": ("warning", "Correct their image_id, or add the images."),
     "no_outline": ("warning", "Draw outlines of these objects, or delete them."),
     "bad_outline": ("note", "Correct the segmentations to learn from outlines."),
+    "outline_off_box": ("warning", "Correct the one that is wrong, in pixels."),
     "no_keypoints": ("note", "Label keypoints of these objects to learn from them."),
     "empty_boxes": ("warning", "Delete or correct these annotations."),
     "image_size_differs": ("warning", "Correct width and height of the images."),

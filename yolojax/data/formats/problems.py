@@ -53,7 +53,9 @@ CODES = {  # code -> what is wrong; where more is known, the problem's own text 
     "empty_boxes": "boxes without width or height are skipped",
     "no_keypoints": "annotations without a labelled keypoint are skipped",
     "no_outline": "objects without an outline are taken to fill their box",
-    "bad_outline": "boxes are used in the place of outlines that make no sense",
+    "bad_outline": "boxes are used, the outlines make no sense",
+    "outline_off_box": "`segmentation` lies elsewhere than `bbox`, or has another size:"
+    " boxes learn from the latter, masks from the former",
     # Class folders
     "empty_class": "the class folder holds no image",
     "unknown_class": "not a class that is trained",

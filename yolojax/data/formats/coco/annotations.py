@@ -4,6 +4,7 @@ Numbers get the six digits that label files carry, so that a data set means the 
 bit for bit, whether it is read from COCO's file or was converted to label files first.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from yolojax.data.geometry import Hw
 LARGEST = 1e9  # of any number; nor can it be NaN or infinite
 BLOCK = 256  # points whose distances to all others are looked at together
 MAX_PIXELS = 1 << 28  # of an image with run lengths
+SHOWN = 60  # characters of a value that an error shows
+AGREE = 0.5  # IoU from which an outline and a box are taken to be of one object
 # Of the 17 keypoints of COCO's persons: where each one lies in a mirrored image.
 PERSON_FLIP = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
 
@@ -24,9 +27,21 @@ PERSON_FLIP = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
 class AnnotationError(ValueError):
     """An annotation that cannot be used, with a reason code."""
 
-    def __init__(self, code: str):
-        super().__init__(f"{CODES[code]} ({code})")
-        self.code = code
+    def __init__(self, code: str, value: Any):
+        """Keeps what was refused.
+
+        Args:
+            code: a key of problems.CODES.
+            value: what stands there.
+        """
+        self.code, self.reason = code, f"{CODES[code]}, not {shown(value)}"
+        super().__init__(f"{self.reason} ({code})")
+
+
+def shown(value: Any) -> str:
+    """Returns a value of a file as it stands there, its beginning if it is long."""
+    text = json.dumps(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
 
 
 def bbox(annotation: Mapping[str, Any]) -> list[float]:
@@ -37,7 +52,7 @@ def bbox(annotation: Mapping[str, Any]) -> list[float]:
     """
     value: Any = annotation.get("bbox")
     if not _are_numbers(value) or len(value) != 4:
-        raise AnnotationError("bad_bbox")
+        raise AnnotationError("bad_bbox", value)
     return value
 
 
@@ -76,7 +91,7 @@ def keypoint_row(
     if not keypoints:
         return None
     if not _are_numbers(keypoints) or len(keypoints) != 3 * count:
-        raise AnnotationError("bad_keypoints")
+        raise AnnotationError("bad_keypoints", keypoints)
     points = np.array(keypoints, np.float64).reshape(count, 3)
     if not points[:, 2].any():
         return None
@@ -108,6 +123,22 @@ def outline(segmentation: Any, hw: Hw) -> np.ndarray | None:
     """Returns one closed outline [p, 2] x, y in pixels; None if there is none.
 
     Args:
+        segmentation: as of `outlines`.
+        hw: height and width of the image.
+
+    Raises:
+        AnnotationError: as of `outlines`.
+    """
+    parts = outlines(segmentation, hw)
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return joined(parts)
+
+
+def outlines(segmentation: Any, hw: Hw) -> list[np.ndarray]:
+    """Returns the closed outlines [p, 2] x, y in pixels of the parts of an object.
+
+    Args:
         segmentation: polygons, or run lengths (a dictionary), or nothing.
         hw: height and width of the image.
 
@@ -115,7 +146,7 @@ def outline(segmentation: Any, hw: Hw) -> np.ndarray | None:
         AnnotationError: it is something else.
     """
     if not segmentation:
-        return None
+        return []
     if isinstance(segmentation, dict):
         mask = run_length_mask(segmentation, hw)
         found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
@@ -123,14 +154,26 @@ def outline(segmentation: Any, hw: Hw) -> np.ndarray | None:
         parts.reverse()  # from the top: OpenCV begins at the bottom
     elif isinstance(segmentation, list):
         if not all(_are_numbers(part) and len(part) % 2 == 0 for part in segmentation):
-            raise AnnotationError("bad_segmentation")
+            raise AnnotationError("bad_segmentation", segmentation)
         parts = [np.array(part, np.float64).reshape(-1, 2) for part in segmentation]
     else:
-        raise AnnotationError("bad_segmentation")
-    parts = [part for part in parts if len(part) >= 3]
-    if len(parts) < 2:
-        return parts[0] if parts else None
-    return joined(parts)
+        raise AnnotationError("bad_segmentation", segmentation)
+    return [part for part in parts if len(part) >= 3]
+
+
+def agree(parts: Sequence[np.ndarray], box: Sequence[float]) -> bool:
+    """Returns whether outlines lie about where the box of their object does.
+
+    Args:
+        parts: one or more, [p, 2] x, y in pixels.
+        box: x, y, width, height in pixels.
+    """
+    points = np.concatenate(parts)
+    low, high = points.min(axis=0), points.max(axis=0)
+    start, end = np.array(box[:2]), np.array(box[:2]) + box[2:]
+    shared = np.clip(np.minimum(high, end) - np.maximum(low, start), 0, None).prod()
+    together = (high - low).prod() + box[2] * box[3] - shared
+    return bool(shared >= AGREE * together)
 
 
 def segmentation(annotation: Mapping[str, Any], hw: Hw) -> list[Any] | dict[str, Any]:
@@ -231,9 +274,9 @@ def run_length_mask(value: Mapping[str, Any], hw: Hw) -> np.ndarray:
     whole = isinstance(counts, list) and all(isinstance(n, int) for n in counts)
     pixels = hw[0] * hw[1]
     if not whole or size != list(hw) or min(counts, default=0) < 0:
-        raise AnnotationError("bad_segmentation")
+        raise AnnotationError("bad_segmentation", value)
     if sum(counts) != pixels or pixels > MAX_PIXELS:
-        raise AnnotationError("bad_segmentation")
+        raise AnnotationError("bad_segmentation", value)
     runs = np.arange(len(counts), dtype=np.uint8) % 2
     columns = np.repeat(runs, counts).reshape(hw[1], hw[0])
     return np.ascontiguousarray(columns.T)

@@ -18,7 +18,7 @@ from yolojax.data.geometry import Hw
 from yolojax.data.store import images as images_lib
 from yolojax.files import plain_path, replace_text
 
-VERSION = 3  # raise it when files are read differently
+VERSION = 4  # raise it when files are read differently
 SHOWN = 5  # annotations that a problem lists
 MAX_SIDE = 1 << 16  # pixels
 
@@ -146,7 +146,8 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: it is not what it should be.
     """
     try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+        text = path.read_bytes().decode("utf-8-sig")
+        content = json.loads(text, parse_float=_number)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON file: {error}") from error
     for key in ("images", "categories"):
@@ -158,6 +159,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content.get("annotations", []), list):
         raise ValueError(f"{path}: `annotations` must be a list.")
     return content
+
+
+def _number(text: str) -> int | float:
+    """Returns a number that is written with a point or an exponent: 1.0 is 1."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def _categories(path: Path, content: dict[str, Any]) -> list[tuple[int, str]]:
@@ -341,10 +348,11 @@ def _crowd_rows(
             try:
                 box = coco_objects.bbox(annotation)
                 if "category_id" not in annotation:
-                    raise AnnotationError("unknown_category")
+                    raise AnnotationError("unknown_category", None)
             except AnnotationError as error:
                 within = f"annotation {annotation.get('id')!r}"
-                problems.append(Problem(part.file, None, error.code, "", False, within))
+                what = error.code, error.reason
+                problems.append(Problem(part.file, None, *what, False, within))
                 continue
             number = annotation["category_id"]
             if coco_objects.has_area(box) and type(number) is int:

@@ -30,17 +30,19 @@ from yolojax.data.formats.description import SPLITS, DataDescription, read_data_
 from yolojax.data.formats.labelled import NEED_POLYGONS, CocoIds, LabelledImages, Wanted
 from yolojax.data.formats.labels import LabelError, ParsedLabels, parse_labels
 from yolojax.data.formats.listing import verify_image
-from yolojax.data.formats.problems import Problem
+from yolojax.data.formats.problems import CODES, Problem
 from yolojax.data.formats.scan import LabelRules, Verdict
 from yolojax.data.geometry import Hw
 from yolojax.files import local_path
 
 NO_ROWS = np.zeros((0, 5), np.float32)
+SHOWN = 5  # annotations that a problem lists
 NOTES = (  # codes of what is counted, and is no reason to leave an image out
     "empty_boxes",
     "no_keypoints",
     "no_outline",
     "bad_outline",
+    "outline_off_box",
     "duplicates_removed",
     "flat_polygons",
 )
@@ -51,8 +53,7 @@ class CocoRules(LabelRules):
     """What is made of annotations."""
 
     class_ids: dict[int, int]  # category -> class
-    outlines: bool  # rows are polygons
-    strict: bool  # and are what is learnt
+    outlines: bool  # these are what is learnt; otherwise boxes are
 
 
 def open_coco_json(
@@ -171,17 +172,19 @@ def verify_annotated(
             if note.dropped:
                 return Verdict(None, NO_ROWS, (note,))
             notes.append(note)
-        counts: collections.Counter[str] = collections.Counter()
+        odd: dict[str, list[str]] = collections.defaultdict(list)
         for annotation in part.annotations:
             try:
-                row, odd = _row(annotation, part.hw or hw, rules)
+                row, codes = _row(annotation, part.hw or hw, rules)
             except AnnotationError as error:
-                return _refused(part.file, annotation, error.code)
-            counts[odd] += 1
-            if row:
-                counts["duplicates_removed"] += row in rows
-                rows.setdefault(row, (part.file, annotation))
-        notes += _notes(part.file, path, counts)
+                return _refused(part.file, annotation, error.code, error.reason)
+            if row in rows:
+                codes = (*codes, "duplicates_removed")
+            elif row:
+                rows[row] = part.file, annotation
+            for code in codes:
+                odd[code].append(repr(annotation.get("id")))
+        notes += _notes(part.file, path, odd)
     try:
         parsed = parse_labels(
             "\n".join(rows),
@@ -192,8 +195,11 @@ def verify_annotated(
         )
     except LabelError as error:
         file, annotation = list(rows.values())[error.line - 1]
-        return _refused(file, annotation, error.code)
-    notes += _notes(path, path, {"flat_polygons": parsed.flat})
+        box = coco_objects.shown(annotation["bbox"])
+        reason = f"{CODES[error.code]}; its bbox is {box} in {hw[1]}x{hw[0]} pixels"
+        return _refused(file, annotation, error.code, reason)
+    if parsed.flat:
+        notes.append(Problem(path, None, "flat_polygons", "", False, "", parsed.flat))
     return _verdict(hw, parsed, notes, seen.digest)
 
 
@@ -205,9 +211,9 @@ def _verdict(
     )
 
 
-def _refused(file: str, annotation: Any, code: str) -> Verdict:
-    number = annotation.get("id") if isinstance(annotation, dict) else annotation
-    problem = Problem(file, None, code, "", True, f"annotation {number!r}")
+def _refused(file: str, annotation: dict[str, Any], code: str, reason: str) -> Verdict:
+    within = f"annotation {annotation.get('id')!r}"
+    problem = Problem(file, None, code, reason, True, within)
     return Verdict(None, NO_ROWS, (problem,))
 
 
@@ -227,17 +233,28 @@ def _other_size(path: str, part: ImagePart, hw: Hw) -> Problem:
     return Problem(path, None, "image_size_differs", reason, not scaled)
 
 
-def _notes(file: str, path: str, counts: Mapping[str, int]) -> list[Problem]:
-    within = "" if file == path else Path(path).name
-    return [
-        Problem(file, None, code, "", False, within, counts[code])
-        for code in NOTES
-        if counts.get(code)
-    ]
+def _notes(file: str, path: str, odd: Mapping[str, Sequence[str]]) -> list[Problem]:
+    """Returns what is odd about annotations that are used all the same, or skipped.
+
+    Args:
+        file: holds them.
+        path: their image.
+        odd: numbers of annotations by code.
+    """
+    notes = []
+    for code in NOTES:
+        numbers = odd.get(code, ())
+        if numbers:
+            listed = f"{', '.join(numbers[:SHOWN])}{' ...' * (len(numbers) > SHOWN)}"
+            within = f"{Path(path).name}, annotation {listed}"
+            notes.append(Problem(file, None, code, "", False, within, len(numbers)))
+    return notes
 
 
-def _row(annotation: dict[str, Any], hw: Hw, rules: CocoRules) -> tuple[str, str]:
-    """Returns the row of an annotation, "" if it is skipped, and a code of `_notes`.
+def _row(
+    annotation: dict[str, Any], hw: Hw, rules: CocoRules
+) -> tuple[str, tuple[str, ...]]:
+    """Returns the row of an annotation, "" if it is skipped, and codes of `NOTES`.
 
     Raises:
         AnnotationError: it cannot be used.
@@ -245,27 +262,31 @@ def _row(annotation: dict[str, Any], hw: Hw, rules: CocoRules) -> tuple[str, str
     number = annotation.get("category_id")
     class_id = rules.class_ids.get(number) if isinstance(number, int) else None
     if class_id is None:
-        raise AnnotationError("unknown_category")
+        raise AnnotationError("unknown_category", number)
     box = coco_objects.bbox(annotation)
     if box[2] <= 0 or box[3] <= 0:
-        return "", "empty_boxes"
+        return "", ("empty_boxes",)
+    odd: tuple[str, ...] = ()
+    segmentation, parts = annotation.get("segmentation"), []
+    try:
+        parts = coco_objects.outlines(segmentation, hw)
+    except AnnotationError:
+        if rules.outlines:
+            raise
+        odd = ("bad_outline",)  # the box is what is learnt
+    if parts and not coco_objects.agree(parts, box):
+        odd = ("outline_off_box",)
     if rules.pose:
         assert rules.kpt_shape is not None
-        count, points = rules.kpt_shape[0], annotation.get("keypoints")
-        row = coco_objects.keypoint_row(class_id, box, points, count, hw)
-        return (row, "") if row else ("", "no_keypoints")
+        count, keypoints = rules.kpt_shape[0], annotation.get("keypoints")
+        row = coco_objects.keypoint_row(class_id, box, keypoints, count, hw)
+        return (row, odd) if row else ("", ("no_keypoints",))
     if not rules.outlines:
-        return coco_objects.box_row(class_id, box, hw), ""
-    try:
-        points = coco_objects.outline(annotation.get("segmentation"), hw)
-    except AnnotationError:
-        if rules.strict:
-            raise
-        points = None  # the box is what is learnt
+        return coco_objects.box_row(class_id, box, hw), odd
+    points = coco_objects.outline(segmentation, hw)
     if points is None:
-        row = coco_objects.outline_row(class_id, coco_objects.corners(box), hw)
-        return row, "no_outline" if rules.strict else "bad_outline"
-    return coco_objects.outline_row(class_id, points, hw), ""
+        points, odd = coco_objects.corners(box), ("no_outline",)
+    return coco_objects.outline_row(class_id, points, hw), odd
 
 
 def _described(path: Path, wanted: Wanted) -> DataDescription:
@@ -361,25 +382,20 @@ def _rules(
     Raises:
         ValueError: they lack what the task needs.
     """
-    # Outlines of some objects only say less than boxes of all; but where outlines are
-    # what is learnt, an object without one is taken to fill its box.
-    outlines, strict = this.outlines == "all", wanted.task in NEED_POLYGONS
-    if strict:
-        outlines = True
-        if this.outlines == "none":
-            raise ValueError(
-                f"{data.path}: no annotation of split `{split}` has a `segmentation`,"
-                f" but task {wanted.task!r} learns from outlines. Choose task 'detect',"
-                " or files with segmentations."
-            )
+    outlines = wanted.task in NEED_POLYGONS
+    if outlines and this.outlines == "none":
+        raise ValueError(
+            f"{data.path}: no annotation of split `{split}` has a `segmentation`,"
+            f" but task {wanted.task!r} learns from outlines. Choose task 'detect',"
+            " or files with segmentations."
+        )
     return CocoRules(
         len(data.names),
         wanted.single_cls,
         data.kpt_shape,
         wanted.pose,
         {number: i for i, (number, _) in enumerate(first.categories)},
-        outlines and not wanted.pose,
-        strict,
+        outlines,
     )
 
 
