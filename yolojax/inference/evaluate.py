@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from yolojax import visualize
+from yolojax import visualize, writers
 from yolojax.data import Source
+from yolojax.files import replace_text
 from yolojax.metrics.classification import ClassifyResult
 from yolojax.metrics.detection import DetectionResult
 from yolojax.metrics.parts import TwoPartResult
@@ -67,6 +68,8 @@ def draw(evaluation: Evaluation, source: Source, folder: Path) -> None:
     for normalize, name in ((False, ""), (True, "_normalized")):
         path = folder / f"confusion_matrix{name}.png"
         visualize.confusion_png(result.confusion, names, path, normalize=normalize)
+    table = writers.confusion_csv(result.confusion, names)
+    replace_text(folder / "confusion_matrix.csv", table)
     for i, (host, predictions) in enumerate(evaluation.samples):
         picture = visualize.val_grid(host, vars(predictions), names, files=source.paths)
         visualize.save_image(folder / f"val_batch{i}.png", picture)

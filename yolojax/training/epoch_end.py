@@ -76,7 +76,12 @@ def finish(run: Run) -> None:
     print(writers.class_table(found.result))
     if run.config.plots:
         evaluate.draw(found, run.data.val_source, run.folder)
-        visualize.results_png(run.folder / "results.csv", run.folder / "results.png")
+        visualize.results_png(
+            run.folder / "results.csv",
+            run.folder / "results.png",
+            best_epoch=record["epoch"],
+            groups=run.program.schedule.groups,
+        )
     log.info("everything is in %s", run.folder)
 
 

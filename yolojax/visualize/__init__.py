@@ -4,14 +4,11 @@ Images are uint8 RGB. Objects are drawn with OpenCV, figures with Matplotlib's
 object-oriented interface: no pyplot, no window, no global state.
 """
 
-from yolojax.visualize.figures import (
-    confusion_png,
-    curves_png,
-    labels_png,
-    results_png,
-)
+from yolojax.visualize.confusion import confusion_png
+from yolojax.visualize.figures import curves_png, labels_png
 from yolojax.visualize.grids import batch_grid, save_image, val_grid
 from yolojax.visualize.objects import draw_objects
+from yolojax.visualize.results import results_png
 from yolojax.visualize.statistics import statistics_png
 from yolojax.visualize.style import PALETTE, color
 

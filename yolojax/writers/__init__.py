@@ -7,6 +7,7 @@ from yolojax.writers.files import JsonLines, ResultsCsv, TensorBoard
 from yolojax.writers.progress import Progress
 from yolojax.writers.tables import (
     class_table,
+    confusion_csv,
     epoch_header,
     epoch_row,
     run_columns,
@@ -20,6 +21,7 @@ __all__ = [
     "ResultsCsv",
     "TensorBoard",
     "class_table",
+    "confusion_csv",
     "duration",
     "epoch_header",
     "epoch_row",

@@ -1,5 +1,7 @@
 """Columns of results.csv, and the tables that a run prints."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -101,6 +103,23 @@ def class_table(
         what = "images" if isinstance(result, ClassifyResult) else "targets"
         lines.append(cut(f"without {what}: {', '.join(absent)}", cells(lines[0])))
     return "\n".join(lines)
+
+
+def confusion_csv(matrix: np.ndarray, names: Sequence[str]) -> str:
+    """A confusion matrix as text of a csv file: a line per cell that is not empty.
+
+    Args:
+        matrix: counts, row predicted, column true; one more than there are names where
+            the background is the last.
+        names: of the classes.
+    """
+    known = [*names, "background"]
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("true", "predicted", "count"))
+    for true, predicted in zip(*np.nonzero(matrix.T), strict=True):
+        rows.writerow((known[true], known[predicted], int(matrix[predicted, true])))
+    return text.getvalue()
 
 
 def _precisions(parts: Mapping[str, DetectionResult]) -> tuple[list[str], list[Row]]:
