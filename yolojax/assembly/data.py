@@ -81,7 +81,7 @@ def open_splits(
         data = str(drawn)
     if _label_kind(config) == "classes" and not data.startswith(TFDS):
         return [_open_classes(config, data, split, known) for split in splits]
-    description = description_of(data)
+    description = description_of(data, splits)
     return [open_labelled(config, data, split, description) for split in splits]
 
 

@@ -84,12 +84,13 @@ def open_all(
     config = changed(config, fraction=1.0, classes=None, single_cls=False)
     sources: dict[str, loading.Source] = {}
     failed: dict[str, list[str]] = {}  # reason -> splits
+    absent: set[str] = set()  # reasons why a test split is not there
     data: DataDescription | None = None
     file = load_data_yaml(config.data) if _has_description(config) else None
     for split, needed in _splits(config).items():
         try:
             # Each by itself: one that is missing is no reason to look at no other.
-            one = None if file is None else read_data_yaml(file, split)
+            one = None if file is None else read_data_yaml(file, (split,))
             if one is not None and split not in one.splits:
                 continue
             if one is not None and not one.coco:
@@ -103,10 +104,13 @@ def open_all(
             # A folder or a builder without a test split is no defect, a broken one is.
             if needed or not isinstance(error, MissingSplitError):
                 failed.setdefault(str(error), []).append(split)
+                if split == "test" and isinstance(error, FileNotFoundError):
+                    absent.add(str(error))  # neither training nor validation needs it
     if not sources and len(failed) == 1:
         raise ValueError(*failed)  # nothing to look at, and one thing to say
     findings = [
-        doctor.unusable(", ".join(which), reason) for reason, which in failed.items()
+        doctor.unusable(", ".join(which), reason, needed=reason not in absent)
+        for reason, which in failed.items()
     ]
     return sources, findings, data
 

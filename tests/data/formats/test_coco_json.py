@@ -28,6 +28,7 @@ from yolojax.data.batches import labelled as pipeline
 from yolojax.data.formats.coco import annotations as coco_objects
 from yolojax.data.formats.coco import files as coco_files
 from yolojax.data.formats.coco import open as coco_json
+from yolojax.data.formats.description import read_data_yaml
 from yolojax.data.formats.yolo_folder import open_yolo_folder
 from yolojax.data.samples.objects import BOXES, LabelFormat
 from yolojax.data.store import cached
@@ -148,7 +149,7 @@ def test_names_of_a_description_must_agree(folder):
             opened(path)
     path.write_text(head.replace("annotations/instances_val2017.json", "val2017"))
     with pytest.raises(ValueError, match="both a JSON file, .* and something else"):
-        opened(path)
+        read_data_yaml(path)
 
 
 def test_the_training_split_numbers_the_classes(folder):

@@ -79,10 +79,18 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def unusable(split: str, reason: str) -> Finding:
-    """Returns the finding that a split cannot be opened at all."""
+def unusable(split: str, reason: str, *, needed: bool = True) -> Finding:
+    """Returns the finding that a split cannot be opened at all.
+
+    Args:
+        split: its name, or several.
+        reason: why not.
+        needed: training or its validation uses it.
+    """
     text = f"the split cannot be used: {reason}"
-    return Finding("unusable_split", "error", split, 1, text, "Mend this first.", ())
+    advice = "Mend this first." if needed else "Remove the key, or add the images."
+    severity = "error" if needed else "warning"
+    return Finding("unusable_split", severity, split, 1, text, advice, ())
 
 
 # What to do about what the scan says; severity counts where no image is left out.

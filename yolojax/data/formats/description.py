@@ -6,6 +6,7 @@ import glob
 import logging
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,14 @@ class DataFile:
     content: dict[str, Any]
 
 
-def description_of(data: str) -> DataDescription | None:
+def description_of(
+    data: str, needed: Sequence[str] = ("train", "val")
+) -> DataDescription | None:
     """Returns what a YAML file says of a data set; None where there is no such file.
+
+    Args:
+        data: its name or place.
+        needed: as of `read_data_yaml`.
 
     Raises:
         FileNotFoundError: the file, or a folder that it names, does not exist.
@@ -82,7 +89,7 @@ def description_of(data: str) -> DataDescription | None:
     folder = local_path(data, "config.data")
     if (folder / "annotations").is_dir() and not (folder / "data.yaml").is_file():
         return None
-    return read_data_yaml(data)
+    return read_data_yaml(data, needed)
 
 
 def layout_of(data: str, description: DataDescription | None) -> str:
@@ -114,14 +121,14 @@ def load_data_yaml(path: str | os.PathLike[str]) -> DataFile:
 
 
 def read_data_yaml(
-    file: str | os.PathLike[str] | DataFile, only: str | None = None
+    file: str | os.PathLike[str] | DataFile, needed: Sequence[str] = ("train", "val")
 ) -> DataDescription:
     """Returns the content of a data description.
 
     Args:
         file: the file, a folder with a file data.yaml, or what `load_data_yaml` read.
-        only: a split; nothing is said of others, which may be missing or wrong. None:
-            "train" and "val" must be there, and all be right.
+        needed: splits that are used. Others are described where they are right, and
+            left out where they are not: nobody asked for them.
 
     Raises:
         FileNotFoundError: the file, or a folder that it names, does not exist.
@@ -132,18 +139,15 @@ def read_data_yaml(
     path, content = file.path, file.content
     root = _root(path, content)
     splits = {}
-    for split in SPLITS if only is None else (only,):
-        value = content.get(split)
-        if value is None and split == "val":
-            value = content.get("validation")
-        if value is None:
-            if split != "test":
-                raise ValueError(
-                    f"{path}: key `{split}` is missing. Add the folder of its images,"
-                    f" for example `{split}: images/{split}`."
-                )
-            continue
-        splits[split] = _places(path, root, split, value, "download" in content)
+    for split in SPLITS:
+        try:
+            places = _split_places(path, root, content, split, split in needed)
+        except (FileNotFoundError, ValueError):
+            if split in needed:
+                raise
+            places = ()  # whoever opens it is told
+        if places:
+            splits[split] = places
     channels = content.get("channels", 3)
     if channels != 3:
         raise ValueError(
@@ -151,7 +155,13 @@ def read_data_yaml(
             " to have every image read as colour."
         )
     named = "names" in content or "nc" in content
-    kpt_shape, coco = _kpt_shape(path, content), _all_json(path, splits)
+    asked = {split: splits[split] for split in needed if split in splits} or splits
+    kpt_shape, coco = _kpt_shape(path, content), _all_json(path, asked)
+    splits = {
+        split: places
+        for split, places in splits.items()
+        if split in asked or all(_is_json(place) == coco for place in places)
+    }
     return DataDescription(
         path,
         root,
@@ -160,8 +170,30 @@ def read_data_yaml(
         kpt_shape,
         _flip_idx(path, content, kpt_shape),
         _kpt_sigmas(path, content, kpt_shape),
-        _image_roots(path, root, content),
+        _image_roots(path, root, content, needed),
     )
+
+
+def _split_places(
+    path: Path, root: Path, content: dict[str, Any], split: str, needed: bool
+) -> tuple[Path, ...]:
+    """Returns files, folders and patterns of a split, none if it is not named.
+
+    Raises:
+        FileNotFoundError: one does not exist.
+        ValueError: the key is needed and missing, or of the wrong kind.
+    """
+    value = content.get(split)
+    if value is None and split == "val":
+        value = content.get("validation")
+    if value is not None:
+        return _places(path, root, split, value, "download" in content)
+    if needed and split != "test":
+        raise ValueError(
+            f"{path}: key `{split}` is missing. Add the folder of its images, for"
+            f" example `{split}: images/{split}`."
+        )
+    return ()
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -335,7 +367,9 @@ def _all_json(path: Path, splits: dict[str, tuple[Path, ...]]) -> bool:
     return kinds == {True}
 
 
-def _image_roots(path: Path, root: Path, content: dict[str, Any]) -> dict[str, Path]:
+def _image_roots(
+    path: Path, root: Path, content: dict[str, Any], needed: Sequence[str]
+) -> dict[str, Path]:
     value = content.get("image_root")
     if value is None:
         return {}
@@ -353,7 +387,7 @@ def _image_roots(path: Path, root: Path, content: dict[str, Any]) -> dict[str, P
         for split, folder in value.items()
     }
     for split, folder in folders.items():
-        if not folder.is_dir():
+        if split in needed and not folder.is_dir():
             raise FileNotFoundError(
                 f"{path}: image_root = {value[split]!r} is no folder; looked for"
                 f" {folder}. Correct `image_root` or `path`."

@@ -53,7 +53,7 @@ def open_yolo_folder(
             lack what the task needs.
     """
     if not isinstance(data, DataDescription):
-        data = read_data_yaml(data)
+        data = read_data_yaml(data, (split,))
     labelled.check_wanted(data, split, wanted)
     found, odd = find_images(data, split)
     labels = dict(zip(found, label_files.find(found), strict=True))

@@ -23,6 +23,7 @@ from yolojax.data.formats.coco.files import (
     CocoSummary,
     ImagePart,
     ImageParts,
+    numbering_of,
     read_files,
     summary_of,
 )
@@ -80,14 +81,14 @@ def open_coco_json(
             lack what the task needs.
     """
     if not isinstance(data, DataDescription):
-        data = _described(local_path(data, "config.data").absolute(), wanted)
+        data = _described(local_path(data, "config.data").absolute(), split, wanted)
     if split not in data.splits:
         labelled.check_wanted(data, split, wanted)  # says so
     summary, parts = summary_of(data, split, cache_dir)
     # One numbering for all splits, even where one of them lacks a category.
     first = summary
     if split != "train" and "train" in data.splits:
-        first, _ = summary_of(data, "train", cache_dir)
+        first = numbering_of(data, "train", cache_dir)
     data = _completed(data, split, first, summary, wanted)
     labelled.check_wanted(data, split, wanted)
     paths, total = summary.paths, len(summary.paths)
@@ -289,24 +290,27 @@ def _row(
     return coco_objects.outline_row(class_id, points, hw), odd
 
 
-def _described(path: Path, wanted: Wanted) -> DataDescription:
-    """Returns the description in a YAML file, or that of a folder as COCO's."""
+def _described(path: Path, needed: str, wanted: Wanted) -> DataDescription:
+    """Returns the description in a YAML file, or that of a folder as COCO's.
+
+    Nothing is demanded of other splits than the one that is needed.
+    """
     if not path.is_dir() or (path / "data.yaml").is_file():
-        return read_data_yaml(path)
+        return read_data_yaml(path, (needed,))
     kind = "person_keypoints" if wanted.pose else "instances"
     splits: dict[str, tuple[Path, ...]] = {}
     for split in SPLITS:
         pattern = f"{kind}_{split}*.json"
         files = sorted((path / "annotations").glob(pattern))
-        if len(files) > 1:
+        if len(files) > 1 and split == needed:
             raise ValueError(
                 f"{path / 'annotations'}: {' and '.join(f.name for f in files)} both"
                 f" fit {pattern}. Write a data.yaml whose `{split}` names one of them,"
                 " or both as a list."
             )
-        if files:
+        if len(files) == 1:
             splits[split] = (files[0],)
-        elif split != "test":
+        elif split == needed != "test":
             raise FileNotFoundError(
                 f"{path / 'annotations'}: has no {pattern}, which task {wanted.task!r}"
                 f" needs for split `{split}`. Add it, or write a data.yaml whose"
