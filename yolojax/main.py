@@ -18,8 +18,9 @@ from absl import logging as absl_logging
 from yolojax import config as config_lib
 from yolojax.config import command_line
 from yolojax.config.grammar import Kind
-from yolojax.errors import DiskFull, NonFiniteLoss
+from yolojax.errors import DiskFull, Interrupted, NonFiniteLoss
 from yolojax.files import full_disk, local_path
+from yolojax.interrupts import CtrlC
 
 MODES = {  # name -> module with run(config, workdir), which may return an exit status
     "train": "yolojax.commands.train",
@@ -49,10 +50,9 @@ def main(argv: Sequence[str]) -> None:
         status = _load(MODES[given.mode]).run(config, workdir)
     except BrokenPipeError:  # nobody reads any more, as behind `| head`
         _leave_in_silence()
-    except KeyboardInterrupt as error:  # also what a run raises once it is saved
-        if str(error):
-            print(error)
-        _leave(getattr(error, "status", 130))
+    except Interrupted as error:  # by a run, once it is saved
+        print(error)
+        _leave(error.status)
     except Exception as error:
         text = None if given.debug else explain(error)
         if text is None:
@@ -222,7 +222,20 @@ def command() -> None:
     """Starts the program: what `yolojax` and `python -m yolojax` call."""
     _use_huge_pages()
     parse = functools.partial(command_line.parse, identify=_identify)
-    app.run(main, flags_parser=parse)
+    # A shell script has what it starts in the background ignore Ctrl-C from the start;
+    # a run that saves on it takes it over anyway.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with CtrlC() as ctrl_c:
+        try:
+            app.run(main, flags_parser=parse)
+        except BaseException as error:
+            # Some libraries turn a KeyboardInterrupt into an error of their own.
+            foreign = isinstance(error, Exception) and ctrl_c.pressed
+            if not (foreign or isinstance(error, KeyboardInterrupt)):
+                raise
+            ctrl_c.say("interrupted")
+            sys.stdout.flush()
+            os._exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

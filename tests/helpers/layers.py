@@ -1,7 +1,17 @@
 """Who may import whom in yolojax/: the one table of it."""
 
 LAYERS = (  # lowest first; a room imports from lower layers and from itself
-    ("types", "registry", "precision", "errors", "files", "cache", "streams", "config"),
+    (
+        "types",
+        "registry",
+        "precision",
+        "errors",
+        "interrupts",
+        "files",
+        "cache",
+        "streams",
+        "config",
+    ),
     ("ops",),
     ("models", "losses", "metrics", "data", "optim", "tracking"),
     ("tasks", "runs", "devices", "writers", "visualize"),

@@ -143,13 +143,13 @@ def occupied(config: Any, workdir: Path | None, name: str) -> Iterator[Path]:
         with alone(folder):
             try:
                 yield folder
-            except Exception as error:
+            except BaseException as error:
                 if made and _is_bare(folder):
                     _empty(folder)
                 if full := full_disk(error, folder):
                     raise DiskFull(f"{full}. {_what_is_left(folder)}") from error
                 raise
-    except Exception:
+    except BaseException:
         if made:  # the lock was the last that may have been in it
             with contextlib.suppress(OSError):
                 for path in (folder, *parents):

@@ -61,6 +61,7 @@ def train_epochs(run: Run, state: TrainState, step: int) -> None:
             epoch, saves, started = journal.epoch, journal.saves, run.clock.seconds()
             loader = _loader(run, loader, step)
             state, step = train_epoch(run, state, step, loader)
+            run.stop.begun = True  # also where only the validation was left
             if epoch == first and epoch + 1 < run.program.schedule.epochs:
                 # From now on nothing that is needed for sure is compiled.
                 run.outputs.progress.status("compiling what later epochs need")
@@ -111,6 +112,7 @@ def train_epoch(
         meter.waited(time.monotonic() - waiting)
         earlier = logs
         state, logs = do_steps(run, state, host_batches, step)
+        run.stop.begun = True
         if earlier is not None:
             jax.block_until_ready(earlier.bad_step)
         step, before = step + steps, step

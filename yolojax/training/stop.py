@@ -2,46 +2,72 @@
 
 import os
 import signal
-import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from yolojax.errors import Interrupted
+from yolojax.interrupts import GRACE_S, CtrlC
+
+_WAITING = b"\nstopping after this batch to save; Ctrl-C again does not wait\n"
 
 
 class StopRequest:
     """Turns SIGTERM and SIGINT into a request that the loop answers by saving.
 
+    Until the first step of this start is done nothing is new that could be saved, and
+    the request ends the run at once; so does a second Ctrl-C at any time.
+
     Python delivers signals to the main thread alone. In another one, as in some
     notebooks, the handlers stay as they are and nothing is ever requested.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, end: Callable[[int], object] = os._exit) -> None:
+        """Requests nothing.
+
+        Args:
+            end: ends the program with a status.
+        """
         self.requested = False
+        self.begun = False  # a step is done: there is something to save
         self._number = 0
         self._before: dict[int, Any] = {}
+        self._ctrl_c = CtrlC(self._grace, end)
 
     def __enter__(self) -> "StopRequest":
         """Takes the signals over, and returns itself."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._note)
+            self._ctrl_c.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
         """Gives the signals back."""
+        self._ctrl_c.__exit__(*error)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
 
     def _note(self, number: int, frame: Any) -> None:
-        if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt  # a second Ctrl-C does not wait
+        if self.requested:
+            return  # a second Ctrl-C is not answered here: see `_grace`
         self.requested, self._number = True, number
-        if number == signal.SIGINT:
-            text = "\nstopping after this batch to save; Ctrl-C again does not wait\n"
-            os.write(sys.stderr.fileno(), text.encode())  # safe in a signal handler
+        if not self.begun:
+            raise Interrupted(
+                "stopped before the first step; nothing is lost", 128 + number
+            )
+
+    def _grace(self, pressed: int) -> float | None:
+        """Returns for how long a Ctrl-C is left to the loop."""
+        if pressed > 1:
+            self._ctrl_c.say("stopped at once; what was saved before is whole")
+            return 0.0
+        if not self.begun:
+            return GRACE_S
+        os.write(2, _WAITING)
+        return None
 
     def leave(self, workdir: Path) -> NoReturn:
         """Raises Interrupted; the state must be on disk."""
