@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 GRACE_S = 1.0  # for what clears up after a KeyboardInterrupt
 
@@ -34,6 +35,7 @@ class CtrlC:
             end: ends the program with a status.
         """
         self.pressed = 0
+        self.raised = False  # a KeyboardInterrupt, by `interrupt`
         self.told = False  # somebody has said that the program ends
         self._grace, self._end = grace, end
         self._over = threading.Event()
@@ -59,6 +61,11 @@ class CtrlC:
         signal.set_wakeup_fd(self._before, warn_on_full_buffer=False)
         os.close(self._writing)
         self._writing = None
+
+    def interrupt(self, number: int, frame: Any) -> NoReturn:
+        """Raises KeyboardInterrupt, as the handler of the signal."""
+        self.raised = True
+        raise KeyboardInterrupt
 
     def say(self, text: str) -> None:
         """Writes the one line that the program ends with."""

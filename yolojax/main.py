@@ -224,13 +224,13 @@ def command() -> None:
     parse = functools.partial(command_line.parse, identify=_identify)
     # A shell script has what it starts in the background ignore Ctrl-C from the start;
     # a run that saves on it takes it over anyway.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     with CtrlC() as ctrl_c:
+        signal.signal(signal.SIGINT, ctrl_c.interrupt)
         try:
             app.run(main, flags_parser=parse)
         except BaseException as error:
             # Some libraries turn a KeyboardInterrupt into an error of their own.
-            foreign = isinstance(error, Exception) and ctrl_c.pressed
+            foreign = isinstance(error, Exception) and ctrl_c.raised
             if not (foreign or isinstance(error, KeyboardInterrupt)):
                 raise
             ctrl_c.say("interrupted")
