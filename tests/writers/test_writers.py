@@ -20,6 +20,7 @@ from yolojax.writers import (
     ResultsCsv,
     TensorBoard,
     class_table,
+    console_width,
     duration,
     epoch_header,
     epoch_row,
@@ -299,35 +300,43 @@ def test_epoch_table_is_aligned():
     assert {len(line) for line in lines} == {len(lines[0])}
     assert lines[1].split()[0] == "1/300" and lines[1].split()[-1] == "1:10"
     assert lines[2].split()[6] == "-"
-    assert lines[3].split()[2] == "nan" and lines[4].split()[2] == "123456.7"
+    assert lines[3].split()[2] == "nan" and lines[4].split()[2] == "123457"
     best = epoch_row(rows[0], columns, 300, 70, best=True)
-    assert best.endswith("1:10  best")
+    assert best.endswith("1:10 best")
 
 
 POSE = ("box_loss", "pose_loss", "kobj_loss", "cls_loss", "dfl_loss")
 SEGMENT = ("box_loss", "seg_loss", "cls_loss", "dfl_loss")
 
 
+@pytest.mark.parametrize("width", (60, 80, 100, 120))
 @pytest.mark.parametrize(
-    "losses, letter", [(SEGMENT, "M"), (POSE, "P"), ([f"l{i}" for i in range(9)], "P")]
+    "losses, letter",
+    [(LOSSES, ""), (SEGMENT, "M"), (POSE, "P"), ([f"l{i}" for i in range(9)], "P")],
 )
-def test_epoch_table_of_two_parts_is_aligned_and_not_too_wide(losses, letter):
-    columns = run_columns(losses, metric_names("B") + metric_names(letter), 3)
+def test_epoch_table_is_aligned_and_fits(losses, letter, width):
+    metrics = metric_names("B") + (metric_names(letter) if letter else ())
+    columns = run_columns(losses, metrics, 3)
     row: dict[str, float | None] = dict.fromkeys(columns, 0.123456)
-    row |= {"epoch": 12, "metrics/mAP50(B)": None}
+    row |= {"epoch": 12, "metrics/mAP50-95(B)": None}
     odd = dict(row) | {columns[2]: 123456.7, columns[3]: math.nan}
-    header = epoch_header(columns)
-    lines = [epoch_row(values, columns, 1000, 5025.0) for values in (row, odd)]
+    header = epoch_header(columns, width)
+    lines = [epoch_row(v, columns, 1000, 5025.0, width=width) for v in (row, odd)]
     assert {len(line) for line in lines} == {len(header)}
-    assert len(header) <= 120
+    best = epoch_row(row, columns, 1000, 5025.0, best=True, width=width)
+    assert best.endswith("best") and len(best) <= width
     cells = header.split()
     assert len(lines[0].split()) == len(lines[1].split()) == len(cells)
-    assert cells[-2] == f"mAP50-95({letter})"
-    # Losses are never left out; precision and recall only where there is no room.
-    assert (f"P({letter})" in cells) == (len(losses) < 9)
-    assert len([c for c in columns if c.startswith("train/")]) == len(losses)
-    assert lines[0].split()[cells.index("mAP50")] == "-"
-    assert "0.1235" in lines[0] and "123457" in lines[1]
+    # The best metric of each part is always there; losses if there are not too many.
+    assert lines[0].split()[cells.index("mAP50-95")] == "-"
+    assert cells[-2] == (f"mAP50-95({letter})" if letter else "mAP50-95")
+    if width >= 80 and len(losses) < 9:
+        assert len([c for c in cells if c in {n.split("_")[0] for n in losses}]) == len(
+            losses
+        )
+    assert (f"P({letter})" in cells or "P" in cells) == (
+        width >= {LOSSES: 80, SEGMENT: 120}.get(tuple(losses), 121)
+    )
 
 
 def test_epoch_table_of_other_tasks():
@@ -358,21 +367,35 @@ def test_class_table():
     assert lines[5] == "without targets: none of these"
 
 
+@pytest.mark.parametrize("width", (40, 60, 80, 120))
+def test_class_table_fits(width):
+    names = ["cat", "白血球", "platelet with a very long name indeed", "none of these"]
+    lines = class_table(result(names), width).splitlines()
+    assert max(map(cells, lines)) <= width
+    assert {cells(line) for line in lines[:-1]} == {cells(lines[0])}
+    assert lines[0].split()[-1] == "mAP50-95" and lines[2].split()[-1] == "0.9950"
+    assert ("P" in lines[0].split()) == (width >= 60)
+    assert all("." in cell and len(cell) == 6 for cell in lines[1].split()[-1:])
+
+
 def test_class_table_with_nothing():
     text = class_table(DetectionMetrics(confusion_conf=0.25).compute(["a", "b" * 200]))
     lines = text.splitlines()
     assert lines[1].split() == ["all", "0", "0"] + ["0.0000"] * 4
-    assert lines[2].endswith("…") and len(lines[2]) == len(lines[0])
+    assert lines[2].endswith("…") and len(lines[2]) == 80
 
 
-def test_class_table_of_two_parts():
+def two_parts():
     metrics = SegmentMetrics(confusion_conf=0.25)
     for class_id, overlap in ((0, 0.97), (1, 0.72), (1, 0.3)):
         one = [class_id], [0.9], [class_id]
         metrics.boxes.update_similarity(np.array([[0.97]]), *one)
         metrics.masks.update_similarity(np.array([[overlap]]), *one)
-    text = class_table(metrics.compute(["cat", "白血球", "not there"]))
-    lines = text.splitlines()
+    return metrics.compute(["cat", "白血球", "not there"])
+
+
+def test_class_table_of_two_parts_stands_side_by_side_where_there_is_room():
+    lines = class_table(two_parts(), 120).splitlines()
     assert lines[0].split()[3:] == [
         *("P", "R", "mAP50", "mAP50-95"),
         *("P(M)", "R(M)", "mAP50(M)", "mAP50-95(M)"),
@@ -383,6 +406,30 @@ def test_class_table_of_two_parts():
     assert lines[3].split()[:3] == ["白血球", "2", "2"]
     assert lines[3].split()[6] == "0.9950" and lines[3].split()[-1] != "0.9950"
     assert lines[-1] == "without targets: not there"
+
+
+def test_class_table_of_two_parts_is_stacked_at_80_columns():
+    lines = class_table(two_parts(), 80).splitlines()
+    assert max(map(cells, lines)) <= 80
+    gap = lines.index("")
+    assert lines[0].split()[3:] == ["P", "R", "mAP50", "mAP50-95"]
+    assert lines[gap + 1].split()[3:] == ["P(M)", "R(M)", "mAP50(M)", "mAP50-95(M)"]
+    wide = class_table(two_parts(), 120).splitlines()
+    for k in (1, 2, 3):  # the same numbers
+        here = lines[k].split() + lines[gap + 1 + k].split()[3:]
+        assert here == wide[k].split()
+    assert lines[-1] == "without targets: not there"
+
+
+def test_width_of_the_console(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    out = Terminal()
+    assert console_width(io.StringIO()) == console_width(out) == 80
+    out.fileno = lambda: 1  # type: ignore[method-assign]
+    monkeypatch.setattr("os.get_terminal_size", lambda _: _Size(100))
+    assert console_width(out) == 100 and console_width(io.StringIO()) == 80
+    monkeypatch.setenv("COLUMNS", "500")
+    assert console_width(io.StringIO()) == 120 and console_width(out) == 100
 
 
 def test_class_table_of_whole_images():

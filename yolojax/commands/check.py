@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from yolojax.data.formats.description import (
 from yolojax.errors import MissingSplitError
 from yolojax.runs import data_notes
 from yolojax.runs import folder as run_folder
+from yolojax.writers import console_width
 from yolojax.writers.data_tables import findings_report, statistics_table
 
 log = logging.getLogger("yolojax")
@@ -40,9 +42,12 @@ def run(config: Any, workdir: Path | None) -> int:
     findings = doctor.in_order(
         [*findings, *doctor.examine(sources, config.imgsz, config.task, data)]
     )
+    width = console_width(sys.stdout)
     for split, found in stats.items():
-        print(statistics_table(found, split, classes=split == "train"), end="\n\n")
-    print(findings_report(findings, str(_root(config, data))), flush=True)
+        detailed = split == "train"
+        print(statistics_table(found, split, classes=detailed, width=width), end="\n\n")
+    report = findings_report(findings, str(_root(config, data)), width=width)
+    print(report, flush=True)
     if any(p.dropped for source in sources.values() for p in source.problems):
         print("images that are left out were not compared with others: check again")
     folder = run_folder.make_unused(parent, config.name or "check")

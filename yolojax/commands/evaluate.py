@@ -67,7 +67,7 @@ def run(config: Any, workdir: Path | None) -> None:
         )
     progress.close()
     log.info("%s on %s of %s", given.source, config.split, config.data)
-    print(writers.class_table(found.result))
+    print(writers.class_table(found.result, writers.console_width(sys.stdout)))
     summary = {k: v for k, v in found.result.summary().items() if isinstance(v, float)}
     if results is not None:
         summary |= results.finish(rules.max_det, folder)

@@ -1,6 +1,7 @@
 """What comes after the batches of an epoch: validation, decisions, saving, the end."""
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -73,7 +74,7 @@ def finish(run: Run) -> None:
     keep = evaluate.PICTURES if run.config.plots else 0
     found = validate(run, devices.replicate(variables, run.program.mesh), keep=keep)
     log.info("best epoch: %d", record["epoch"])
-    print(writers.class_table(found.result))
+    print(writers.class_table(found.result, writers.console_width(sys.stdout)))
     if run.config.plots:
         evaluate.draw(found, run.data.val_source, run.folder)
         visualize.results_png(

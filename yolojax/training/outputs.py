@@ -34,6 +34,7 @@ class Outputs:
     events: writers.JsonLines
     board: writers.TensorBoard
     loss_names: tuple[str, ...]
+    width: int  # of tables, characters; the same for all rows
     pace: dict[str, float] = dataclasses.field(default_factory=dict)  # of the epoch
     skipped: int | None = None  # updates, by overflow of fp16 since the run began
     last_row: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -60,11 +61,12 @@ class Outputs:
             events=writers.JsonLines(folder / "log.jsonl", epoch),
             board=writers.TensorBoard(folder / "tensorboard", epoch * total),
             loss_names=task.loss_names,
+            width=writers.console_width(sys.stdout),
         )
 
     def header(self) -> None:
         """Prints the heading of the table with one row per epoch."""
-        self.progress.print(writers.epoch_header(self.csv.columns))
+        self.progress.print(writers.epoch_header(self.csv.columns, self.width))
 
     def news(self, lines: Sequence[str]) -> None:
         """Prints what happened beside the run, without touching the live line."""
@@ -144,7 +146,7 @@ class Outputs:
         row: Mapping[str, Any] = self.last_row | {"time": total}
         self.progress.print(
             writers.epoch_row(
-                row, self.csv.columns, self.progress.epochs, seconds, best=best
+                row, self.csv.columns, self.progress.epochs, seconds, best, self.width
             )
         )
 
@@ -270,7 +272,8 @@ def show_training_data(
 ) -> None:
     """Prints what the images are like; draws that, labels and the first batches."""
     figures = statistics.collect(source, config.imgsz)
-    print(data_tables.statistics_table(figures, "training images"))
+    width = writers.console_width(sys.stdout)
+    print(data_tables.statistics_table(figures, "training images", width=width))
     if not config.plots:
         return
     visualize.statistics_png(figures, folder / "data_statistics.png")

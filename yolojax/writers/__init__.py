@@ -12,7 +12,7 @@ from yolojax.writers.tables import (
     epoch_row,
     run_columns,
 )
-from yolojax.writers.text import MAX_WIDTH, duration
+from yolojax.writers.text import MAX_WIDTH, console_width, duration
 
 __all__ = [
     "MAX_WIDTH",
@@ -22,6 +22,7 @@ __all__ = [
     "TensorBoard",
     "class_table",
     "confusion_csv",
+    "console_width",
     "duration",
     "epoch_header",
     "epoch_row",

@@ -15,24 +15,26 @@ from yolojax.data.examine.statistics import (
     Spread,
     Statistics,
 )
-from yolojax.writers.text import cells, cut, pad
+from yolojax.writers.text import WIDTH, cells, cut, pad
 
 ALL_CLASSES = 12  # are shown one by one; of more only the ends
 ENDS = 5  # classes at each end
-WIDTH = 100  # columns
 NAME_WIDTH = 24
-BAR_WIDTH = 40
+BAR_WIDTH = 40  # at most
 PLACES = 3  # of a finding are shown
 _TITLE = 17  # columns of the names of the lines
 
 
-def statistics_table(stats: Statistics, title: str, *, classes: bool = True) -> str:
+def statistics_table(
+    stats: Statistics, title: str, *, classes: bool = True, width: int = WIDTH
+) -> str:
     """The statistics of a split, in about 20 lines however many classes there are.
 
     Args:
         stats: of the split.
         title: its name.
         classes: whether the labels of each class are shown.
+        width: of the table, characters.
     """
     lines = [f"{title}: {_head(stats)}", *_shape_lines(stats)]
     if stats.objects is not None:
@@ -43,31 +45,41 @@ def statistics_table(stats: Statistics, title: str, *, classes: bool = True) -> 
         lines.append(_line("objects per image", text))
     if stats.boxes is not None:
         lines += _box_lines(stats.boxes)
-    lines += _class_lines(stats) if classes else []
-    return "\n".join(cut(line, WIDTH) for line in lines)
+    indent = " " * (_TITLE + 4)
+    lines = [
+        part
+        for line in lines
+        for part in textwrap.wrap(line, width, subsequent_indent=indent)
+    ]
+    if classes:
+        lines += [cut(line, width) for line in _class_lines(stats, width)]
+    return "\n".join(lines)
 
 
-def findings_report(findings: Sequence[Finding], root: str) -> str:
+def findings_report(
+    findings: Sequence[Finding], root: str, *, width: int = WIDTH
+) -> str:
     """What is wrong with a data set, worst first, with some places of each finding.
 
     Args:
         findings: from `examine`.
         root: folder of the data set; paths below it are shortened.
+        width: of the report, characters; only paths may be longer.
     """
     lines = []
     for found in findings:
         head = f"{found.severity:<8} {found.split:<11}{found.count:>6}  "
         indent = " " * len(head)
-        lines += textwrap.wrap(head + found.text, WIDTH, subsequent_indent=indent)
+        lines += textwrap.wrap(head + found.text, width, subsequent_indent=indent)
         shown = [place.replace(root + os.sep, "") for place in found.places[:PLACES]]
         if any(os.sep in place for place in found.places[:PLACES]):
             lines += [f"{indent}{place}" for place in shown]
             more = found.count - len(shown)
             lines += [f"{indent}... and {more} more"] if more > 0 else []
         elif found.places:  # names, which are short
-            lines.append(cut(f"{indent}{', '.join(found.places)}", WIDTH))
+            lines.append(cut(f"{indent}{', '.join(found.places)}", width))
         lines += textwrap.wrap(
-            f"-> {found.advice}", WIDTH, initial_indent=indent, subsequent_indent=indent
+            f"-> {found.advice}", width, initial_indent=indent, subsequent_indent=indent
         )
     return "\n".join([*lines, _total(findings)])
 
@@ -144,7 +156,7 @@ def _box_lines(boxes: BoxStatistics) -> list[str]:
     ]
 
 
-def _class_lines(stats: Statistics) -> list[str]:
+def _class_lines(stats: Statistics, width: int) -> list[str]:
     """The classes, most labels first; with many only both ends."""
     labels = np.array(stats.labels)
     order = np.argsort(-labels, kind="stable")
@@ -154,11 +166,14 @@ def _class_lines(stats: Statistics) -> list[str]:
     if len(order) > ALL_CLASSES:
         shown = [*order[:ENDS], *order[-ENDS:]]
     longest = max((cells(stats.names[i]) for i in shown), default=0)
-    width = min(max(longest, len("class")), NAME_WIDTH)
+    name_width = min(max(longest, len("class")), NAME_WIDTH)
     columns = [("images", stats.class_images)]
     if stats.class_objects is not None:
         columns.insert(0, ("objects", stats.class_objects))
-    lines = ["  " + pad("class", width) + "".join(f"{name:>10}" for name, _ in columns)]
+    room = max(1, min(BAR_WIDTH, width - 2 - name_width - 10 * len(columns) - 2))
+    lines = [
+        "  " + pad("class", name_width) + "".join(f"{name:>10}" for name, _ in columns)
+    ]
     for position, i in enumerate(shown):
         if len(order) > ALL_CLASSES and position == ENDS:
             middle = labels[order[ENDS:-ENDS]]
@@ -166,8 +181,8 @@ def _class_lines(stats: Statistics) -> list[str]:
                 f"  ... {len(middle)} classes with {middle.max()} to {middle.min()} ..."
             )
         numbers = "".join(f"{counts[i]:>10}" for _, counts in columns)
-        bar = "█" * max(1, round(BAR_WIDTH * labels[i] / labels.max()))
-        lines.append(f"  {pad(stats.names[i], width)}{numbers}  {bar}")
+        bar = "█" * max(1, round(room * labels[i] / labels.max()))
+        lines.append(f"  {pad(stats.names[i], name_width)}{numbers}  {bar}")
     if absent:
         what = "images" if stats.class_objects is None else "objects"
         lines.append(f"  without {what} ({len(absent)}): {', '.join(absent)}")

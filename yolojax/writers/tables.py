@@ -9,7 +9,10 @@ import numpy as np
 from yolojax.metrics.classification import ClassifyResult
 from yolojax.metrics.detection import DetectionResult
 from yolojax.metrics.parts import TwoPartResult
-from yolojax.writers.text import MAX_WIDTH, cells, cut, duration, fixed, pad, short
+from yolojax.writers.text import WIDTH, cells, cut, duration, fixed, pad, short
+
+_BEST = "best"  # behind the row of an epoch
+_MOST_NAME, _LEAST_NAME = 24, 12  # characters of the name of a class
 
 Row = list[str | int | float]  # of the table of a validation, the name first
 
@@ -34,14 +37,16 @@ def run_columns(
     )
 
 
-def epoch_header(columns: Sequence[str]) -> str:
+def epoch_header(columns: Sequence[str], width: int = WIDTH) -> str:
     """The heading of the table with one row per epoch.
 
     Args:
-        columns: names of the results file; training losses and metrics are shown.
+        columns: names of the results file; training losses and metrics are shown, as
+            many as there is room for.
+        width: of the table, characters.
     """
-    gap, layout = _layout(columns)
-    headings = "".join(f"{short(name):>{width}}" for name, width in layout)
+    gap, layout = _layout(columns, width)
+    headings = "".join(f"{short(name):>{wide}}" for name, wide in layout)
     return f"{'epoch':>9}{gap}{headings}{gap}{'time':>8}"
 
 
@@ -51,6 +56,7 @@ def epoch_row(
     total_epochs: int,
     seconds: float,
     best: bool = False,
+    width: int = WIDTH,
 ) -> str:
     """One line of the table that `epoch_header` starts.
 
@@ -60,49 +66,91 @@ def epoch_row(
         total_epochs: epochs of the whole run.
         seconds: duration of this epoch.
         best: marks the best epoch so far.
+        width: as of the heading.
     """
     epoch = f"{int(row['epoch'] or 0)}/{total_epochs}"
-    gap, layout = _layout(columns)
+    gap, layout = _layout(columns, width)
     numbers = ""
-    for name, width in layout:
+    for name, wide in layout:
         value = row.get(name)
-        text = "-" if value is None else fixed(value, min(width - 1, 8), 4)
-        numbers += f"{text:>{width}}"
-    mark = f"{gap}best" if best else ""
+        text = "-" if value is None else fixed(value, min(wide - 1, 8), 4)
+        numbers += f"{text:>{wide}}"
+    mark = f"{gap}{_BEST}" if best else ""
     return f"{epoch:>9}{gap}{numbers}{gap}{duration(seconds):>8}{mark}"
 
 
 def class_table(
-    result: DetectionResult | TwoPartResult | ClassifyResult, name_width: int = 24
+    result: DetectionResult | TwoPartResult | ClassifyResult, width: int = WIDTH
 ) -> str:
     """The table of a validation: all classes together, then one row per class.
 
+    Two parts stand side by side, or where there is no room one below the other. What
+    is less important goes where even that does not fit.
+
     Args:
         result: from `compute` of the metrics of a task.
-        name_width: longer class names end in an ellipsis.
+        width: of the table, characters.
     """
     if isinstance(result, ClassifyResult):
-        headings, rows = _accuracies(result)
+        tables = [_accuracies(result)]
     else:
-        headings, rows = _precisions(result.parts)
-    longest = max((cells(str(name)) for name, *_ in rows[1:]), default=0)
-    name_width = min(max(longest, len("class")), name_width)
-    # Two parts side by side would not fit otherwise.
-    least = 10 if len(headings) <= 7 else 8
-    widths = [max(least, len(heading) + 2) for heading in headings[1:]]
-    lines = []
-    for name, *values in [list[str | int | float](headings), *rows]:
-        line = f"{pad(str(name), name_width)}  "
-        for value, width in zip(values, widths, strict=True):
-            text = f"{value:.4f}" if isinstance(value, float) else str(value)
-            line += text.rjust(width)
-        lines.append(line)
+        tables = [_precisions(result.parts)]
+        if len(result.parts) > 1 and _total_width(*tables[0]) > width:
+            whole = result.parts.items()
+            tables = [_precisions({part: found}) for part, found in whole]
+    lines: list[str] = []
+    for headings, rows in tables:
+        lines += ([""] if lines else []) + _fitted(headings, rows, width)
     counts = zip(result.names, result.nt_per_class, strict=True)
     absent = [name for name, count in counts if not count]
     if absent:
         what = "images" if isinstance(result, ClassifyResult) else "targets"
-        lines.append(cut(f"without {what}: {', '.join(absent)}", cells(lines[0])))
+        lines.append(cut(f"without {what}: {', '.join(absent)}", width))
     return "\n".join(lines)
+
+
+def _fitted(headings: list[str], rows: list[Row], width: int) -> list[str]:
+    """Lines of a table; names are cut and columns left out where they do not fit."""
+    for unneeded in ("images", "R", "P", "instances", "mAP50", "top5"):
+        if _total_width(headings, rows, _LEAST_NAME) <= width:
+            break
+        kept = [k for k, name in enumerate(headings) if _stem(name) != unneeded]
+        headings = [headings[k] for k in kept]
+        rows = [[row[k] for k in kept] for row in rows]
+    room = width - _total_width(headings, rows, 0)
+    longest = max((cells(str(name)) for name, *_ in rows[1:]), default=0)
+    name_width = min(max(longest, len("class")), _MOST_NAME, max(room, 1))
+    widths = _column_widths(headings, rows)
+    lines = []
+    for name, *values in [list[str | int | float](headings), *rows]:
+        line = pad(str(name), name_width)
+        for value, wide in zip(values, widths, strict=True):
+            line += _cell(value).rjust(wide)
+        lines.append(line)
+    return lines
+
+
+def _total_width(
+    headings: list[str], rows: list[Row], name_width: int | None = None
+) -> int:
+    """Characters of a table, with names of that width, or of all they would take."""
+    if name_width is None:
+        longest = max((cells(str(name)) for name, *_ in rows), default=0)
+        name_width = min(max(longest, len("class")), _MOST_NAME)
+    return name_width + sum(_column_widths(headings, rows))
+
+
+def _column_widths(headings: list[str], rows: list[Row]) -> list[int]:
+    columns = list(zip(headings, *rows, strict=True))[1:]
+    return [max(len(_cell(value)) for value in column) + 2 for column in columns]
+
+
+def _cell(value: str | int | float) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _stem(heading: str) -> str:
+    return heading.partition("(")[0]
 
 
 def confusion_csv(matrix: np.ndarray, names: Sequence[str]) -> str:
@@ -124,20 +172,20 @@ def confusion_csv(matrix: np.ndarray, names: Sequence[str]) -> str:
 
 def _precisions(parts: Mapping[str, DetectionResult]) -> tuple[list[str], list[Row]]:
     """Headings and rows where objects are found: P, R, mAP50, mAP50-95 per part."""
-    box = parts["Box"]
+    first = next(iter(parts.values()))
     shown = [
         short(name)
         for part, result in parts.items()
         for name in result.summary(letter=part[0])
         if name.startswith("metrics/")
     ]
-    total: Row = ["all", box.images, int(box.nt_per_class.sum())]
+    total: Row = ["all", first.images, int(first.nt_per_class.sum())]
     for result in parts.values():
         total += [result.precision, result.recall, result.map50, result.map]
     rows = [total]
-    for i, class_id in enumerate(box.per_class.classes):
-        row: Row = [box.names[class_id], int(box.nt_per_image[class_id])]
-        row.append(int(box.nt_per_class[class_id]))
+    for i, class_id in enumerate(first.per_class.classes):
+        row: Row = [first.names[class_id], int(first.nt_per_image[class_id])]
+        row.append(int(first.nt_per_class[class_id]))
         for result in parts.values():
             found = result.per_class
             ap = found.ap[i]
@@ -157,18 +205,24 @@ def _accuracies(result: ClassifyResult) -> tuple[list[str], list[Row]]:
     return ["class", "images", "top1", "top5"], rows
 
 
-def _layout(columns: Sequence[str]) -> tuple[str, list[tuple[str, int]]]:
+def _layout(columns: Sequence[str], width: int) -> tuple[str, list[tuple[str, int]]]:
     """What the epoch table shows: a gap, and columns with their widths.
 
-    The columns move together where there are many. Where that is not enough, precision
-    and recall are left to results.csv.
+    The columns move together where there is little room. Where that is not enough,
+    metrics and at last losses are left to results.csv, the best metric of each part
+    is the last that goes.
     """
-    names = [name for name in columns if name.startswith(("train/", "metrics/"))]
-    rates = "metrics/precision(", "metrics/recall("
-    fewer = [n for n in names if not n.startswith(rates)]
-    for gap, least, shown in (("  ", 9, names), (" ", 7, names), (" ", 7, fewer)):
+    losses = [name for name in columns if name.startswith("train/")]
+    metrics = [name for name in columns if name.startswith("metrics/")]
+    choices = [("  ", 9, losses + metrics), (" ", 7, losses + metrics)]
+    for unneeded in ("R", "P", "mAP50", "top5"):
+        metrics = [name for name in metrics if _stem(short(name)) != unneeded]
+        if unneeded != "R":  # nobody wants precision alone
+            choices.append((" ", 7, losses + metrics))
+    choices += [(" ", 7, losses[:n] + metrics) for n in range(len(losses) - 1, -1, -1)]
+    for gap, least, shown in choices:
         layout = [(n, max(least, len(short(n)) + len(gap))) for n in shown]
-        total = 9 + 8 + 2 * len(gap) + sum(width for _, width in layout)
-        if total <= MAX_WIDTH:
+        total = 9 + 8 + 2 * len(gap) + sum(wide for _, wide in layout)
+        if total + len(gap) + len(_BEST) <= width:
             break
     return gap, layout

@@ -1,11 +1,29 @@
 """Numbers and names as text of a given width."""
 
 import math
+import os
 import unicodedata
+from typing import TextIO
 
 MAX_WIDTH = 120  # columns of a line on the console
+WIDTH = 80  # columns of a table where nothing tells how many there are
 _SHORT = {"precision": "P", "recall": "R", "accuracy_top1": "top1"}
 _SHORT |= {"accuracy_top5": "top5"}
+
+
+def console_width(stream: TextIO) -> int:
+    """Columns that a table may take: of the terminal, of COLUMNS, or the usual 80."""
+    columns = int(os.environ["COLUMNS"]) if _counts("COLUMNS") else 0
+    if stream.isatty():
+        try:
+            columns = os.get_terminal_size(stream.fileno()).columns
+        except (OSError, ValueError):
+            columns = columns or WIDTH  # a terminal that does not tell its size
+    return min(columns or WIDTH, MAX_WIDTH)
+
+
+def _counts(variable: str) -> bool:
+    return os.environ.get(variable, "").isdecimal()
 
 
 def duration(seconds: float) -> str:

@@ -119,7 +119,7 @@ def test_class_folders():
 
 
 def test_the_table(few):
-    lines = statistics_table(collect(few, 100), "train").splitlines()
+    lines = statistics_table(collect(few, 100), "train", width=100).splitlines()
     assert lines[0] == "train: 3 images (1 without any), 3 objects of 2 of 3 classes"
     assert [line[2:19].strip() for line in lines[1:7]] == [
         *("image size", "orientation", "objects per image", "size at 100 px"),
@@ -130,7 +130,18 @@ def test_the_table(few):
     cat, emu = lines[8:10]
     assert cat.split()[:3] == ["cat", "2", "2"] and cat.count("█") == 40
     assert emu.split()[:3] == ["emu", "1", "1"] and emu.count("█") == 20
-    assert len(statistics_table(collect(few, 100), "x", classes=False).split("\n")) == 7
+    short = statistics_table(collect(few, 100), "x", classes=False, width=100)
+    assert len(short.split("\n")) == 7
+
+
+def test_the_table_fits_any_width_without_losing_words(few):
+    tables = {
+        w: statistics_table(collect(few, 100), "x", width=w) for w in (60, 80, 99)
+    }
+    for width, table in tables.items():
+        assert max(map(len, table.splitlines())) <= width
+    words = [table.replace("█", "").split() for table in tables.values()]
+    assert words[0] == words[1] == words[2]
 
 
 def many(count):
