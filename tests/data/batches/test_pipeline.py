@@ -18,6 +18,7 @@ from yolo_files import add, opened, picture, write_yaml
 from yolojax.data import Wanted, geometry, open_yolo_folder
 from yolojax.data.batches import labelled as pipeline
 from yolojax.data.batches import prefetch
+from yolojax.data.batches.slots import with_room
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +183,23 @@ def test_rare_batches_get_their_slots_from_the_tail_of_the_counts(source, monkey
     assert raised.spare_slots == (64 if bound > 16 else 16) > raised.base_slots
     every = [raised.plan(e, i) for e in range(raised.epochs) for i in range(7)]
     assert max(len(plan.objects) for plan in every) <= bound
+
+
+def test_a_sample_of_a_late_epoch_always_finds_room(source, monkeypatch, caplog):
+    caplog.set_level("INFO", "yolojax")
+    samples = [(epoch, index) for epoch in range(4) for index in range(7)]
+    plain = train(source).batches
+    counts = [len(plan.objects) for plan in (plain.plan(*each) for each in samples)]
+    assert max(counts) > counts[0] > 0
+    monkeypatch.setattr(pipeline, "DRY_SAMPLES", 1)  # it is seen, the others come
+    batches = train(source, object_buckets=(counts[0],)).batches
+    for step in range(len(batches)):
+        batches[step]
+    bound, added = batches._upper_bound(), batches.object_buckets[-1]
+    assert bound <= added < bound + 8
+    assert f"{added} is added to ({counts[0]},), as a sample" in caplog.text
+    assert with_room((8, 2048), 2048) == (8, 2048)
+    assert with_room((8, 2048), 2120) == (8, 2048, 2304)
 
 
 def test_likely_most_goes_on_as_the_tail_does():

@@ -9,8 +9,7 @@ import copy
 import dataclasses
 import functools
 import logging
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import cv2
@@ -18,6 +17,12 @@ import numpy as np
 
 from yolojax.data import geometry
 from yolojax.data.batches.rect import RectGroups
+from yolojax.data.batches.slots import (
+    bucket_for,
+    checked_buckets,
+    likely_most,
+    with_room,
+)
 from yolojax.data.samples import device_plan
 from yolojax.data.samples import objects as objects_lib
 from yolojax.data.samples.objects import BOXES, LabelFormat, Objects
@@ -107,7 +112,7 @@ class TrainBatches:
             self._usual_shape = device_plan.plan_shape(imgsz, augment)
             self._plain_shape = device_plan.plan_shape(imgsz, self._plain.options)
         self.close_mosaic = close_mosaic
-        self.object_buckets = _checked_buckets(object_buckets)
+        self.object_buckets = checked_buckets(object_buckets)
         self.base_slots, self.spare_slots = self._usual_slots()
 
     @property
@@ -253,7 +258,10 @@ class TrainBatches:
             counts[number] = count = len(self.plan(epoch, index).objects)
             self._bucket(count, index)  # or say which
         usual = self._bucket(int(counts.max()), 0)
-        fullest = min(self._upper_bound(), likely_most(counts, total))
+        bound = self._upper_bound()
+        # Decided now, and not by the sample of a late epoch that holds too many.
+        self.object_buckets = with_room(self.object_buckets, bound)
+        fullest = min(bound, likely_most(counts, total))
         rare = [bucket for bucket in self.object_buckets if bucket >= fullest]
         spare = rare[0] if rare else self.object_buckets[-1]
         return usual, spare if spare > usual else None
@@ -270,23 +278,6 @@ class TrainBatches:
 def unpainted(shape: tuple[int, ...]) -> np.ndarray:
     """Returns a black uint8 array that takes one byte, to read its shape from."""
     return np.broadcast_to(np.zeros((), np.uint8), shape)
-
-
-def likely_most(counts: np.ndarray, total: int) -> int:
-    """Returns the largest count to expect of `total` samples, having seen some.
-
-    As if the chance of larger counts fell by equal factors in equal steps.
-
-    Args:
-        counts: [n] of the samples seen.
-        total: number of samples, n or more.
-    """
-    most, seen = int(counts.max()), len(counts)
-    high = float(np.quantile(counts, 0.99))
-    if seen <= 100:
-        return most
-    step = (most - high) / math.log(seen / 100)  # objects per factor of e
-    return math.ceil(most + step * math.log(total / seen))
 
 
 @functools.lru_cache(maxsize=2)
@@ -344,7 +335,7 @@ class EvalBatches:
             self.batch_shapes = [(imgsz, imgsz)] * -(-count // batch)
         counts = [len(rows) for rows in images.labels]
         most = int(np.argmax(counts))
-        buckets = _checked_buckets(object_buckets)
+        buckets = checked_buckets(object_buckets)
         self.slots = bucket_for(
             counts[most], buckets, functools.partial(images.path, most)
         )
@@ -477,34 +468,3 @@ def collate(
         "image_id": image_id,
         "example_valid": image_id >= 0,
     } | padded
-
-
-def bucket_for(count: int, buckets: Sequence[int], path: Callable[[], str]) -> int:
-    """Returns the smallest bucket that holds `count` objects.
-
-    Args:
-        count: of objects.
-        buckets: ascending.
-        path: returns where the image lies, for the message.
-
-    Raises:
-        ValueError: none does.
-    """
-    for bucket in buckets:
-        if count <= bucket:
-            return bucket
-    raise ValueError(
-        f"{path()}: has {count} objects in one sample, but the largest of"
-        f" object_buckets = {tuple(buckets)} holds {buckets[-1]}. Append a larger"
-        " bucket."
-    )
-
-
-def _checked_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
-    result = tuple(int(bucket) for bucket in buckets)
-    if not result or result[0] < 1 or list(result) != sorted(set(result)):
-        raise ValueError(
-            f"object_buckets = {tuple(buckets)!r} is not allowed; use ascending whole"
-            " numbers, for example (8, 16, 32, 64)."
-        )
-    return result
