@@ -152,6 +152,9 @@ MISTAKES = [
     ((*WITH_CONFIG, "--noconfig.plot"), "Did you mean 'plots'?"),
     ((*WITH_CONFIG, "--config.model.depth=1"), "config.model.depth is not a setting"),
     ((*WITH_CONFIG, "--config.resume=true"), "pass the run's folder as --workdir"),
+    (("train", "yolo11n", "imgsz=640,480"), "expected one number, the longer side"),
+    (("train", "yolo11n", "learning_rate=0.1"), "Did you mean 'lr0'?"),
+    (("train", "yolo11n", "device=gpu:0"), "config.device = 'gpu:0' is unknown."),
     (
         (*WITH_CONFIG, "--mode", "trian"),
         "--mode=trian: value should be one of <train|val|import|export|benchmark|",

@@ -16,9 +16,9 @@ from absl import app
 from absl import logging as absl_logging
 
 from yolojax import config as config_lib
-from yolojax.config import command_line
+from yolojax.config import command_line, device
 from yolojax.config.grammar import Kind
-from yolojax.errors import DiskFull, Interrupted, NonFiniteLoss
+from yolojax.errors import DiskFull, Interrupted, NonFiniteLoss, install_hint
 from yolojax.files import full_disk, local_path
 from yolojax.interrupts import CtrlC
 
@@ -151,18 +151,22 @@ def _set_up_jax(config: Any) -> None:
 
     from yolojax.cache import cache_root
 
-    if config.device:
-        kind, _, count = config.device.partition(":")
-        jax.config.update("jax_platforms", {"gpu": "cuda"}.get(kind, kind))
-        if kind == "cpu" and count:
-            jax.config.update("jax_num_cpu_devices", int(count))
+    wanted = device.parsed(config.device) if config.device else None
+    if wanted is not None:
+        platform_name = {"gpu": "cuda"}.get(wanted.kind, wanted.kind)
+        jax.config.update("jax_platforms", platform_name)
+        if wanted.kind == "cpu" and wanted.count:
+            jax.config.update("jax_num_cpu_devices", wanted.count)
+        if wanted.numbers is not None:  # the others are left to other programs
+            numbers = ",".join(map(str, wanted.numbers))
+            jax.config.update("jax_cuda_visible_devices", numbers)
         try:
             jax.devices()
         except (RuntimeError, AssertionError) as error:  # which one depends on JAX
             raise ValueError(
-                f"config.device = {config.device!r}: JAX finds no usable {kind} here."
-                " Leave the key out to use what there is. JAX for GPUs comes with"
-                " yolojax[cuda12], for TPUs with yolojax[tpu]."
+                f"config.device = {config.device!r}: JAX finds no usable {wanted.kind}"
+                " here. Leave the key out to use what there is, or write device=cpu."
+                f" For GPUs: {install_hint('cuda12')}. For TPUs: {install_hint('tpu')}."
             ) from error
     if config.compile_cache != "off":
         _keep_compiled(config.compile_cache, cache_root() / "compiled")

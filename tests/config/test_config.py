@@ -146,7 +146,7 @@ def test_whole_floats_are_integers():
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("optimzer", "optimizer"), ("epoch", "epochs"), ("Batch", "batch"), ("lr", "lrf")],
+    [("optimzer", "optimizer"), ("epoch", "epochs"), ("Batch", "batch"), ("lr", "lr0")],
 )
 def test_unknown_setting_names_the_nearest(name, nearest):
     values = ml_collections.ConfigDict(config.default("detect"))
@@ -455,10 +455,52 @@ def test_devices(device):
     assert changed(device=device.upper()).device == device
 
 
-@pytest.mark.parametrize("device", ["cuda", "0", 0, "gpu:", "gpu:0", "gpu:x", "cpu:-1"])
+@pytest.mark.parametrize(
+    ("device", "same"),
+    [("cuda", "gpu"), ("0", "cuda:0"), (0, "cuda:0"), ("0,1", "cuda:0,1")]
+    + [((1, 0), "cuda:1,0"), ("cuda:1", "cuda:1"), ("CUDA:0, 3", "cuda:0,3")]
+    + [("gpu:0,1", "cuda:0,1"), ([2], "cuda:2"), ("gpu:1", "gpu:1")],
+)
+def test_devices_as_they_are_called_elsewhere(device, same):
+    assert changed(device=device).device == same
+    assert changed(device=same).device == same
+
+
+@pytest.mark.parametrize(
+    "device",
+    ["gpu:", "gpu:0", "gpu:x", "cpu:-1", -1, "mps", "cuda:", "0,0", "cpu:0,1", "gpu2"],
+)
 def test_wrong_devices(device):
     text = refusal(device=device)
-    assert f"config.device = {str(device)!r}: expected cpu, gpu or tpu" in text
+    assert f"config.device = {str(device)!r} is unknown. Write cpu, gpu or tpu" in text
+    assert "'0,1' or 'cuda:1'" in text
+
+
+@pytest.mark.parametrize("imgsz", [(640, 480), [480, 640], "640x480", "640*480"])
+def test_a_height_and_a_width_are_refused_with_the_reason(imgsz):
+    text = refusal(imgsz=imgsz)
+    assert "expected one number, the longer side of the input" in text
+    assert "rect=true" in text
+    assert changed(imgsz=(320, 320)).imgsz == changed(imgsz="320x320").imgsz == 320
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("lr", "lr0"), ("learning_rate", "lr0"), ("LearningRate", "lr0"), ("bs", "batch")]
+    + [("batchsize", "batch"), ("worker", "workers"), ("num_workers", "workers")]
+    + [("img_size", "imgsz"), ("image_size", "imgsz"), ("num_epochs", "epochs")]
+    + [("wd", "weight_decay"), ("dataset", "data"), ("gpus", "device")]
+    + [("grad_clip", "clip_norm"), ("conf_thres", "conf"), ("optim", "optimizer")],
+)
+def test_what_settings_are_called_elsewhere_suggests_the_right_one(said, meant):
+    with pytest.raises(ValueError, match=f"Did you mean '{meant}'?"):
+        keys.check_name(said)
+
+
+def test_nicknames_mean_settings_and_are_none():
+    assert set(keys.NICKNAMES.values()) <= set(keys.KEYS)
+    assert all(word.isalnum() and word.islower() for word in keys.NICKNAMES)
+    assert not set(keys.NICKNAMES) & {*keys.KEYS, *keys.NOT_YET}
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "../x"])

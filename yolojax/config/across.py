@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from yolojax.config import device as devices
 from yolojax.config import kinds
 from yolojax.config.keys import HOST_ONLY, LABELLED
 
@@ -184,14 +185,9 @@ def _check_places(values: dict[str, Any]) -> None:
             " of the run folder, use --workdir."
         )
     if device is not None:
-        kind, _, count = device.partition(":")
-        if kind not in ("cpu", "gpu", "tpu") or (
-            ":" in device and not (count.isdigit() and int(count) > 0)
-        ):
-            raise ValueError(
-                f"config.device = {device!r}: expected cpu, gpu or tpu, with a count"
-                " if you like, as in 'gpu:2'."
-            )
+        values["device"] = devices.settled(device)
+        if values["device"] is None:
+            raise ValueError(f"config.device = {device!r} is unknown. {devices.ADVICE}")
     url = values["weights_url"]
     if "{file}" not in url or not re.match("https?://", url):
         raise ValueError(

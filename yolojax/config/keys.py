@@ -71,9 +71,10 @@ def check_name(name: str) -> None:
         return
     if name in NOT_YET:
         raise ValueError(f"config.{name}: {NOT_YET[name]}.")
+    meant = NICKNAMES.get(name.lower().replace("-", "_").replace("_", ""))
+    near = f" Did you mean {meant!r}?" if meant else did_you_mean(name, KEYS)
     raise ValueError(
-        f"config.{name} is not a setting.{did_you_mean(name, KEYS)}"
-        " --help lists all settings."
+        f"config.{name} is not a setting.{near} --help lists all settings."
     )
 
 
@@ -149,7 +150,8 @@ KEYS: dict[str, Key] = {
     "remat": _switch(False, "recompute activations in the backward pass: less memory",
                      commands=STEP),
     "device": _text(None, "None (all of the best kind), 'cpu', 'gpu', 'tpu', or with a"
-                    " count as in 'cpu:8' or 'gpu:2'", resume=True),
+                    " count as in 'cpu:8' or 'gpu:2'; GPUs by number: '0', '0,1' or"
+                    " 'cuda:1'", resume=True),
     "seed": Key(0, "integer", "root of everything random", low=0, high=2**32 - 1,
                 commands=NETWORK),
     # Optimiser and schedule
@@ -305,14 +307,57 @@ GROUPS = {  # the first setting of a group -> its title
 # Settings that the accelerator cannot do when it holds the images and renders them.
 HOST_ONLY = tuple(name for name, key in KEYS.items() if not key.device_cache)
 
+# What else settings are called, in small letters without underscores, where spelling
+# alone would suggest another one or none.
+NICKNAMES: dict[str, str] = {
+    word: name
+    for name, words in {
+        "lr0": "lr learningrate initiallr baselr initlr lrinit",
+        "lrf": "finallr minlr lrmin endlr",
+        "batch": "batchsize bs bsz batches trainbatchsize minibatch",
+        "workers": "worker numworkers nworkers threads numthreads jobs",
+        "imgsz": "imgsize imagesize inputsize img size resolution res imagesz inputres",
+        "epochs": "epoch nepochs numepochs maxepochs trainepochs",
+        "optimizer": "optim opt optimiser",
+        "weight_decay": "wd decay l2",
+        "momentum": "mom beta1 beta",
+        "warmup_epochs": "warmup",
+        "pretrained": "pretrain init initweights",
+        "weights": "weight ckpt checkpoint modelpath",
+        "data": "dataset datasets datayaml datadir datapath",
+        "model": "arch architecture network net",
+        "device": "devices gpu gpus cuda accelerator",
+        "conf": "confidence confthres confthreshold scorethreshold confthresh",
+        "iou": "iouthres iouthreshold nmsthreshold nmsiou iouthresh",
+        "max_det": "maxdets maxdetections",
+        "patience": "earlystopping earlystop",
+        "amp": "precision dtype fp16 bf16 mixedprecision",
+        "seed": "randomseed randomstate rng",
+        "clip_norm": "clip gradclip clipgrad maxgradnorm gradientclip",
+        "cos_lr": "cosine coslr cosinelr scheduler schedule",
+        "remat": "gradientcheckpointing checkpointing rematerialize",
+        "save_period": "saveevery saveinterval checkpointperiod",
+        "fliplr": "hflip horizontalflip flip",
+        "flipud": "vflip verticalflip",
+        "degrees": "rotate rotation degree angles",
+        "classes": "class classids",
+        "freeze": "freezelayers frozen",
+        "rect": "rectangular",
+        "single_cls": "singleclass",
+        "multi_scale": "multiscaletraining",
+    }.items()
+    for word in words.split()
+}
+
 # Names users may know from elsewhere, with what to do instead or a plain "not yet".
 NOT_YET: dict[str, str] = {
-    "resume": "pass the run's folder as --workdir: a run is resumed by itself",
+    "resume": "a run is resumed by its folder alone: yolojax train RUN, or pass the"
+    " run's folder as --workdir",
     "project": "pass the run's folder as --workdir",
     "exist_ok": "pass the run's folder as --workdir",
     "save_dir": "pass the run's folder as --workdir",
     "mode": "it is a flag: --mode val",
-    "cfg": "it is a flag: --config configs/yolo11n.py",
+    "cfg": "it is a flag: --config yolo11n",
     "half": "set amp='fp16'",
 } | dict.fromkeys(
     """

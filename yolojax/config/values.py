@@ -6,6 +6,7 @@ import os
 import re
 from typing import Any
 
+from yolojax.config import device as devices
 from yolojax.config import kinds
 from yolojax.config.keys import OPTIMIZER_NAMES, Key
 from yolojax.registry import did_you_mean
@@ -20,6 +21,10 @@ def settle(name: str, key: Key, value: Any) -> Any:
     if value is None and (key.default is None or key.by_command):
         return None
     given = value
+    if name == "device":
+        value = devices.as_text(value)
+    if name == "imgsz":
+        value = _side(value)
     value = kinds.KINDS[key.kind](value)
     if value is None:
         raise ValueError(f"config.{name} = {given!r}: expected {_expected(key)}.")
@@ -47,6 +52,27 @@ def settle(name: str, key: Key, value: Any) -> Any:
             f" Allowed: {', '.join(repr(choice) for choice in key.choices)}."
         )
     return value
+
+
+def _side(value: Any) -> Any:
+    """Returns an input side, one of two that are the same.
+
+    Raises:
+        ValueError: a height and a width are given.
+    """
+    sides = value
+    if isinstance(value, str) and re.fullmatch(r"\d+\s*[x*,]\s*\d+", value):
+        sides = tuple(int(side) for side in re.findall(r"\d+", value))
+    if not isinstance(sides, tuple) or not sides:
+        return value
+    if len(set(sides)) == 1:
+        return sides[0]
+    numbers = [side for side in sides if isinstance(side, int | float)]
+    raise ValueError(
+        f"config.imgsz = {value!r}: expected one number, the longer side of the input."
+        " Pictures keep their proportions: validation pads them to rectangles, training"
+        f" does with rect=true. Write imgsz={max(numbers, default=640)}."
+    )
 
 
 def _expected(key: Key) -> str:

@@ -12,6 +12,8 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from yolojax.config.device import parsed
+from yolojax.errors import install_hint
 from yolojax.types import Batch
 
 
@@ -19,8 +21,8 @@ def make_mesh(device: str | None, batch: int | None) -> Mesh:
     """Returns a one-axis mesh over the devices that a run uses.
 
     Args:
-        device: None for all of the default backend, or "cpu", "gpu", "tpu" with an
-            optional count, as in "gpu:2".
+        device: None for all of the default backend, or a settled setting: "cpu", "gpu",
+            "tpu", with a count as in "gpu:2", or GPUs by number as in "cuda:0,1".
         batch: global batch size, which the devices share evenly; None if it will be
             chosen so that they can.
 
@@ -29,20 +31,22 @@ def make_mesh(device: str | None, batch: int | None) -> Mesh:
             is one of several processes.
     """
     refuse_processes(jax.process_count())
-    kind, _, count = (device or "").partition(":")
+    wanted = None if device is None else parsed(device)
     try:
-        devices = jax.devices(kind or None)
+        devices = jax.devices(None if wanted is None else wanted.kind)
     except RuntimeError as error:
         raise ValueError(
             f"config.device = {device!r}: {str(error).splitlines()[0]}"
-            " For GPUs install yolojax[cuda12], for TPUs yolojax[tpu]."
+            f" For GPUs: {install_hint('cuda12')}. For TPUs: {install_hint('tpu')}."
         ) from error
+    # Numbers have chosen before, when JAX started: it sees those devices alone.
+    count = wanted and (wanted.count or (wanted.numbers and len(wanted.numbers)))
     if count:
-        if int(count) > len(devices):
+        if count > len(devices):
             raise ValueError(
                 f"config.device = {device!r}: this machine has {len(devices)}."
             )
-        devices = devices[: int(count)]
+        devices = devices[:count]
     if batch is not None and batch % len(devices):
         fitting = [n for n in range(1, len(devices) + 1) if batch % n == 0]
         raise ValueError(

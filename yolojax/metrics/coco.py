@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from yolojax.errors import install_hint
+
 # Number of a table -> precision or recall, position of the threshold or None for all,
 # area, limit on the detections of an image and category.
 _Numbers = dict[str, tuple[str, int | None, str, int]]
@@ -200,7 +202,7 @@ def library() -> Any:
     except ImportError as error:
         raise ValueError(
             "the COCO evaluation needs the package faster-coco-eval, which cannot be"
-            f" imported: {error}. Run: pip install 'yolojax[coco]'"
+            f" imported: {error}. Run: {install_hint('coco')}"
         ) from error
     return faster_coco_eval
 
