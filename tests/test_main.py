@@ -21,7 +21,7 @@ from yolojax.runs import folder as run_folder
 
 CONFIG = str(ROOT / "configs" / "yolo11n.py")
 TINY = (
-    *("--config.model=tiny_model:build", "--config.imgsz=64", "--config.epochs=1"),
+    *("--config.model=tiny_model:bare", "--config.imgsz=64", "--config.epochs=1"),
     *("--config.batch=4", "--config.plots=false"),
 )
 

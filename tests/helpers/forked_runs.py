@@ -6,6 +6,7 @@ own that already holds the imports, and prints their exit statuses.
 
 import csv
 import functools
+import gc
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ import numpy as np
 from places import HELPERS, ROOT
 
 TINY = {
-    "model": "tiny_model:build",
+    "model": "tiny_model:bare",
     "imgsz": 64,
     "batch": 4,
     "nbs": 12,  # gradients of three batches are summed, across epochs as well
@@ -59,6 +60,8 @@ def job(place, name, *faults, mode="train", task="detect", **settings):
     config, data = CONFIGS[task]
     mixing = ("mosaic", "close_mosaic")  # without a meaning for whole pictures
     values = {k: v for k, v in TINY.items() if task != "classify" or k not in mixing}
+    if task != "detect":  # the bare head knows boxes only
+        values["model"] = "tiny_model:build"
     values = values | {"compile_cache": jax.config.jax_compilation_cache_dir} | settings
     return {
         "argv": [
@@ -270,6 +273,9 @@ def _serve(folder):
     # Imports only: no devices, so no threads, which a fork would not take along.
     import yolojax.commands.evaluate  # noqa: F401
     import yolojax.commands.train  # noqa: F401
+
+    gc.freeze()  # what the forks share is not looked at again, nor copied
+    gc.set_threshold(50_000, 20, 50)
 
     found = []
     for job in json.load(sys.stdin):

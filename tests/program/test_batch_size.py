@@ -367,6 +367,15 @@ def test_which_configs_leave_the_batch_open(place):
     assert dict(plain.items()) | {"batch": -1} == dict(config.items())
 
 
+def test_an_automatic_batch_is_a_number_where_nothing_is_trained(place, caplog):
+    caplog.set_level(logging.INFO, "yolojax")
+    config, _, mesh = opened(place, devices=2)
+    assert autobatch.without_training(config, 11, mesh).batch == 10
+    assert "batch = -1 is for training: batches of 10 here" in caplog.text
+    given = settings(place, batch=6)
+    assert autobatch.without_training(given, 11, mesh) is given
+
+
 def test_resolve_takes_the_share_that_the_config_gives(place, light, monkeypatch):
     config, source, mesh = opened(place, batch=0.9)
     limit = need(place, 12).total

@@ -28,7 +28,7 @@ LEARN = {"epochs": 10, "nbs": 4, "mosaic": 0.0, "lr0": 0.01, "plots": True}
 LEARN |= {"hsv_s": 0.0, "hsv_v": 0.0, "scale": 0.0, "translate": 0.0}
 PICTURES = {
     *("labels", "data_statistics", "train_batch0", "train_batch1", "train_batch2"),
-    *("val_batch0", "val_batch1", "results"),
+    *("val_batch0", "val_batch1", "val_batch2", "results"),
     *("BoxPR_curve", "BoxF1_curve", "BoxP_curve", "BoxR_curve"),
     *("confusion_matrix", "confusion_matrix_normalized"),
 }
