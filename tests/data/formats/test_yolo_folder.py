@@ -119,6 +119,23 @@ def test_names_that_are_no_words_are_refused(folder, names):
         description.read_data_yaml(folder / "data.yaml")
 
 
+@pytest.mark.parametrize(
+    ("download", "advice"),
+    [
+        ("https://x.org/d.zip", "fetch https://x.org/d.zip and unpack it there"),
+        ("|\n  import os\n  os.rename('a', 'b')", "fetch the data by hand"),
+        ("[https://x.org/a.zip, https://x.org/b.zip]", "fetch the data by hand"),
+    ],
+)
+@pytest.mark.parametrize("place", ["path: ../d\ntrain: t", "train: t", "train: t*"])
+def test_what_is_not_downloaded_is_said(folder, download, advice, place):
+    write_yaml(folder, f"names: [a]\nval: images/val\n{place}\ndownload: {download}\n")
+    with pytest.raises((ValueError, FileNotFoundError), match="download") as caught:
+        opened(folder)
+    assert "`download` is not carried out" in str(caught.value)
+    assert advice in str(caught.value) and "os.rename" not in str(caught.value)
+
+
 def test_missing_description_is_reported(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such data description"):
         description.read_data_yaml(tmp_path / "none.yaml")

@@ -20,8 +20,9 @@ from yolojax.data.formats import label_files
 from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.formats.description import DataDescription
 from yolojax.data.formats.labelled import LabelledImages
-from yolojax.data.formats.listing import is_image, walk
+from yolojax.data.formats.listing import walk
 from yolojax.data.formats.problems import Problem
+from yolojax.data.store.images import is_image
 
 SEVERITIES = ("error", "warning", "note")
 LISTED = 200  # places of one finding that are looked up

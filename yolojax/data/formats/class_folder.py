@@ -7,6 +7,7 @@ Opening one looks at every image once. What cannot be used is left out and liste
 import concurrent.futures
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -16,7 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from yolojax.data.formats import scan, subset
+from yolojax.data.formats import label_files, scan, subset
+from yolojax.data.formats.description import CONFIGS
 from yolojax.data.formats.listing import (
     ImageVerdict,
     distinct,
@@ -34,6 +36,7 @@ FOLDERS = {  # names that a split's folder may have, in the order they are tried
     "test": ("test",),
 }
 STAND_IN = {"val": "test", "test": "val"}  # used where a split has no folder
+LOOKED_AT = 20  # images, to see whether they have label files
 VAL_SHARE = 0.2  # of each class, where no folder tells the splits apart
 CACHE_VERSION = 4  # raise it when the scan decides differently
 
@@ -113,6 +116,7 @@ def open_class_folder(
         ValueError: the folders are no data set, or nothing usable is left.
     """
     root = local_path(root, "config.data").absolute()
+    _refuse_objects(root)
     folder, names = _split_folder(root, split)
     if known is not None and set(known) & set(names):
         names = tuple(known)
@@ -169,6 +173,63 @@ def own_splits(root: str | os.PathLike[str]) -> tuple[str, ...]:
     """Returns the splits that have a folder, or a part of the classes' folders."""
     found = tuple(split for split in FOLDERS if _first_folder(Path(root), split))
     return found or ("train", "val")
+
+
+def _refuse_objects(root: Path) -> None:
+    """Refuses a data set of labelled objects.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if root.is_file() and root.suffix.lower() in (".yaml", ".yml"):
+        task = "pose" if "kpt_shape" in root.read_text(errors="replace") else "detect"
+        raise ValueError(
+            f"{root}: describes images with labelled objects, but task 'classify' takes"
+            " a folder with train/ and val/, each with one folder of images per class."
+            f" For objects use {CONFIGS[task]}."
+        )
+    splits = [root / name for name in sorted(_KNOWN) if (root / name).is_dir()]
+    found = (
+        os.path.join(folder, name)
+        for place in splits or [root]
+        for folder, files in walk(str(place))
+        for name in files
+        if is_image(name)
+    )
+    sample = list(itertools.islice(found, LOOKED_AT))
+    labels = [label.path for label in label_files.find(sample) if label.there]
+    labels = [path for path in labels if label_files.looks_like_rows(path)]
+    annotations = sorted(root.glob("annotations/*.json"))
+    if labels and 2 * len(labels) >= len(sample):
+        what, task = f"labels of objects, such as {labels[0]}", _task_of(labels[0])
+    elif annotations:
+        what, task = f"annotations of objects, such as {annotations[0]}", "detect"
+    elif any(
+        all((place / name).is_dir() for name in ("images", "labels"))
+        for place in (root, root / "train")
+    ):
+        what, task = "the folders images/ and labels/ of labelled objects", "detect"
+    else:
+        return
+    files = [*sorted(root.glob("*.yaml")), *sorted(root.glob("*.yml"))]
+    data = str(files[0]) if files else "path/to/data.yaml"
+    if annotations:
+        data = str(root)
+    raise ValueError(
+        f"{root}: holds {what}, but task 'classify' takes one folder of images per"
+        f" class. For objects use --config {CONFIGS[task]}:{data}"
+    )
+
+
+def _task_of(label_file: str) -> str:
+    """Returns the task that rows of a label file are likely meant for."""
+    text = Path(label_file).read_text(encoding="utf-8-sig", errors="replace")
+    rows = [line.split() for line in text.splitlines()]
+    lengths = {len(row) for row in rows if row}
+    if lengths == {9}:
+        return "obb"
+    outlines = all(length >= 7 and length % 2 for length in lengths)
+    return "segment" if outlines else "detect" if lengths == {5} else "pose"
 
 
 def _split_folder(root: Path, split: str) -> tuple[Path, tuple[str, ...]]:

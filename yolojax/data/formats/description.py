@@ -6,15 +6,24 @@ import glob
 import logging
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from yolojax.data.store.images import is_image
 from yolojax.files import local_path
 
 SPLITS = ("train", "val", "test")
+CONFIGS = {  # task -> the config file that a message names
+    "detect": "configs/yolo11n.py",
+    "segment": "configs/yolo11n_seg.py",
+    "pose": "configs/yolo11n_pose.py",
+    "obb": "configs/yolo11n_obb.py",
+    "classify": "configs/yolo11n_cls.py",
+}
 TFDS = "tfds:"  # what names of data sets of TensorFlow Datasets start with
 
 log = logging.getLogger("yolojax")
@@ -34,6 +43,7 @@ class DataDescription:
     kpt_sigmas: tuple[float, ...] | None  # spread of each keypoint, if given
     # Split -> folder of the images that COCO's JSON files name, if given.
     image_roots: dict[str, Path] = dataclasses.field(default_factory=dict)
+    download: str = ""  # what to do about data that are not there
 
     @property
     def coco(self) -> bool:
@@ -57,7 +67,7 @@ class DataDescription:
                 raise ValueError(
                     f"{self.path}: {split} = {str(place).removeprefix(start)!r} matches"
                     f" nothing below {self.root}. Correct the pattern or `path`; `**`"
-                    " stands for any folders."
+                    f" stands for any folders.{self.download}"
                 )
             found += [Path(match) for match in matches]
         return found
@@ -171,6 +181,7 @@ def read_data_yaml(
         _flip_idx(path, content, kpt_shape),
         _kpt_sigmas(path, content, kpt_shape),
         _image_roots(path, root, content, needed),
+        _download(content),
     )
 
 
@@ -187,7 +198,7 @@ def _split_places(
     if value is None and split == "val":
         value = content.get("validation")
     if value is not None:
-        return _places(path, root, split, value, "download" in content)
+        return _places(path, root, split, value, _download(content))
     if needed and split != "test":
         raise ValueError(
             f"{path}: key `{split}` is missing. Add the folder of its images, for"
@@ -205,6 +216,13 @@ def _load(path: Path) -> dict[str, Any]:
             " `names`, and set `data` to its path."
         )
     if not path.is_file():
+        if path.name == "data.yaml" and len(classes_in(path.parent)) > 1:
+            raise ValueError(
+                f"{path.parent}: is a data set in class folders, such as"
+                f" {', '.join(classes_in(path.parent)[:3])}, and its images have one"
+                f" label each. Use {CONFIGS['classify']} for it; objects in images need"
+                " a data.yaml and label files."
+            )
         raise FileNotFoundError(
             f"{path}: there is no such data description. Set `data` to the path of a"
             " YAML file, or to 'shapes' for the built-in data set."
@@ -229,22 +247,42 @@ class _Loader(yaml.SafeLoader):
 
     def construct_document(self, node: yaml.Node) -> Any:
         """Returns what a document says."""
-        for name in _name_nodes(node):
-            if isinstance(name, yaml.ScalarNode):
-                name.tag = "tag:yaml.org,2002:str"
+        entries = node.value if isinstance(node, yaml.MappingNode) else []
+        for key, names in entries:
+            if key.value == "names" and not isinstance(names, yaml.ScalarNode):
+                for entry in names.value:  # a name, or an id and a name
+                    name = entry[1] if isinstance(entry, tuple) else entry
+                    if isinstance(name, yaml.ScalarNode):
+                        name.tag = "tag:yaml.org,2002:str"
         return super().construct_document(node)
 
 
-def _name_nodes(document: yaml.Node) -> list[yaml.Node]:
-    """Returns the entries of `names`, not yet made into values."""
-    if not isinstance(document, yaml.MappingNode):
+def classes_in(folder: Path) -> list[str]:
+    """Returns the folders of images, one per class, of a data set made of such.
+
+    They lie in `train`, or in the folder itself; none where images lie otherwise.
+    """
+    root = folder / "train" if (folder / "train").is_dir() else folder
+    if not root.is_dir():
         return []
-    for key, names in document.value:
-        if key.value == "names" and isinstance(names, yaml.MappingNode):
-            return [name for _, name in names.value]
-        if key.value == "names" and isinstance(names, yaml.SequenceNode):
-            return list(names.value)
-    return []
+    found = [
+        sub.name
+        for sub in sorted(root.iterdir())
+        if sub.is_dir() and any(is_image(file.name) for file in sub.iterdir())
+    ]
+    return [] if "images" in map(str.lower, found) else found
+
+
+def _download(content: dict[str, Any]) -> str:
+    """Returns what to do about data that are not there and could be fetched."""
+    what = content.get("download")
+    if what is None:
+        return ""
+    if isinstance(what, str) and re.fullmatch(r"https?://\S+", what.strip()):
+        return (
+            f" `download` is not carried out: fetch {what.strip()} and unpack it there."
+        )
+    return " `download` is not carried out; fetch the data by hand, as it says."
 
 
 def _root(path: Path, content: dict[str, Any]) -> Path:
@@ -261,6 +299,7 @@ def _root(path: Path, content: dict[str, Any]) -> Path:
     raise FileNotFoundError(
         f"{path}: path = {value!r} is no folder; looked for {beside} and {here}."
         " Correct `path`, or leave it out to start from the folder of this file."
+        f"{_download(content)}"
     )
 
 
@@ -306,7 +345,7 @@ def _names(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _places(
-    path: Path, root: Path, split: str, value: Any, downloadable: bool
+    path: Path, root: Path, split: str, value: Any, download: str
 ) -> tuple[Path, ...]:
     entries = value if isinstance(value, list) else [value]
     if not entries or not all(isinstance(entry, str) for entry in entries):
@@ -327,14 +366,9 @@ def _places(
             # Only what the user wrote is a pattern.
             places[i] = Path(glob.escape(str(root))) / Path(entry).expanduser()
             continue
-        hint = (
-            " Its `download` entry is not carried out; fetch the data by hand."
-            if downloadable
-            else ""
-        )
         raise FileNotFoundError(
             f"{path}: {split} = {entry!r} does not exist; looked for {place}."
-            f" Correct `{split}` or `path`.{hint}"
+            f" Correct `{split}` or `path`.{download}"
         )
     return tuple(places)
 

@@ -5,6 +5,7 @@ to the verdicts, from the class filter to the subset, is the same for all and li
 """
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -12,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from yolojax.data.formats import subset
-from yolojax.data.formats.description import DataDescription
+from yolojax.data.formats.description import CONFIGS, DataDescription
 from yolojax.data.formats.problems import Problem
 from yolojax.data.formats.scan import Verdict
 from yolojax.data.store import images
@@ -141,7 +142,9 @@ def check_wanted(data: DataDescription, split: str, wanted: Wanted) -> None:
         raise ValueError(
             f"{data.path}: task {task!r} needs the key `kpt_shape`. Add the number of"
             " keypoints per object and of values per keypoint, for example"
-            " `kpt_shape: [17, 3]`."
+            " `kpt_shape: [17, 3]`. Labels without keypoints are for"
+            f" {CONFIGS['detect']} (boxes), {CONFIGS['segment']} (outlines) or"
+            f" {CONFIGS['obb']} (corners)."
         )
     if classes is None:
         return
@@ -189,6 +192,7 @@ def assemble(
     first = paths[0]
     paths, verdicts = [paths[i] for i in kept], [verdicts[i] for i in kept]
     with_polygons = _with_polygons(data, paths, verdicts, wanted.task, label_file)
+    _say_unused(data, verdicts, wanted.task)
     selected = [_selected(v, wanted.classes, wanted.single_cls) for v in verdicts]
     if not any(len(verdict.rows) for verdict in selected):
         others = any(len(verdict.rows) for verdict in verdicts)
@@ -260,6 +264,7 @@ def _with_polygons(
             f" label files of {data.path} have, but task {task!r} needs a polygon for"
             " every object: `class x1 y1 x2 y2 ...` with 3 or more points, or the 4"
             " corners of a rotated box."
+            f" {_fitting(data, verdicts)}"
         )
     found = any(verdict.polygons for verdict in verdicts)
     if found and lacking:
@@ -271,6 +276,45 @@ def _with_polygons(
             label_file(lacking[0]),
         )
     return task in NEED_POLYGONS or (found and not lacking)
+
+
+def _fitting(data: DataDescription, verdicts: Sequence[Verdict]) -> str:
+    """Returns which config fits labels that lack polygons."""
+    if any(verdict.polygons for verdict in verdicts):
+        return f"To learn the boxes of all use {CONFIGS['detect']}."
+    if data.kpt_shape is not None:
+        return f"Boxes with keypoints are for {CONFIGS['pose']}."
+    return f"Boxes alone are for {CONFIGS['detect']}."
+
+
+def _say_unused(data: DataDescription, verdicts: Sequence[Verdict], task: str) -> None:
+    """Says what else labels hold than what the task learns; once for a data set."""
+    corners = [len(points) for verdict in verdicts for points in verdict.polygons]
+    quads = bool(corners) and min(corners) == max(corners) == 4
+    if task == "detect" and corners:
+        better = CONFIGS["obb" if quads else "segment"]
+        what = "corners" if quads else "outlines"
+        _say_once(
+            f"{data.path}: objects have {what}, of which detect learns the upright"
+            f" boxes; {better} learns them"
+        )
+    if task == "segment" and quads:
+        _say_once(
+            f"{data.path}: every outline has 4 corners, as those of rotated boxes,"
+            f" which {CONFIGS['obb']} learns"
+        )
+    if task == "obb" and corners and not quads:
+        _say_once(
+            f"{data.path}: outlines have up to {max(corners)} points; obb learns the"
+            f" smallest rectangles around them, {CONFIGS['segment']} the outlines"
+        )
+    if task == "detect" and data.kpt_shape is not None:
+        _say_once(f"{data.path}: keypoints are not used; {CONFIGS['pose']} learns them")
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    log.info(text)
 
 
 def _selected(

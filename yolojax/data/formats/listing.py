@@ -11,11 +11,9 @@ import numpy as np
 from yolojax.data.formats.description import DataDescription
 from yolojax.data.formats.problems import Problem
 from yolojax.data.store import images
+from yolojax.data.store.images import EXTENSIONS, is_image
 from yolojax.files import plain_path
 
-EXTENSIONS = frozenset(
-    "avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split()
-)
 MIN_SIDE = 10  # pixels; smaller images are left out
 
 log = logging.getLogger("yolojax")
@@ -70,11 +68,6 @@ def walk(root: str) -> Iterator[tuple[str, list[str]]]:
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield folder, [name for name in files if not name.startswith(".")]
-
-
-def is_image(name: str) -> bool:
-    """Returns whether the ending of a file's name is that of an image."""
-    return _extension(name) in EXTENSIONS
 
 
 def distinct(paths: list[str]) -> list[str]:

@@ -13,7 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from yolojax.data.formats import label_files, labelled, scan, subset
-from yolojax.data.formats.description import DataDescription, read_data_yaml
+from yolojax.data.formats.description import (
+    CONFIGS,
+    DataDescription,
+    classes_in,
+    read_data_yaml,
+)
 from yolojax.data.formats.label_files import LabelFile
 from yolojax.data.formats.labelled import LabelledImages, Wanted
 from yolojax.data.formats.labels import (
@@ -70,6 +75,8 @@ def open_yolo_folder(
     pairs = [(path, labels[path]) for path in paths]
     verdicts = _scan(pairs, rules, cache_dir, threads)
     odd += _ids_from_one(data, split, verdicts)
+    if split == "train" and not any(label.there for label in labels.values()):
+        _refuse_classes(data, split)
     source = labelled.assemble(
         data,
         split,
@@ -158,6 +165,23 @@ def _notes(
         if count
     )
     return (*odd, *counted)
+
+
+def _refuse_classes(data: DataDescription, split: str) -> None:
+    """Refuses images without labels in folders of classes.
+
+    Raises:
+        ValueError: that is what they are.
+    """
+    for place in data.places(split):
+        names = classes_in(place)
+        if len(names) > 1:
+            raise ValueError(
+                f"{data.path}: no image of split `{split}` has a label file, and images"
+                f" lie in folders as of classes below {place}: {', '.join(names[:3])}."
+                f" For one label per image use {CONFIGS['classify']} with the folder;"
+                " objects need label files."
+            )
 
 
 def _ids_from_one(

@@ -1,6 +1,7 @@
 """Reading pictures and bringing them to the size the network sees."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,14 @@ import numpy as np
 from yolojax.data.geometry import Hw, Letterbox, resized_hw
 
 GREY = 114  # padding level
+EXTENSIONS = frozenset(
+    "avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split()
+)
+
+
+def is_image(name: str) -> bool:
+    """Returns whether the ending of a file's name is that of an image."""
+    return os.path.splitext(name)[1][1:].lower() in EXTENSIONS
 
 
 def read_image(path: str | Path) -> np.ndarray:
