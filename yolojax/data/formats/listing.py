@@ -10,7 +10,7 @@ import numpy as np
 
 from yolojax.data.formats.description import DataDescription
 from yolojax.data.formats.problems import Problem
-from yolojax.data.store import images
+from yolojax.data.store import heic, images
 from yolojax.data.store.images import EXTENSIONS, is_image
 from yolojax.files import plain_path
 
@@ -149,7 +149,7 @@ def verify_encoded(data: np.ndarray) -> ImageVerdict:
         return ImageVerdict(None, "truncated_image", "the JPEG ends early", digest)
     image = images.decode(data)
     if image is None:
-        reason = "not a picture that can be decoded"
+        reason = heic.reason(data) or "not a picture that can be decoded"
         return ImageVerdict(None, "unreadable_image", reason, digest)
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:

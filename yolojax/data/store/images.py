@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from yolojax.data.geometry import Hw, Letterbox, resized_hw
+from yolojax.data.store import heic
 
 GREY = 114  # padding level
 EXTENSIONS = frozenset(
@@ -29,9 +30,8 @@ def read_image(path: str | Path) -> np.ndarray:
     data = read_bytes(path)
     image = decode(data)
     if image is None:
-        raise ValueError(
-            f"{path}: not a readable picture ({len(data)} bytes). Replace or remove it."
-        )
+        why = heic.reason(data) or f"not a readable picture ({len(data)} bytes)"
+        raise ValueError(f"{path}: {why}. Replace or remove it.")
     return image
 
 
@@ -87,7 +87,8 @@ def decode(data: np.ndarray) -> np.ndarray | None:
     if not len(data):
         return None
     try:
-        return cv2.imdecode(data, cv2.IMREAD_COLOR)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        return heic.decode(data) if image is None else image
     except cv2.error:  # a header that claims an absurd size, for example
         return None
 
