@@ -78,15 +78,16 @@ def test_a_parent_that_cannot_be_made(tmp_path):
         run_folder.make_unused(tmp_path / "file", "val")
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 @pytest.mark.parametrize("named", [True, False])
-def test_a_refused_start_leaves_no_folder(tmp_path, monkeypatch, named):
+def test_a_refused_start_leaves_no_folder(tmp_path, monkeypatch, named, error):
     monkeypatch.chdir(tmp_path)
     workdir = tmp_path / "mine" if named else None
-    with pytest.raises(ValueError, match="too large"):
+    with pytest.raises(error, match="too large"):
         with run_folder.occupied(settings(), workdir, "train") as folder:
             run_folder.claim(folder, settings())
             (folder / "checkpoints" / "best").mkdir(parents=True)
-            raise ValueError("too large")
+            raise error("too large")
     assert not folder.exists()
 
 
@@ -103,8 +104,7 @@ def test_a_run_that_had_begun_stays(tmp_path, error):
     with pytest.raises(error):
         with run_folder.occupied(settings(), tmp_path / "run", "train") as folder:
             run_folder.claim(folder, settings())
-            if error is ValueError:
-                (folder / "results.csv").write_text("epoch\n")
+            (folder / "results.csv").write_text("epoch\n")
             raise error
     assert (folder / "config.json").exists() and not (folder / ".lock").exists()
 

@@ -20,6 +20,8 @@ FULL = RunRecord(
     Identity(
         names=("a", "b"),
         images="2 (abc)",
+        content="def",
+        start="012",
         model="yolo11n",
         imgsz=64,
         batch=4,

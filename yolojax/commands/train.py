@@ -21,7 +21,13 @@ from yolojax.runs import folder as run_folder
 from yolojax.runs.checkpoint import Checkpoints
 from yolojax.runs.journal import Journal, RunRecord
 from yolojax.training.loop import train
-from yolojax.training.run import Means, Opened, make_run
+from yolojax.training.run import (
+    Means,
+    Opened,
+    data_identity,
+    make_run,
+    weights_hash,
+)
 from yolojax.weights.sources import Weights
 
 log = logging.getLogger("yolojax")
@@ -50,6 +56,7 @@ def run(config: Any, workdir: Path | None, means: Means | None = None) -> None:
         if config.pretrained is not False and not checkpoint.holds_state(folder):
             start = given_weights(config, "pretrained")
         sources = loading.open_splits(config, ("train", "val"))
+        _check_moved(config, folder, sources[0])
         run_folder.claim(folder, config)
         log.info("run folder: %s", folder)
         data_notes.report_problems(sources, folder)
@@ -62,6 +69,32 @@ def run(config: Any, workdir: Path | None, means: Means | None = None) -> None:
             if smaller is None:
                 return
             gc.collect()  # what ran out of memory must be gone before the next one
+
+
+def _check_moved(config: Any, folder: Path, source: loading.Source) -> None:
+    """Raises ValueError unless what lies elsewhere now is what the run began with."""
+    moved = run_folder.moved(folder, config)
+    values = checkpoint.state_record(folder) if moved else None
+    if values is None:
+        return
+    began = RunRecord.from_json(values).identity
+    if "data" in moved:
+        fields = ("names", "images", "content")
+        began.check_same_data(data_identity(source), folder, fields)
+    if "pretrained" not in moved:
+        return
+    was, now, same = moved["pretrained"], config.pretrained, False
+    if was is not False and now is not False:
+        if began.start:
+            same = weights_hash(given_weights(config, "pretrained")) == began.start
+        else:  # a record of an older version: no more than the name is known
+            same = Path(str(was)).name == Path(str(now)).name
+    if not same:
+        raise ValueError(
+            f"{folder} holds a run that began with pretrained = {was!r}, which"
+            f" {now!r} is not. Give those weights to go on, or another --workdir to"
+            " start anew. Nothing was changed."
+        )
 
 
 class _Job(NamedTuple):

@@ -172,6 +172,15 @@ def holds_state(workdir: Path) -> bool:
     return bool(_numbered(workdir / "checkpoints" / LAST))
 
 
+def state_record(workdir: Path) -> dict[str, Any] | None:
+    """Returns the run record of the newest state in a folder, None if it has none."""
+    for path in _numbered(workdir / "checkpoints" / LAST):
+        if (path / "record" / "metadata").is_file():
+            with contextlib.closing(ocp.JsonCheckpointHandler()) as reader:
+                return reader.restore(path / "record")
+    return None
+
+
 def load_weights(workdir: Path, which: str) -> tuple[PyTree, dict[str, Any]]:
     """Returns {"params", "batch_stats"} as NumPy arrays and the record of a run.
 

@@ -20,6 +20,7 @@ log = logging.getLogger("yolojax")
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = ".lock"
+PLACES = ("data", "pretrained")  # where something lies that is compared by its content
 _EMPTY_CHECKPOINTS = {
     "checkpoints",
     *(f"checkpoints/{kind}" for kind in ("best", "last", "epochs")),
@@ -236,6 +237,17 @@ def claim(folder: Path, config: Any) -> bool:
     return before is not None
 
 
+def moved(folder: Path, config: Any) -> dict[str, Any]:
+    """Returns what lies elsewhere now than the run in a folder says, as it said.
+
+    Whoever goes on with the run must see to it that the content is the same.
+    """
+    if not holds_state(folder):
+        return {}
+    before, different = _examined(folder, _plain(config))
+    return {name: (before or {}).get(name) for name in PLACES if name in different}
+
+
 def _plain(config: Any) -> dict[str, Any]:
     """Returns the settings as JSON holds them."""
     return json.loads(json.dumps(dict(config.items()), default=list))
@@ -273,6 +285,8 @@ def _examined(
     names = sorted(set(before) | set(settings))
     different = [n for n in names if before.get(n) != settings.get(n)]
     fatal = [n for n in different if n not in KEYS or not KEYS[n].resume]
+    if holds_state(folder):  # whose record knows their content; see `moved`
+        fatal = [n for n in fatal if n not in PLACES]
     if fatal and _is_bare(folder):  # the run failed at once, on a typing error perhaps
         return None, []
     if fatal:

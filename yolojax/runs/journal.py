@@ -6,9 +6,11 @@ versions can be read.
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from yolojax import optim
 
@@ -41,6 +43,8 @@ class Identity:
 
     names: tuple[str, ...] = ()  # of the classes, by id
     images: str = ""  # number and hash of the names of the training images
+    content: str = ""  # hash of these images and of their labels; "" in older records
+    start: str = ""  # hash of the weights that it began with; "" if random
     model: str = ""
     imgsz: int | None = None  # pixels
     batch: int | None = None  # images per step; None where nothing was trained
@@ -48,6 +52,25 @@ class Identity:
     optimizer: str = ""
     class_width: int | None = None  # of the head's class branch, None: the usual one
     licence: str | None = None  # of the weights that the run started from
+
+    def check_same_data(
+        self, now: "Identity", folder: Path, fields: tuple[str, ...]
+    ) -> None:
+        """Raises ValueError if the data are not those that a run was started with.
+
+        Args:
+            now: what a run would be with the data that there are.
+            folder: of the run, for the message.
+            fields: of an identity, to be compared; what older records lack is not.
+        """
+        for what in fields:  # others change what a step stands for
+            was, is_now = getattr(self, what), getattr(now, what)
+            if was != is_now and not (what == "content" and not was):
+                raise ValueError(
+                    f"the data set changed since {folder} was started: {what} were"
+                    f" {was} and are {is_now} now. Restore it, or give another"
+                    " --workdir to start anew."
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,14 +111,16 @@ class RunRecord:
                 f" optimizer=auto chooses {now.optimizer}. Give a lower"
                 " --config.epochs, or another --workdir to start anew."
             )
-        for what in ("names", "images"):  # others change what a step stands for
-            was, is_now = getattr(before, what), getattr(now, what)
-            if was != is_now:
-                raise ValueError(
-                    f"the data set changed since {folder} was started: {what} were"
-                    f" {was} and are {is_now} now. Restore it, or give another"
-                    " --workdir to start anew."
-                )
+        before.check_same_data(now, folder, ("names", "images"))
+
+
+def arrays_hash(arrays: Iterable[np.ndarray]) -> str:
+    """Returns a short hash of shapes and values."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape} {array.dtype.str}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:12]
 
 
 def images_text(paths: Sequence[str]) -> str:

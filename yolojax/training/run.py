@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+import numpy as np
+
 from yolojax import files, optim
 from yolojax.assembly import data as loading
 from yolojax.assembly import network
+from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.store.host_cores import usable_cores
 from yolojax.devices import mesh as devices
 from yolojax.program.ahead import Ahead, prepare_evaluation
@@ -16,7 +19,13 @@ from yolojax.program.compiler import Compiler
 from yolojax.program.dispatch import EvalDispatch, TrainDispatch
 from yolojax.program.train_program import Program, lowered_evaluation, stored_images
 from yolojax.runs.checkpoint import Checkpoints
-from yolojax.runs.journal import Identity, Journal, RunRecord, images_text
+from yolojax.runs.journal import (
+    Identity,
+    Journal,
+    RunRecord,
+    arrays_hash,
+    images_text,
+)
 from yolojax.training.clock import Clock
 from yolojax.training.outputs import Outputs
 from yolojax.training.stop import StopRequest
@@ -171,14 +180,22 @@ def make_run(
         means: what it is done with.
     """
     source, val_source = sources
-    licence = None if start is None else start.licence
-    identity = _identity(program, config, source, licence)
+    identity = _identity(program, config, source, start)
     checkpoints, compiler = opened
     saved = checkpoints.newest()
     if saved is not None:
         before = RunRecord.from_json(checkpoints.record(saved))
         before.check_same_run(identity, folder)
-        identity = dataclasses.replace(identity, licence=before.identity.licence)
+        began = before.identity
+        if began.content not in ("", identity.content):
+            log.warning(
+                "pictures or labels changed since %s was started: it goes on with what"
+                " they are now",
+                folder,
+            )
+        identity = dataclasses.replace(
+            identity, licence=began.licence, start=began.start
+        )
     state, journal = _start(program, folder, checkpoints, start, source.names)
     journal.apply_patience(config.patience)
     data = _data(program, config, source, val_source)
@@ -206,19 +223,35 @@ def make_run(
 
 
 def _identity(
-    program: Program, config: Any, source: loading.Source, licence: str | None
+    program: Program, config: Any, source: loading.Source, start: Weights | None
 ) -> Identity:
     """Returns what a run would be that is started now."""
-    return Identity(
-        names=tuple(source.names),
-        images=images_text(source.paths),
+    return dataclasses.replace(
+        data_identity(source),
         model=config.model,
         imgsz=config.imgsz,
         batch=config.batch,
         optimizer=program.schedule.optimizer,
         class_width=program.net.class_width,
-        licence=licence,
+        licence=None if start is None else start.licence,
+        start="" if start is None else weights_hash(start),
     )
+
+
+def data_identity(source: loading.Source) -> Identity:
+    """Returns what the training images alone say of a run, wherever they lie."""
+    labels = [source.targets] if isinstance(source, ClassFolder) else source.labels
+    digests = np.array(source.digests, dtype="S")
+    return Identity(
+        names=tuple(source.names),
+        images=images_text(source.paths),
+        content=arrays_hash([digests, *labels]),
+    )
+
+
+def weights_hash(weights: Weights) -> str:
+    """Returns a hash of weights, whatever file they came from."""
+    return arrays_hash(weights.leaves[path] for path in sorted(weights.leaves))
 
 
 def _data(
