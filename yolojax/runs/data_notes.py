@@ -9,6 +9,7 @@ from typing import Any
 from yolojax.data import Source
 from yolojax.data.formats import subset
 from yolojax.data.formats.class_folder import ClassFolder
+from yolojax.data.formats.problems import Problem
 from yolojax.files import replace_text
 
 log = logging.getLogger("yolojax")
@@ -18,7 +19,7 @@ SUBSET_FILE = "subset.json"
 
 
 def report_problems(sources: Sequence[Source], folder: Path) -> None:
-    """Writes data_problems.txt and says how many images were left out."""
+    """Writes data_problems.txt, says how many images are left out and what is odd."""
     problems = [problem for source in sources for problem in source.problems]
     if not problems:
         return
@@ -27,6 +28,13 @@ def report_problems(sources: Sequence[Source], folder: Path) -> None:
     dropped = [problem for problem in problems if problem.dropped]
     if dropped:
         log.warning("images left out: %d, e.g. %s", len(dropped), dropped[0])
+    groups: dict[str, list[Problem]] = {}
+    for problem in problems:
+        if not problem.dropped:
+            groups.setdefault(problem.code, []).append(problem)
+    for group in groups.values():
+        more = f"; {len(group) - 1} more of the kind" if len(group) > 1 else ""
+        log.warning("%s%s", group[0], more)
     log.warning("problems of the data set: %d, see %s", len(problems), listing)
 
 

@@ -145,6 +145,19 @@ def test_images_that_share_a_label_file(data):
     assert places == [str(data / "labels/train/1.txt")]
 
 
+def test_images_of_two_splits_that_share_a_label_file(data):
+    picture(data / "images/all/9.png", 50)
+    picture(data / "images/all/9.jpg", 51)
+    (data / "labels/all").mkdir()
+    (data / "labels/all/9.txt").write_text(BOXES)
+    (data / "data.yaml").write_text(
+        "train: [images/train, images/all/9.png]\nnames: [cat, dog]\n"
+        "val: [images/val, images/all/9.jpg]\n"
+    )
+    places = only(found(data), "shared_label_file", "train, val", "error")
+    assert places == [str(data / "labels/all/9.txt")]
+
+
 def test_label_files_that_are_not_where_they_are_looked_for(data):
     label = data / "labels/train/1.txt"
     other = data / "images/train/1.txt"

@@ -111,7 +111,7 @@ def test_labels_that_cannot_serve_are_refused(tmp_path, text, extra, task, fits)
         (QUAD, "", "detect", "have corners, .*yolo11n_obb.py learns them"),
         (POSE, KPT, "detect", "keypoints are not used; .*yolo11n_pose.py"),
         (QUAD, "", "segment", "every outline has 4 corners.*yolo11n_obb.py"),
-        (TRIANGLE, "", "obb", "up to 3 points; .*yolo11n_seg.py the outlines"),
+        (TRIANGLE, "", "obb", "are not all of 4 points; .*yolo11n_seg.py the outlines"),
         (BOX, "", "detect", None),
         (TRIANGLE, "", "segment", None),
         (QUAD, "", "obb", None),

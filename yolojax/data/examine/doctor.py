@@ -5,6 +5,7 @@ Warnings cost accuracy more often than not. Notes are worth knowing.
 """
 
 import dataclasses
+import itertools
 import os
 import unicodedata
 from collections import Counter
@@ -70,6 +71,7 @@ def examine(
         if data is not None:
             findings += _orphans(split, data)
     findings += _leaks(sources)
+    findings += _shared_labels(sources)
     findings += _classes(sources)
     findings += _keypoint_order(sources)
     return in_order(findings)
@@ -320,6 +322,28 @@ def _leaks(sources: Mapping[str, Source]) -> Iterator[Finding]:
             advice = f"Take them out of {one} or out of {other}."
             both = f"{one}, {other}"
             yield Finding("leak", "error", both, len(found), text, advice, places)
+
+
+def _shared_labels(sources: Mapping[str, Source]) -> Iterator[Finding]:
+    """A label file for different images of two splits."""
+    files = {
+        split: dict(zip(source.label_files, source.paths, strict=True))
+        for split, source in sources.items()
+        if isinstance(source, LabelledImages) and source.label_files is not None
+    }
+    for one, other in itertools.combinations(files, 2):
+        found = [
+            file
+            for file in sorted(files[one].keys() & files[other].keys())
+            if files[one][file] != files[other][file] and os.path.exists(file)
+        ]
+        if found:
+            text = f"label files of one image of {one} and another one of {other}"
+            advice = _SCAN_ADVICE["shared_label_file"][1]
+            both, places = f"{one}, {other}", tuple(found[:LISTED])
+            yield Finding(
+                "shared_label_file", "error", both, len(found), text, advice, places
+            )
 
 
 def _classes(sources: Mapping[str, Source]) -> Iterator[Finding]:

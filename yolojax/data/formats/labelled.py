@@ -305,7 +305,7 @@ def _say_unused(data: DataDescription, verdicts: Sequence[Verdict], task: str) -
         )
     if task == "obb" and corners and not quads:
         _say_once(
-            f"{data.path}: outlines have up to {max(corners)} points; obb learns the"
+            f"{data.path}: outlines are not all of 4 points; obb learns the"
             f" smallest rectangles around them, {CONFIGS['segment']} the outlines"
         )
     if task == "detect" and data.kpt_shape is not None:
