@@ -55,12 +55,12 @@ def run(config: Any, workdir: Path | None, means: Means | None = None) -> None:
         start = None
         if config.pretrained is not False and not checkpoint.holds_state(folder):
             start = given_weights(config, "pretrained")
-        sources = loading.open_splits(config, ("train", "val"))
+        sources = _sources(config)
         _check_moved(config, folder, sources[0])
         run_folder.claim(folder, config)
         log.info("run folder: %s", folder)
         data_notes.report_problems(sources, folder)
-        named = dict(zip(("train", "val"), sources, strict=True))
+        named = dict(zip(("train", "val"), sources, strict=False))
         data_notes.record_subset(config, named, folder)
         job = _Job(config, folder, sources, mesh, start, means or Means())
         smaller = None
@@ -69,6 +69,26 @@ def run(config: Any, workdir: Path | None, means: Means | None = None) -> None:
             if smaller is None:
                 return
             gc.collect()  # what ran out of memory must be gone before the next one
+
+
+def _sources(config: Any) -> list[loading.Source]:
+    """Returns the training images and those to validate on.
+
+    Without the latter a run goes on if nothing but its end would be validated.
+    """
+    try:
+        return loading.open_splits(config, ("train", "val"))
+    except (ValueError, OSError) as error:
+        try:
+            sources = loading.open_splits(config, ("train",))
+        except (ValueError, OSError):
+            raise error from None  # it is not the validation split that is missing
+        if config.val:
+            raise ValueError(
+                f"{error} To train without validation set --config.val=false."
+            ) from error
+        log.warning("nothing will be validated, not even the last epoch: %s", error)
+        return sources
 
 
 def _check_moved(config: Any, folder: Path, source: loading.Source) -> None:
@@ -102,7 +122,7 @@ class _Job(NamedTuple):
 
     config: Any  # as the user gave it
     folder: Path
-    sources: list[loading.Source]  # training and validation images
+    sources: list[loading.Source]  # training images, and validation images if any
     mesh: Any
     start: Weights | None  # that a fresh run starts from, None for random ones
     means: Means

@@ -255,7 +255,8 @@ KEYS: dict[str, Key] = {
                           "allowed object slots per image in a batch", tasks=LABELLED,
                           commands=NETWORK, resume=True),
     # Validation
-    "val": _switch(True, "validate after every epoch (the last one always)",
+    "val": _switch(True, "validate after every epoch; off: the last one, if there are"
+                   " images for it",
                    commands=RUN, resume=True),
     "split": _text("val", "split that `--mode val` evaluates",
                    choices=("train", "val", "test"), commands=("val",), resume=True),

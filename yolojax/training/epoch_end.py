@@ -35,7 +35,7 @@ def end_epoch(run: Run, state: TrainState, epoch: int, *, whole: bool) -> bool:
     assert bad < 0, "a non-finite step was not noticed"
     fitness, ending = None, run.clock.is_up(config.time)
     journal.metrics = {}
-    if optim.validation_due(
+    if run.data.val_batches is not None and optim.validation_due(
         val=config.val,
         epoch=epoch,
         epochs=epochs,
@@ -71,12 +71,20 @@ def end_epoch(run: Run, state: TrainState, epoch: int, *, whole: bool) -> bool:
 def finish(run: Run) -> None:
     """Evaluates the best weights once more, draws, and says where everything is."""
     variables, record = checkpoint.find_weights(run.folder)
-    keep = evaluate.PICTURES if run.config.plots else 0
-    found = validate(run, devices.replicate(variables, run.program.mesh), keep=keep)
-    log.info("best epoch: %d", record["epoch"])
-    print(writers.class_table(found.result, writers.console_width(sys.stdout)))
+    if run.data.val_source is None:
+        log.info(
+            "nothing was validated: the weights of the last epoch, %d, are kept as the"
+            " best",
+            record["epoch"],
+        )
+    else:
+        keep = evaluate.PICTURES if run.config.plots else 0
+        found = validate(run, devices.replicate(variables, run.program.mesh), keep=keep)
+        log.info("best epoch: %d", record["epoch"])
+        print(writers.class_table(found.result, writers.console_width(sys.stdout)))
+        if run.config.plots:
+            evaluate.draw(found, run.data.val_source, run.folder)
     if run.config.plots:
-        evaluate.draw(found, run.data.val_source, run.folder)
         visualize.results_png(
             run.folder / "results.csv",
             run.folder / "results.png",
@@ -105,6 +113,7 @@ def validate(
             is saved already, and no longer asked.
     """
     batches = run.data.val_batches
+    assert batches is not None, "nothing to validate on"
     with loading.loader(batches, run.config, start_step=0) as loader:
         stream = forward(run.steps.evaluate, variables, loader, run.program.mesh)
         if state is not None:
@@ -126,7 +135,7 @@ def _validated(run: Run, state: TrainState) -> float:
 
 def _watched(run: Run, state: TrainState, stream: Iterable[Any]) -> Iterator[Any]:
     """Yields what a validation finds, and leaves in its middle if asked to."""
-    total = len(run.data.val_batches)
+    total = len(run.data.val_batches or ())
     for done, found in enumerate(stream, 1):
         yield found
         run.outputs.progress.status(f"validating {done}/{total}")

@@ -41,9 +41,9 @@ class RunData:
     """The images of a run, and its batches of them."""
 
     source: loading.Source  # training images
-    val_source: loading.Source
+    val_source: loading.Source | None  # None: there is no split to validate on
     batches: loading.TrainingBatches
-    val_batches: loading.EvaluationBatches
+    val_batches: loading.EvaluationBatches | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,13 +108,14 @@ class Run:
         """
         ahead = Ahead(self.program, self.data.batches, self.steps.train)
         ahead.prepare(state, host_batches, iteration)
-        prepare_evaluation(
-            self.steps.evaluate,
-            state.ema,
-            self.data.val_batches,
-            self.program.mesh,
-            needed=self.config.val,
-        )
+        if self.data.val_batches is not None:
+            prepare_evaluation(
+                self.steps.evaluate,
+                state.ema,
+                self.data.val_batches,
+                self.program.mesh,
+                needed=self.config.val,
+            )
         ahead.prepare_rare(state, host_batches, iteration)
 
     def saved_record(self) -> dict[str, Any]:
@@ -174,12 +175,12 @@ def make_run(
         program: what it computes.
         config: the run's settings, with a number as batch.
         folder: of the run.
-        sources: training and validation images.
+        sources: training images and, if there are any, validation images.
         opened: its checkpoints and the compiler of its programs.
         start: weights that a fresh run starts from, None for random ones.
         means: what it is done with.
     """
-    source, val_source = sources
+    source, val_source = sources[0], sources[1] if len(sources) > 1 else None
     identity = _identity(program, config, source, start)
     checkpoints, compiler = opened
     saved = checkpoints.newest()
@@ -199,7 +200,7 @@ def make_run(
     state, journal = _start(program, folder, checkpoints, start, source.names)
     journal.apply_patience(config.patience)
     data = _data(program, config, source, val_source)
-    rules = network.detection_rules(config, loading.most_objects(val_source))
+    rules = network.detection_rules(config, loading.most_objects(*sources[1:]))
     run = Run(
         program=program,
         config=config,
@@ -255,15 +256,18 @@ def weights_hash(weights: Weights) -> str:
 
 
 def _data(
-    program: Program, config: Any, source: loading.Source, val_source: loading.Source
+    program: Program,
+    config: Any,
+    source: loading.Source,
+    val_source: loading.Source | None,
 ) -> RunData:
     """Returns the batches of a run."""
     batches: Any = loading.train_batches(config, source)
+    val_batches = None
+    if val_source is not None:
+        val_batches = loading.eval_batches(config, val_source, program.mesh.size)
     return RunData(
-        source,
-        val_source,
-        batches.with_epochs(program.schedule.epochs),
-        loading.eval_batches(config, val_source, program.mesh.size),
+        source, val_source, batches.with_epochs(program.schedule.epochs), val_batches
     )
 
 
