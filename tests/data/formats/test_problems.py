@@ -31,9 +31,10 @@ def test_a_problem_survives_being_kept():
 
 
 def test_every_code_is_used_and_advice_is_given_for_known_ones():
-    folder = ROOT / "yolojax" / "data" / "formats"
+    folders = [ROOT / "yolojax" / "data" / name for name in ("formats", "store")]
     used = "".join(
         path.read_text()
+        for folder in folders
         for path in sorted(folder.rglob("*.py"))
         if path.name != "problems.py"
     )

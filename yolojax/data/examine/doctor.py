@@ -98,6 +98,8 @@ def unusable(split: str, reason: str, *, needed: bool = True) -> Finding:
 
 # What to do about what the scan says; severity counts where no image is left out.
 _SCAN_ADVICE = {
+    "damaged_jpeg": ("warning", "Replace the file, or delete it."),
+    "dark_16_bit": ("error", "Scale the values to 0..65535, or save 8 bits."),
     "duplicates_removed": ("note", "Delete the second row."),
     "flat_polygons": ("warning", "Draw them again, or delete them."),
     "box_and_more": ("warning", "If they are boxes, keep 5 values of each row."),

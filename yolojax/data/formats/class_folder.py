@@ -38,7 +38,7 @@ FOLDERS = {  # names that a split's folder may have, in the order they are tried
 STAND_IN = {"val": "test", "test": "val"}  # used where a split has no folder
 LOOKED_AT = 20  # images, to see whether they have label files
 VAL_SHARE = 0.2  # of each class, where no folder tells the splits apart
-CACHE_VERSION = 4  # raise it when the scan decides differently
+CACHE_VERSION = 5  # raise it when the scan decides differently
 
 _KNOWN = {name for names in FOLDERS.values() for name in names}
 
@@ -130,7 +130,7 @@ def open_class_folder(
     members, full = _subset(members, share, fraction_mode, seed, len(names))
     verdicts = _scan([path for path, _ in members], cache_dir, threads)
     kept = [i for i, verdict in enumerate(verdicts) if verdict.hw is not None]
-    problems += _unusable(folder, names, members, verdicts)
+    problems += _problems(folder, names, members, verdicts)
     if not kept:
         examples = " | ".join(str(problem) for problem in problems[:3])
         raise ValueError(
@@ -151,7 +151,7 @@ def open_class_folder(
     )
 
 
-def _unusable(
+def _problems(
     folder: Path,
     names: Sequence[str],
     members: Sequence[Member],
@@ -160,7 +160,7 @@ def _unusable(
     """Returns what is wrong with images, and classes that they leave without any."""
     pairs = list(zip(members, verdicts, strict=True))
     problems = [
-        verdict.problem(path) for (path, _), verdict in pairs if verdict.hw is None
+        problem for (path, _), verdict in pairs for problem in verdict.problems(path)
     ]
     left = {class_id for (_, class_id), verdict in pairs if verdict.hw is not None}
     for class_id in sorted({class_id for _, class_id in members} - left):

@@ -10,7 +10,7 @@ import numpy as np
 
 from yolojax.data.formats.description import DataDescription
 from yolojax.data.formats.problems import Problem
-from yolojax.data.store import heic, images
+from yolojax.data.store import heic, image_checks, images
 from yolojax.data.store.images import EXTENSIONS, is_image
 from yolojax.files import plain_path
 
@@ -121,13 +121,15 @@ class ImageVerdict(NamedTuple):
     """What the scan found out about one image file."""
 
     hw: tuple[int, int] | None  # height and width; None: it cannot be used
-    code: str  # why not: a key of problems.CODES, "" if it can be used
+    code: str  # why not, or what is odd: a key of problems.CODES, or ""
     reason: str  # the same for people
     digest: str  # hash of the content, "" if it cannot be read
 
-    def problem(self, path: str) -> Problem:
-        """Returns why an image at this path is left out."""
-        return Problem(path, None, self.code, self.reason, True)
+    def problems(self, path: str) -> tuple[Problem, ...]:
+        """Returns why an image at this path is left out, or what is odd about it."""
+        if not self.code:
+            return ()
+        return (Problem(path, None, self.code, self.reason, self.hw is None),)
 
 
 def verify_image(path: str) -> ImageVerdict:
@@ -155,7 +157,7 @@ def verify_encoded(data: np.ndarray) -> ImageVerdict:
     if min(height, width) < MIN_SIDE:
         reason = f"{width}x{height} pixels, below {MIN_SIDE}"
         return ImageVerdict(None, "image_too_small", reason, digest)
-    return ImageVerdict((height, width), "", "", digest)
+    return ImageVerdict((height, width), *image_checks.oddity(data, image), digest)
 
 
 def jpeg_truncated(data: np.ndarray) -> bool:

@@ -11,6 +11,8 @@ CODES = {  # code -> what is wrong; where more is known, the problem's own text 
     "unreadable_image": "the image cannot be read or decoded",
     "truncated_image": "the JPEG ends early",
     "image_too_small": "the image has too few pixels",
+    "damaged_jpeg": "parts of the picture are damaged",
+    "dark_16_bit": "16-bit values do not use their range: read as nearly black",
     # Lists of images
     "no_image_path": "a line is not the path of an image",
     # Label files, and rows that annotations become

@@ -17,7 +17,7 @@ import numpy as np
 from yolojax.data.formats.problems import Problem
 from yolojax.files import replace_bytes
 
-CACHE_VERSION = 7  # raise it when the scan decides differently
+CACHE_VERSION = 8  # raise it when the scan decides differently
 
 log = logging.getLogger("yolojax")
 

@@ -29,7 +29,7 @@ from yolojax.data.geometry import Hw
 from yolojax.errors import MissingSplitError
 from yolojax.files import local_path, replace_text
 
-VERSION = 1  # raise it when records are read differently
+VERSION = 2  # raise it when records are read differently
 USUAL = {  # names that a split may have, in the order they are tried
     "train": ("train",),
     "val": ("validation", "val", "valid"),
@@ -347,7 +347,7 @@ def verify_record(
     """Returns the rows of crowds, and whether an image can be used, and how."""
     seen = verify_encoded(_encoded(record))
     if seen.hw is None:
-        return [], Verdict(None, NO_ROWS, (seen.problem(path),))
+        return [], Verdict(None, NO_ROWS, seen.problems(path))
     rows, crowds, empty = _rows(record[features.objects], features, seen.hw)
     once = list(dict.fromkeys(rows))
     counts = {"empty_boxes": empty, "duplicates_removed": len(rows) - len(once)}
@@ -368,7 +368,8 @@ def verify_record(
         within = f"object {once[error.line - 1]!r}"
         problem = Problem(path, None, error.code, "", True, within)
         return [], Verdict(None, NO_ROWS, (problem,))
-    return crowds, Verdict(seen.hw, parsed.rows, tuple(notes), digest=seen.digest)
+    odd = (*seen.problems(path), *notes)
+    return crowds, Verdict(seen.hw, parsed.rows, odd, digest=seen.digest)
 
 
 def _rows(

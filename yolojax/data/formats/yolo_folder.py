@@ -102,12 +102,13 @@ def verify_labelled(image_path: str, label: LabelFile, rules: LabelRules) -> Ver
     none = np.zeros((0, 5), np.float32)
     seen = verify_image(image_path)
     if seen.hw is None:
-        return Verdict(None, none, (seen.problem(image_path),))
+        return Verdict(None, none, seen.problems(image_path))
     path = label.path
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        return Verdict(seen.hw, none, (), digest=seen.digest)  # background
+        notes = seen.problems(image_path)
+        return Verdict(seen.hw, none, notes, digest=seen.digest)  # background
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
         problem = Problem(path, None, "unreadable_label", reason, True)
@@ -135,7 +136,10 @@ def verify_labelled(image_path: str, label: LabelFile, rules: LabelRules) -> Ver
     return Verdict(
         seen.hw,
         parsed.rows,
-        _notes(label, parsed, boxes_and_more=boxes_and_more),
+        (
+            *seen.problems(image_path),
+            *_notes(label, parsed, boxes_and_more=boxes_and_more),
+        ),
         parsed.polygons,
         parsed.keypoints,
         seen.digest,

@@ -1,16 +1,19 @@
 """Reading pictures and bringing them to the size the network sees."""
 
 import hashlib
+import io
 import os
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 
 from yolojax.data.geometry import Hw, Letterbox, resized_hw
 from yolojax.data.store import heic
 
 GREY = 114  # padding level
+AVIF = (b"ftypavif", b"ftypavis")  # bytes 4 to 12 of such files
 EXTENSIONS = frozenset(
     "avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split()
 )
@@ -86,11 +89,26 @@ def decode(data: np.ndarray) -> np.ndarray | None:
     """Returns [h, w, 3] uint8 BGR of an encoded picture, None if it is not one."""
     if not len(data):
         return None
+    if data[4:12].tobytes() in AVIF:
+        return _decode_avif(data.tobytes())
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
         return heic.decode(data) if image is None else image
     except cv2.error:  # a header that claims an absurd size, for example
         return None
+
+
+def _decode_avif(content: bytes) -> np.ndarray | None:
+    """Returns [h, w, 3] uint8 BGR of an AVIF picture, None if it is not one.
+
+    OpenCV leaves it as it is stored, turned or mirrored.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            upright = ImageOps.exif_transpose(picture).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    return np.ascontiguousarray(np.asarray(upright)[..., ::-1])
 
 
 def resize_long_side(image: np.ndarray, imgsz: int) -> np.ndarray:

@@ -164,9 +164,9 @@ def verify_annotated(
     seen = verify_image(path)
     hw = seen.hw
     if hw is None:
-        return Verdict(None, NO_ROWS, (seen.problem(path),))
+        return Verdict(None, NO_ROWS, seen.problems(path))
     rows: dict[str, tuple[str, Any]] = {}  # row -> file and annotation
-    notes: list[Problem] = []
+    notes = list(seen.problems(path))
     for part in parts:
         if part.hw is not None and part.hw != hw:
             note = _other_size(path, part, hw)
