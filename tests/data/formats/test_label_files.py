@@ -57,6 +57,8 @@ def test_labels_beside_images_in_a_folder_called_images(tmp_path):
         ("images/set/images/a.jpg", "labels/set/images/a.txt"),
         ("images/set/a.jpg", "images/set/a.txt"),
         ("Images/set/a.jpg", "Labels/set/a.txt"),
+        ("images/set/a.jpg", "Labels/set/a.txt"),
+        ("IMAGES/images/a.jpg", "labels/images/a.txt"),
         ("images/a.jpg", "labels/a.TXT"),
         ("images/u\u0308.jpg", "labels/\u00fc.txt"),
         ("images/a.jpg.jpg", "labels/a.jpg.txt"),

@@ -49,6 +49,7 @@ def find(image_paths: Sequence[str]) -> list[LabelFile]:
         usual = _usual([texts[place] for place in candidates], stems)
         order = [usual, *(i for i in range(len(candidates)) if i != usual)]
         ranked = [texts[candidates[i]] for i in order]
+        ranked = [ranked[0], *filter(None, ranked[1:])]  # most are not there at all
         for index, stem in zip(members, stems, strict=True):
             found[index] = _label_file(ranked, stem)
     return [found[index] for index in range(len(image_paths))]
@@ -58,17 +59,17 @@ def places(folder: str) -> list[str]:
     """Returns the folders where labels of a folder of images may lie, likeliest first.
 
     `labels` in the place of the last directory `images`, or of one before it; beside
-    the images; the same for `Images` and `IMAGES`.
+    the images; the same with capitals in either name.
     """
     parts = folder.split(os.sep)
-    swaps = {"images": "labels", "Images": "Labels", "IMAGES": "LABELS"}
     swapped = [
-        (part, os.sep.join([*parts[:i], swaps[part], *parts[i + 1 :]]))
+        ((part, name), os.sep.join([*parts[:i], name, *parts[i + 1 :]]))
         for i, part in reversed(list(enumerate(parts)))
-        if part in swaps and i > 0
+        for name in ("labels", "Labels", "LABELS")
+        if part.lower() == "images" and i > 0
     ]
-    usual = [place for part, place in swapped if part == "images"]
-    return [*usual, folder, *(p for part, p in swapped if part != "images")]
+    usual = [place for names, place in swapped if names == ("images", "labels")]
+    return [*usual, folder, *(place for _, place in swapped if place not in usual)]
 
 
 def is_text(name: str) -> bool:
@@ -106,10 +107,19 @@ class _Texts:
             names = os.listdir(folder)
         except OSError:  # no such folder, or none that may be looked into
             names = []
-        self._names = {name for name in names if is_text(name)}
+        self._names = {name for name in names if name[-4:].lower() == ENDING}
         self._alike: dict[str, list[str]] = {}
-        for name in sorted(self._names):
+        # Plain names are found as they are.
+        plain = (name.isascii() and name.endswith(ENDING) for name in self._names)
+        odd = {
+            n for n, is_plain in zip(self._names, plain, strict=True) if not is_plain
+        }
+        for name in sorted(odd):
             self._alike.setdefault(_composed(_stem(name)), []).append(name)
+
+    def __bool__(self) -> bool:
+        """Returns whether there is any."""
+        return bool(self._names)
 
     def of(self, stem: str) -> Iterator[str]:
         """Yields the paths of the text files of an image, the best one first.
@@ -120,7 +130,7 @@ class _Texts:
         exact = stem + ENDING
         if exact in self._names:
             yield os.path.join(self.folder, exact)
-        for name in self._alike.get(_composed(stem), ()):
+        for name in self._alike.get(_composed(stem), ()) if self._alike else ():
             # With an exact one, others of the stem's letters may be other images'.
             if name != exact and (exact not in self._names or _stem(name) == stem):
                 yield os.path.join(self.folder, name)
