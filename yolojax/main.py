@@ -147,6 +147,7 @@ class _Plain(logging.Formatter):
 
 def _set_up_jax(config: Any) -> None:
     """Chooses platform and compilation cache; must run before JAX makes devices."""
+    _silence_xla()
     import jax
 
     from yolojax.cache import cache_root
@@ -170,6 +171,14 @@ def _set_up_jax(config: Any) -> None:
             ) from error
     if config.compile_cache != "off":
         _keep_compiled(config.compile_cache, cache_root() / "compiled")
+
+
+def _silence_xla() -> None:
+    """Keeps XLA from writing between our lines: what it logs is not for users.
+
+    It reads the setting when JAX is loaded. What ends a program comes as an exception.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _keep_compiled(setting: str, usual: Path) -> None:

@@ -82,6 +82,22 @@ def test_the_host_is_one_dispatch_ahead_of_the_device_at_most(
 
 
 @pytest.mark.process
+def test_progress_moves_by_time_and_compiling_is_told(
+    place, measured, monkeypatch, capsys
+):
+    ticks = (31.0 * i for i in range(10**6))
+    monkeypatch.setitem(forked_runs.HANDED, "now", lambda: next(ticks))
+    measured[:] = [0.1]
+    run_here(place, "moving", epochs=1, fraction=5, batch=1, nbs=1, log_every=1000)
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line.split("/5")[0].split()[-1] for line in lines if " img/s" in line]
+    assert shown == ["2", "3", "4", "5"]  # the first asks when it is time
+    start = lines.index("compiling the training step, a minute or so")
+    end = next(i for i, s in enumerate(lines) if s.startswith("compiled the training"))
+    assert start + 1 == end < lines.index(next(s for s in lines if " img/s" in s))
+
+
+@pytest.mark.process
 def test_a_bad_step_is_noticed_when_the_time_is_up(place, measured):
     options = {"fraction": 8, "epochs": 50, "cls": 1e38, "log_every": 1000}
     with pytest.raises(NonFiniteLoss, match="is not finite at step 0"):

@@ -260,12 +260,51 @@ def test_terminal_line_is_painted_in_place():
     assert out.getvalue().endswith("\x1b[Kafter\n")
 
 
-def test_status_only_on_a_terminal():
-    for stream, seen in ((Terminal(), True), (io.StringIO(), False)):
-        bar = progress(stream)
-        bar.status("validating 3/40" + "x" * 200)
-        assert ("validating 3/40" in stream.getvalue()) == seen
-        assert len(stream.getvalue()) < 90
+def test_status_in_a_file_comes_every_half_minute():
+    for stream, seen in ((Terminal(), 65), (io.StringIO(), 2)):
+        bar = progress(stream, seconds=1.0)
+        for done in range(65):
+            bar.status(f"validating {done}/40" + "x" * 200)
+        assert stream.getvalue().count("validating") == seen
+        assert max(map(len, re.split(r"[\r\n]", stream.getvalue()))) <= 123
+    short = io.StringIO()
+    progress(short).status("validating 1/2")
+    assert not short.getvalue()
+
+
+@pytest.mark.parametrize("terminal, pause", [(True, 0.5), (False, 30.0)])
+def test_the_live_line_is_due_by_time(terminal, pause):
+    now = [100.0]
+    stream = Terminal() if terminal else io.StringIO()
+    bar = Progress(stream, 100, 240, LOSSES, clock=lambda: now[0])
+    assert not bar.due()
+    now[0] += pause
+    assert bar.due()
+    show(bar, 7)
+    assert "7/240" in stream.getvalue() and not bar.due()
+    now[0] += 0.99 * pause
+    show(bar, 8)  # too early, whoever asks for it
+    assert "8/240" not in stream.getvalue() and not bar.due()
+    now[0] += 0.02 * pause
+    assert bar.due()
+
+
+def test_what_takes_long_is_told_in_a_file_when_it_starts_and_when_it_ends():
+    out, seen = io.StringIO(), []
+    bar = progress(out, seconds=43.0)
+    with bar.phase("compiling the step", "compiled the step"):
+        seen.append(out.getvalue())
+    assert seen == ["compiling the step\n"]
+    assert out.getvalue() == "compiling the step\ncompiled the step, in 43 s\n"
+    terminal = Terminal()
+    bar = progress(terminal)
+    with bar.phase("compiling the step", "compiled the step"):
+        assert "compiling" in bar._line
+    assert "compiled" not in terminal.getvalue()
+    failed = io.StringIO()
+    with pytest.raises(OSError), progress(failed).phase("saving", "saved"):
+        raise OSError
+    assert "saved" not in failed.getvalue()
 
 
 def test_duration():

@@ -1,5 +1,6 @@
 """Evaluates weights on a split: `--mode val`."""
 
+import itertools
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -105,7 +106,12 @@ def _shown(
     stream: Iterable[Any], progress: writers.Progress, total: int
 ) -> Iterator[Any]:
     """Yields what is found, and shows how far it is."""
-    for done, found in enumerate(stream, 1):
+    rest = iter(stream)
+    with progress.phase(
+        "compiling the evaluation step", "compiled the evaluation step"
+    ):
+        first = list(itertools.islice(rest, 1))
+    for done, found in enumerate(itertools.chain(first, rest), 1):
         yield found
         progress.status(f"validating {done}/{total}")
 

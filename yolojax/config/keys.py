@@ -287,7 +287,8 @@ KEYS: dict[str, Key] = {
                             resume=True),
     "plots": _switch(True, "write pictures and curves",
                      commands=("train", "val", "check"), resume=True),
-    "log_every": _integer(20, "steps between two reads of the losses from the device",
+    "log_every": _integer(20, "steps after which losses are read and checked at the"
+                          " latest; the line of progress moves by time",
                           low=1, commands=RUN, resume=True),
     "compile_cache": _text("auto", "folder of compiled programs; 'auto': in the cache"
                            " folder, 'off': none", resume=True),

@@ -71,6 +71,10 @@ class Compiler:
                         future.result()  # or what went wrong
                     break
 
+    def busy(self) -> bool:
+        """Whether any of what is needed of the queue is not compiled yet."""
+        return not all(future.done() for future in self._needed)
+
     def news(self) -> list[str]:
         """Returns what was compiled in the background since the last call."""
         return [self._news.popleft() for _ in range(len(self._news))]

@@ -1,5 +1,6 @@
 """Training: epochs of batches, as a page to read."""
 
+import contextlib
 import logging
 import time
 from typing import Any
@@ -37,7 +38,9 @@ def train(run: Run, state: TrainState) -> None:
     if step == 0:
         data = run.data
         outputs.show_training_data(run.config, run.folder, data.source, data.batches)
-    run.outputs = outputs.Outputs.open(run.folder, run.program, run.journal.epoch)
+    run.outputs = outputs.Outputs.open(
+        run.folder, run.program, run.journal.epoch, run.means.now
+    )
     outputs.announce(run.program, run.config)
     run.outputs.header()
     with run.stop:
@@ -63,10 +66,7 @@ def train_epochs(run: Run, state: TrainState, step: int) -> None:
             state, step = train_epoch(run, state, step, loader)
             run.stop.begun = True  # also where only the validation was left
             if epoch == first and epoch + 1 < run.program.schedule.epochs:
-                # From now on nothing that is needed for sure is compiled.
-                run.outputs.progress.status("compiling what later epochs need")
-                run.steps.train.compiler.wait(lambda: run.stop.requested)
-                run.outputs.news(run.steps.train.compiler.news())
+                _wait_for_programs(run)
             whole = step == (epoch + 1) * total
             if whole:
                 run.fit_to_time(epoch + 1)
@@ -120,9 +120,9 @@ def train_epoch(
         run.outputs.news(run.steps.train.compiler.news())
         if run.clock.compiled(step):
             meter = Meter(config.batch)  # speed without compilation
-        last = step == end
-        every = config.log_every
-        if last or step % total // every > before % total // every:
+        last, every = step == end, config.log_every
+        due = run.outputs.progress.due()  # a fast run moves its line by time
+        if last or due or step % total // every > before % total // every:
             # The step before the newest one: reading it does not stop the device.
             newest = logs if last or earlier is None else earlier
             seen = _check_finite(run, state, newest)
@@ -145,17 +145,40 @@ def do_steps(
     """
     program = run.program
     batch, hyper = feed.put(host_batches, program.schedule, iteration, program.mesh)
+    telling: Any = contextlib.nullcontext()
     if run.clock.fresh:  # nothing is compiled yet
-        run.outputs.progress.status("compiling the training step, a minute or so")
-        run.compile_ahead(state, host_batches, iteration)
+        telling = run.outputs.progress.phase(
+            "compiling the training step, a minute or so", "compiled the training step"
+        )
+    with telling:
+        if run.clock.fresh:
+            run.compile_ahead(state, host_batches, iteration)
+        return _dispatched(run, state, batch, hyper, iteration, len(host_batches))
+
+
+def _dispatched(
+    run: Run, state: TrainState, batch: Any, hyper: Any, iteration: int, steps: int
+) -> tuple[TrainState, Logs]:
     with jax.profiler.StepTraceAnnotation("train", step_num=iteration):
         return run.steps.train(
             state,
             batch,
             hyper,
-            size=program.size_at(iteration),
-            steps=len(host_batches),
+            size=run.program.size_at(iteration),
+            steps=steps,
         )
+
+
+def _wait_for_programs(run: Run) -> None:
+    """Waits for the compiler: from now on nothing that is needed is compiled."""
+    compiler = run.steps.train.compiler
+    if compiler.busy():
+        with run.outputs.progress.phase(
+            "compiling what later epochs need", "compiled what later epochs need"
+        ):
+            compiler.wait(lambda: run.stop.requested)
+    compiler.wait(lambda: run.stop.requested)  # or what went wrong
+    run.outputs.news(compiler.news())
 
 
 def _loader(run: Run, loader: Any, step: int) -> Any:

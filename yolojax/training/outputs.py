@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,16 @@ class Outputs:
     last_row: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def open(cls, folder: Path, program: Program, epoch: int) -> "Outputs":
+    def open(
+        cls, folder: Path, program: Program, epoch: int, now: Callable[[], float]
+    ) -> "Outputs":
         """Opens them; what a killed run wrote after an epoch goes.
 
         Args:
             folder: of the run.
             program: of the run.
             epoch: finished epochs.
+            now: seconds, by which the live line moves.
         """
         task, schedule = program.net.task, program.schedule
         columns = writers.run_columns(
@@ -55,7 +58,7 @@ class Outputs:
         total = schedule.batches_per_epoch
         return cls(
             progress=writers.Progress(
-                sys.stdout, schedule.epochs, total, task.loss_names
+                sys.stdout, schedule.epochs, total, task.loss_names, now
             ),
             csv=writers.ResultsCsv(folder / "results.csv", columns, epoch),
             events=writers.JsonLines(folder / "log.jsonl", epoch),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -53,6 +54,7 @@ class Means:
     clock: Callable[[float], Clock] = Clock  # seconds of earlier starts -> clock
     dispatch: Callable[..., TrainDispatch] = TrainDispatch
     validate: Callable[..., Any] | None = None  # (run, variables) -> Evaluation
+    now: Callable[[], float] = time.monotonic  # when the live line moves, seconds
 
 
 class Opened(NamedTuple):

@@ -1,15 +1,16 @@
 """The state of a run in one line of the console."""
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 import psutil
 
 from yolojax.writers.text import MAX_WIDTH, cut, duration, fixed, short
 
-_TTY_SECONDS = 0.1  # repainting faster only flickers
+_TTY_SECONDS = 0.5  # between two paintings; faster only flickers
 _PLAIN_SECONDS = 30.0  # distance of progress lines in a log file
 
 
@@ -17,7 +18,7 @@ class Progress:
     """The state of a run in one line that is painted over again and again.
 
     On a terminal the line stays in place; `print` puts permanent lines above it. In a
-    pipe or a log file a plain line appears every half minute instead.
+    pipe or a log file plain lines appear instead, at most one every half minute.
     """
 
     def __init__(
@@ -44,8 +45,17 @@ class Progress:
         self._losses = tuple(loss_names)
         self._clock = clock
         self._process = psutil.Process()
+        self._pause = _TTY_SECONDS if self._tty else _PLAIN_SECONDS
         self._painted: float | None = None
+        self._asked: float | None = None  # when `due` was asked first
         self._line = ""
+
+    def due(self) -> bool:
+        """Whether the line has stood still for so long that `update` should move it."""
+        now = self._clock()
+        self._asked = now if self._asked is None else self._asked
+        since = self._asked if self._painted is None else self._painted
+        return now - since >= self._pause
 
     def update(
         self,
@@ -70,10 +80,9 @@ class Progress:
             memory_text: device memory, "" if unknown; host memory is added here.
             eta_seconds: expected time to the end of the run.
         """
-        pause = _TTY_SECONDS if self._tty else _PLAIN_SECONDS
         last = self._tty and step >= self._batches  # never leave a tty at 99 %
         now = self._clock()
-        if self._painted is not None and now - self._painted < pause and not last:
+        if not (last or self._may_paint(now)):
             return
         self._painted = now
         width = len(str(self.epochs))
@@ -105,12 +114,28 @@ class Progress:
     def status(self, text: str) -> None:
         """Shows another text in the live line, e.g. the progress of a validation."""
         now = self._clock()
-        if not self._tty or (
-            self._painted is not None and now - self._painted < _TTY_SECONDS
-        ):
-            return
-        self._painted = now
+        if self._painted is None and not self._tty:
+            self._painted = now  # a short one is over before its first line
+        elif self._may_paint(now):
+            self._painted = now
+            self._paint(cut(text, self._columns()))
+
+    @contextlib.contextmanager
+    def phase(self, text: str, done: str) -> Iterator[None]:
+        """Shows that something long is being done, in a file also when it is over.
+
+        Args:
+            text: what is done.
+            done: what is told with its seconds when it is.
+        """
+        started = self._clock()
         self._paint(cut(text, self._columns()))
+        yield
+        if not self._tty:
+            self._paint(f"{done}, in {self._clock() - started:.0f} s")
+
+    def _may_paint(self, now: float) -> bool:
+        return self._painted is None or now - self._painted >= self._pause
 
     def print(self, text: str) -> None:
         """Prints permanent lines; on a terminal the live line stays below them."""
