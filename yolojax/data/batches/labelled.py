@@ -394,6 +394,10 @@ class EvalBatches:
         """Returns the letterbox, the objects in it, and gains and padding [4]."""
         given = geometry.letterbox(resized, hw, scaleup=False)
         objects = self._annotations.objects(index)
+        # What lies beyond the border cannot be found, and training cuts it off as well.
+        border = (0, 0, resized[1], resized[0])
+        rotated = self.labels.kind == "rotated"
+        objects = objects_lib.clip(objects, border, rotated=rotated)
         shift = (given.left, given.top)
         objects = objects_lib.scale(objects, given.ratio, shift)
         ratio_h, ratio_w = given.ratio
