@@ -185,6 +185,8 @@ def _keep_compiled(setting: str, usual: Path) -> None:
     """Lets JAX keep compiled programs, in the usual folder or the one that is set."""
     import jax
 
+    from yolojax.program.kept import mend_entries
+
     folder = usual
     if setting != "auto":
         folder = local_path(setting, "config.compile_cache").absolute()
@@ -199,6 +201,7 @@ def _keep_compiled(setting: str, usual: Path) -> None:
             raise ValueError(f"config.compile_cache = {setting!r}: {text}.")
         log.warning("%s, so each run compiles anew", text)
         return
+    mend_entries(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 

@@ -33,7 +33,7 @@ INSIDE = {  # the same within a room; what stands in one tuple are strangers
         ("batches", "examine"),
     ),
     "program": (
-        ("step", "compiler"),
+        ("step", "compiler", "kept"),
         ("dispatch", "feed"),
         ("train_program",),
         ("memory", "ahead"),

@@ -1,0 +1,82 @@
+"""The folder of compiled programs: what is damaged in it is removed once.
+
+JAX writes an entry straight to its name, so a killed run or a full disk leaves a part
+of one. JAX only warns of it then, at every run, and never writes it anew.
+"""
+
+import importlib
+import logging
+import re
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+_READING = re.compile(
+    "Error reading persistent compilation cache entry for '(.*?)': (.*)", re.DOTALL
+)
+_WRITING = re.compile(
+    "Error writing persistent compilation cache entry for '(.*?)': (.*)", re.DOTALL
+)
+_ZSTD = b"\x28\xb5\x2f\xfd"  # how data of that form begin
+
+log = logging.getLogger("yolojax")
+
+
+def mend_entries(folder: Path) -> None:
+    """Has JAX's warnings of damaged entries answered, by removing these.
+
+    JAX warns before it compiles and writes the entry anew.
+
+    Args:
+        folder: of the compiled programs.
+    """
+    usual, told = warnings.showwarning, set[str]()
+
+    def show(message: Any, *rest: Any, **options: Any) -> None:
+        if found := _READING.match(str(message)):
+            removed = remove_damaged(folder, found[1])
+            log.info(
+                "a compiled program in %s was damaged and is made anew (%d removed)",
+                folder,
+                removed,
+            )
+        elif found := _WRITING.match(str(message)):
+            if "writing" not in told:  # once is enough: the disk stays full
+                log.warning("compiled programs cannot be kept: %s", found[2])
+            told.add("writing")
+        else:
+            usual(message, *rest, **options)
+
+    warnings.showwarning = show
+    # Python would show one text only once, and there may be several of a name.
+    warnings.filterwarnings("always", "Error (reading|writing) persistent compilation")
+
+
+def remove_damaged(folder: Path, name: str) -> int:
+    """Removes the entries of a program that cannot be read; returns how many.
+
+    Args:
+        folder: of the compiled programs.
+        name: of the program, as JAX calls it; several entries may have it. If all of
+            them can be unpacked, what is inside of one is wrong: they all go.
+    """
+    entries = list(folder.glob(f"{name}-*-cache"))
+    damaged = [path for path in entries if not _unpacks(path)]
+    for path in damaged or entries:
+        path.unlink(missing_ok=True)
+    return len(damaged or entries)
+
+
+def _unpacks(path: Path) -> bool:
+    """Whether the data of an entry are whole."""
+    try:
+        data = path.read_bytes()
+        if data.startswith(_ZSTD):
+            zstandard = importlib.import_module("zstandard")
+            zstandard.ZstdDecompressor().decompress(data)
+        else:
+            zlib.decompress(data)
+    except Exception:  # of the library's own kinds; it may also be missing
+        return False
+    return True
