@@ -61,6 +61,7 @@ def run(config: Any, workdir: Path | None, means: Means | None = None) -> None:
         log.info("run folder: %s", folder)
         data_notes.report_problems(sources, folder)
         named = dict(zip(("train", "val"), sources, strict=False))
+        data_notes.warn_of_shared(named)
         data_notes.record_subset(config, named, folder)
         job = _Job(config, folder, sources, mesh, start, means or Means())
         smaller = None

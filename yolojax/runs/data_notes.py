@@ -38,6 +38,25 @@ def report_problems(sources: Sequence[Source], folder: Path) -> None:
     log.warning("problems of the data set: %d, see %s", len(problems), listing)
 
 
+def warn_of_shared(named: Mapping[str, Source]) -> None:
+    """Says how many images to validate on are trained on as well, if any are.
+
+    Args:
+        named: sources by split; nothing is said without "train" and "val".
+    """
+    if not {"train", "val"} <= named.keys():
+        return
+    trained, val = set(named["train"].digests), named["val"].digests
+    shared = sum(digest in trained for digest in val)
+    if shared:
+        log.warning(
+            "%d of the %d images of val are also in train: figures on val say little"
+            " about new images",
+            shared,
+            len(val),
+        )
+
+
 def record_subset(config: Any, sources: Mapping[str, Source], folder: Path) -> None:
     """Writes subset.json, if not all images of a split are used: which ones are.
 
