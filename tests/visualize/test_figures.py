@@ -204,6 +204,18 @@ def test_confusion_of_many_classes_shows_those_that_are_confused(tmp_path, nc):
         assert read(tmp_path / "c.png").shape[1] < 2400
 
 
+def test_confusion_leaves_out_classes_that_do_not_occur(tmp_path):
+    names = [f"n{i}" for i in range(80)]
+    matrix = np.zeros((81, 81), int)
+    matrix[70, 70] = matrix[80, 3] = 5  # found, and missed
+    confusion_png(matrix, names, tmp_path / "80.png", False)
+    few = matrix[np.ix_((3, 70, 80), (3, 70, 80))]
+    confusion_png(few, ["n3", "n70"], tmp_path / "2.png", False)
+    many, two = read(tmp_path / "80.png"), read(tmp_path / "2.png")
+    assert many.shape == two.shape
+    np.testing.assert_array_equal(many[60:], two[60:])  # below the title
+
+
 def test_confusions_that_the_matrix_does_not_show_are_in_a_table(tmp_path):
     names = [f"n{i}" for i in range(80)]
     matrix = np.zeros((80, 80), int)  # whole images: no background

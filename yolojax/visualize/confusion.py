@@ -22,8 +22,9 @@ def confusion_png(
 ) -> None:
     """Draws a confusion matrix.
 
-    Of many classes it shows those with most confusions, one row and column for all
-    others, and a table of what else is confused.
+    Of many classes it shows those that occur. If they are too many as well, it shows
+    those with most confusions, one row and column for all others, and a table of what
+    else is confused.
 
     Args:
         matrix: counts, row predicted, column true. [nc+1, nc+1] with the background
@@ -37,21 +38,28 @@ def confusion_png(
     known += ["background"] * (len(matrix) - len(names))
     kind = "share of each true class" if normalize else "counts"
     title = f"confusion matrix, {kind}"
-    if len(names) <= MOST:
+    classes = len(names)
+    occur = np.flatnonzero(matrix[:classes].sum(1) + matrix[:, :classes].sum(0))
+    if classes > MOST and 0 < len(occur) <= MOST:
+        kept = [*occur.tolist(), *range(classes, len(matrix))]
+        matrix, known = matrix[np.ix_(kept, kept)], [known[i] for i in kept]
+        title = f"{title}: the {len(occur)} of {classes} classes that occur"
+        classes = len(occur)
+    if classes <= MOST:
         side = min(max(5.5, 0.42 * len(matrix) + 3), 18)
         figure = new_figure(side + 1, side)
         _draw(figure.subplots(), matrix, known, normalize, side)
         figure.axes[0].set_title(title)
         return save(figure, path)
-    chosen = most_confused(matrix, len(names))
-    small = gathered(matrix, chosen, len(names))
-    ticks = [known[i] for i in chosen] + [_OTHERS, *known[len(names) :]]
+    chosen = most_confused(matrix, classes)
+    small = gathered(matrix, chosen, classes)
+    ticks = [known[i] for i in chosen] + [_OTHERS, *known[classes:]]
     side = 0.42 * len(small) + 3
     figure = new_figure(side + 6, side)
     left, right = figure.subplots(1, 2, width_ratios=(side + 1, 5))
     _draw(left, small, ticks, normalize, side)
-    left.set_title(f"{title}: the {len(chosen)} most confused of {len(names)} classes")
-    _table(right, matrix, known, chosen, len(names))
+    left.set_title(f"{title}: the {len(chosen)} most confused of {classes} classes")
+    _table(right, matrix, known, chosen, classes)
     save(figure, path)
 
 
