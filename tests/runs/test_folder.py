@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from yolojax import config as config_lib
+from yolojax.runs import data_notes
 from yolojax.runs import folder as run_folder
 
 PROCESSES = 8
@@ -89,6 +90,32 @@ def test_a_refused_start_leaves_no_folder(tmp_path, monkeypatch, named, error):
             (folder / "checkpoints" / "best").mkdir(parents=True)
             raise error("too large")
     assert not folder.exists()
+
+
+def test_a_refused_start_takes_the_folders_above_along(tmp_path):
+    workdir = tmp_path / "deep" / "a" / "run"
+    with pytest.raises(ValueError, match="x"):
+        with run_folder.occupied(settings(), workdir, "train"):
+            raise ValueError("x")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_evaluation_that_fails_leaves_no_folder(tmp_path, error):
+    (tmp_path / "runs").mkdir()
+    parent = tmp_path / "runs" / "detect"
+    with pytest.raises(error):
+        with run_folder.fresh(parent, "val") as folder:
+            (folder / data_notes.PROBLEMS_FILE).write_text("x")
+            raise error
+    assert not parent.exists() and (tmp_path / "runs").exists()
+    with pytest.raises(error):
+        with run_folder.fresh(parent, "val") as folder:
+            (folder / "metrics.jsonl").write_text("{}")
+            raise error
+    with run_folder.fresh(parent, "val") as another:
+        pass
+    assert folder.exists() and another == parent / "val-2" and another.exists()
 
 
 def test_what_was_there_before_stays(tmp_path):

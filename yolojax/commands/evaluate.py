@@ -46,14 +46,14 @@ def run(config: Any, workdir: Path | None) -> None:
     batches = loading.eval_batches(config, source, mesh.size)
     rules = network.detection_rules(config, loading.most_objects(source))
     parent = workdir or run_folder.runs_of(config.task)
-    folder = run_folder.make_unused(parent, config.name or config.split)
-    data_notes.report_problems([source], folder)
     variables = devices.replicate(variables, mesh)
     progress = writers.Progress(sys.stdout, 1, len(batches), net.task.loss_names)
     with (
+        run_folder.fresh(parent, config.name or config.split) as folder,
         Compiler() as compiler,
         loading.loader(batches, config, start_step=0) as loader,
     ):
+        data_notes.report_problems([source], folder)
         step = EvalDispatch(lowered_evaluation(net, rules), compiler)
         prepare_evaluation(step, variables, batches, mesh, needed=True)
         stream = forward(step, variables, loader, mesh)

@@ -58,6 +58,36 @@ def make_unused(parent: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
+def fresh(parent: Path, name: str) -> Iterator[Path]:
+    """Yields a folder as `make_unused` does.
+
+    It is taken away again if the body fails before anything but problems of the data
+    stands in it.
+    """
+    made = _missing(parent)
+    folder = make_unused(parent, name)
+    try:
+        yield folder
+    except BaseException:
+        if _is_bare(folder):
+            _empty(folder)
+        _remove_empty(folder, *made)
+        raise
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Returns a folder and those above it that are not there, the lowest first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def _remove_empty(*folders: Path) -> None:
+    """Removes folders up to the first one that holds something."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+@contextlib.contextmanager
 def unused_file(parent: Path, stem: str, suffix: str) -> Iterator[Path]:
     """Makes and yields an empty file parent/<stem><suffix>, or <stem>-2<suffix>, ...
 
@@ -133,12 +163,12 @@ def occupied(config: Any, workdir: Path | None, name: str) -> Iterator[Path]:
     """
     refuse_two_places(config, workdir)
     if workdir is None:
-        usual = runs_of(config.task)
-        parents = [path for path in (usual, usual.parent) if not path.exists()]
+        parents = _missing(runs_of(config.task))
         folder, made = default_folder(config.task, config.name or name), True
     else:
         refuse_others(workdir, config)
-        parents, folder, made = [], workdir, not workdir.exists()
+        parents, folder = _missing(workdir.parent), workdir
+        made = not workdir.exists()
         make(folder)
     try:
         with alone(folder):
@@ -152,9 +182,7 @@ def occupied(config: Any, workdir: Path | None, name: str) -> Iterator[Path]:
                 raise
     except BaseException:
         if made:  # the lock was the last that may have been in it
-            with contextlib.suppress(OSError):
-                for path in (folder, *parents):
-                    path.rmdir()
+            _remove_empty(folder, *parents)
         raise
 
 
