@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from yolojax.data.formats import listing
+from yolojax.data.formats import listing, scan
 from yolojax.data.store import images
 
 HEAD = b"\x00\x00\x00\x18ftyp%s\x00\x00\x00\x00mif1heic"
@@ -48,6 +48,14 @@ def test_a_decoder_is_used_and_channels_are_in_order(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", decoder)
     assert listing.verify_encoded(encoded()).hw == (12, 20)
     assert images.decode(encoded())[0, 0].tolist() == [50, 100, 200]
+
+
+def test_a_scan_without_a_decoder_does_not_count_once_there_is_one(monkeypatch):
+    found = []
+    for decoder in (None, SimpleNamespace(__version__="1.0")):
+        monkeypatch.setitem(sys.modules, "pillow_heif", decoder)
+        found.append(scan.fingerprint(["a.heic"], "rules"))
+    assert found[0] != found[1]
 
 
 def test_a_damaged_one_is_left_out(monkeypatch):

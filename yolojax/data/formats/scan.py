@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from yolojax.data.formats.problems import Problem
+from yolojax.data.store import heic
 from yolojax.files import replace_bytes
 
 CACHE_VERSION = 8  # raise it when the scan decides differently
@@ -53,7 +54,8 @@ def fingerprint(files: Iterable[str], rules: Any) -> str:
         files: paths of all that a scan reads.
         rules: what it may find there; something whose `repr` says all of it.
     """
-    digest = hashlib.sha256(repr((CACHE_VERSION, cv2.__version__, rules)).encode())
+    decoders = (cv2.__version__, *heic.version())
+    digest = hashlib.sha256(repr((CACHE_VERSION, *decoders, rules)).encode())
     for file in files:
         state = repr((file, state_of(file)))
         digest.update(state.encode("utf-8", "backslashreplace"))

@@ -47,6 +47,12 @@ def reason(data: np.ndarray) -> str | None:
     )
 
 
+def version() -> tuple[str, ...]:
+    """Returns the version of the decoder, nothing without one: scans depend on it."""
+    decoder = _decoder()
+    return () if decoder is None else (str(getattr(decoder, "__version__", "")),)
+
+
 def _decoder() -> Any:
     """Returns the module that decodes HEIC, None if it is not installed."""
     try:
