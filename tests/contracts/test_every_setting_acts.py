@@ -81,6 +81,12 @@ ACTS: dict[str, list[Acts | Left | Made | Refused]] = {
     "pretrained": [
         Left(observed.has("pretrained.txt"), {"pretrained": observed.usual_run})
     ],
+    "pretrained_partial": [
+        Left(
+            observed.has("pretrained.txt"),
+            {"pretrained": observed.little_weights, "pretrained_partial": True},
+        )
+    ],
     "freeze": [Acts(2, step_text, tasks=ONE), Acts(("1.conv",), step_text, tasks=ONE)],
     "single_cls": [Acts(True, train_rows)],
     "classes": [Acts((0, 1), train_rows)],

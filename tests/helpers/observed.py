@@ -15,6 +15,7 @@ from unittest import mock
 import forked_runs
 import jax
 import numpy as np
+import safetensors.numpy
 
 from yolojax import config as config_lib
 from yolojax import main, models, optim
@@ -273,6 +274,14 @@ def has(name):
 def usual_run(place):
     """Returns the folder of the training run with the usual settings."""
     return str(run_of(place, "train", ())[0])
+
+
+def little_weights(place):
+    """Returns a file of weights of which only one tensor fits the network."""
+    path = place / "little.safetensors"
+    kernel = {"model.0.conv.weight": np.ones((8, 3, 3, 3), np.float32)}
+    path.write_bytes(safetensors.numpy.save(kernel))
+    return str(path)
 
 
 def other_data(place):

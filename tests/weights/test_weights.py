@@ -163,13 +163,6 @@ def test_another_number_of_input_channels_takes_the_common_ones():
     assert report.partly == {"model.0.conv.weight": "1 of 3 input channels taken"}
 
 
-def test_weights_of_another_size_are_taken_with_a_warning(caplog):
-    given = weights_of(variables(3, model="yolo11s"))
-    with caplog.at_level(logging.WARNING, "yolojax"):
-        transfer.transfer(variables(3), given, PETS)
-    assert "another network: little of it fits. It looks like yolo11s" in caplog.text
-
-
 def test_what_the_network_does_not_have_is_listed():
     leaves = names.flatten(variables(3, seed=1))
     leaves["params/model_23/cv4_0_0/conv/kernel"] = np.zeros((3, 3, 4, 4), np.float32)
@@ -206,13 +199,6 @@ def test_fitting_demands_every_tensor():
     del leaves["params/model_0/bn/bias"]
     with pytest.raises(ValueError, match=r"1 tensors differ.*0\.bn\.bias is missing"):
         transfer.fit(shapes, weights_of({}, leaves=leaves))
-
-
-def test_the_size_of_misfit_weights_is_guessed():
-    shapes = jax.eval_shape(lambda: variables(3))
-    text = "does not fit.*looks like yolo11s, 3 classes.*config file"
-    with pytest.raises(ValueError, match=text):
-        transfer.fit(shapes, weights_of(variables(3, model="yolo11s")))
 
 
 # Files

@@ -27,6 +27,8 @@ from yolojax.types import PyTree
 from yolojax.weights import transfer
 from yolojax.weights.sources import Weights
 
+_SHOWN = 5  # names of classes in a message
+
 log = logging.getLogger("yolojax")
 
 
@@ -120,7 +122,13 @@ def _network(
     config: Any, given: Weights, source: loading.Source, mesh: Any
 ) -> tuple[network.Network, PyTree]:
     """Returns the network of the given weights, and them as its variables."""
-    _check_classes(config, given, source.names)
+    try:
+        _check_classes(config, given, source.names)
+    except ValueError:
+        # Classes of what is no such network at all are not what is wrong with it.
+        own = network.network_of(config, given)
+        transfer.fit(models.variable_shapes(own.model), given)
+        raise
     width, keypoints = transfer.class_width(given), network.keypoints_of(source)
     net = network.network(
         config,
@@ -156,8 +164,8 @@ def _check_classes(config: Any, given: Weights, names: Sequence[str]) -> None:
     if count != len(names):
         raise ValueError(
             f"{given.source} tells {count} classes apart, but config.data = {data!r}"
-            f" has {len(names)}: {list(names)}. Give the data it was trained on, with"
-            " --config FILE:DATA."
+            f" has {len(names)}: {_few(names)}. Give the data it was trained on, with"
+            " data=DATA."
         )
     known = given.names
     if known is None or not (transfer.are_real(known) and transfer.are_real(names)):
@@ -165,8 +173,14 @@ def _check_classes(config: Any, given: Weights, names: Sequence[str]) -> None:
     for i, (there, here) in enumerate(zip(known, names, strict=True)):
         if not transfer.same_class(there, here):
             raise ValueError(
-                f"{given.source} was trained on classes {list(known)}, but config.data"
-                f" = {data!r} has {list(names)}: class {i} is {there!r} there and"
-                f" {here!r} here. Give the data it was trained on, with --config"
-                " FILE:DATA, or use its names in the data.yaml."
+                f"{given.source} was trained on classes {_few(known)}, but config.data"
+                f" = {data!r} has {_few(names)}: class {i} is {there!r} there and"
+                f" {here!r} here. Give the data it was trained on, with data=DATA, or"
+                " use its names in the data.yaml."
             )
+
+
+def _few(names: Sequence[str]) -> str:
+    """Returns the first of the names, as many as a line bears."""
+    shown = ", ".join(map(repr, names[:_SHOWN]))
+    return f"[{shown}{', ...' if len(names) > _SHOWN else ''}]"

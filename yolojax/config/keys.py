@@ -112,6 +112,9 @@ KEYS: dict[str, Key] = {
     "pretrained": Key(False, "switch or text", "start weights: a .pt or .safetensors"
                       " file or a run's folder; True: published ones; False: random",
                       commands=RUN),
+    "pretrained_partial": _switch(False, "train also from weights of which less than"
+                                  " half of the backbone fits", commands=RUN,
+                                  resume=True),
     "freeze": Key(None, "integer, list or text", "layers that stay as they are: the"
                   " first N, or numbers and names as in (0, '23.cv2')", low=0,
                   commands=STEP),

@@ -199,7 +199,9 @@ def make_run(
         identity = dataclasses.replace(
             identity, licence=began.licence, start=began.start
         )
-    state, journal = _start(program, folder, checkpoints, start, source.names)
+    state, journal = _start(
+        program, folder, checkpoints, start, source.names, config.pretrained_partial
+    )
     journal.apply_patience(config.patience)
     data = _data(program, config, source, val_source)
     rules = network.detection_rules(config, loading.most_objects(*sources[1:]))
@@ -279,11 +281,12 @@ def _start(
     checkpoints: Checkpoints,
     start: Weights | None,
     names: tuple[str, ...],
+    partial: bool,
 ) -> tuple[TrainState, Journal]:
     """Returns the state and the journal to start from."""
     variables = network.initial_variables(program.net, program.seed)
     if start is not None:
-        variables, report = transfer.transfer(variables, start, names)
+        variables, report = transfer.transfer(variables, start, names, partial=partial)
         if not report.taken:
             raise ValueError(
                 f"config.pretrained: nothing in {start.source} fits this network:"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from yolojax.config import shipped
 from yolojax.config.grammar import Kind
 from yolojax.weights import names
 
@@ -17,7 +18,7 @@ _SIZES = {  # (width of the first layer, has a second inner block) -> size
 }
 _EXTRA = re.compile(r"/cv4_0_2/bias$")  # masks, keypoints or an angle
 _LAYER = re.compile(r"^\w+/model_(\d+)/")
-BACKBONE = 11  # layers, those from which a pyramid is made
+_BACKBONE = 11  # layers, from which a pyramid is made
 
 
 class _Sign(NamedTuple):
@@ -94,16 +95,43 @@ def described(leaves: Mapping[str, Any]) -> str:
     return f"{family}: its last layer is model.{last} ({_parts(leaves, last)}){count}"
 
 
+def instead(target: Mapping[str, Any], leaves: Mapping[str, Any]) -> str:
+    """Returns the sentences about weights that do not fit: what they are, what to do.
+
+    Args:
+        target: arrays or shapes of the network in use, by our paths.
+        leaves: the same of the weights.
+    """
+    mine, theirs = kind_of(target), kind_of(leaves)
+    said = f"It is {described(leaves)}."
+    if theirs is None:
+        return (
+            f"{said} The network of the config is {described(target)}. Weights of"
+            " other families cannot be used: give those of a YOLO11 network."
+        )
+    if theirs == mine:
+        return f"{said} The network of the config is {described(target)}."
+    name = shipped.of_task(theirs.task, theirs.model).replace("_", "-")
+    return f"{said} Its config is {name}: --config {name}."
+
+
 def last_layer(paths: Iterable[str]) -> int | None:
     """Returns the number of the last layer, None if layers have no numbers."""
     found = [int(match[1]) for path in paths if (match := _LAYER.match(path))]
     return max(found, default=None)
 
 
-def in_backbone(path: str) -> bool:
-    """Whether a leaf belongs to the layers that a pyramid is made from."""
-    match = _LAYER.match(path)
-    return match is not None and int(match[1]) < BACKBONE
+def backbone(paths: Iterable[str]) -> list[str]:
+    """Returns the leaves of the layers that a pyramid is made from.
+
+    Those before the head where there are fewer layers; all of them where layers have no
+    numbers.
+    """
+    listed = list(paths)
+    end = min(_BACKBONE, last_layer(listed) or 0)
+    numbered = [(path, _LAYER.match(path)) for path in listed]
+    found = [path for path, match in numbered if match and int(match[1]) < end]
+    return found or listed
 
 
 def _fits(sign: _Sign, leaves: Mapping[str, Any], last: int) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from yolojax.types import PyTree
-from yolojax.weights import names
+from yolojax.weights import family, names
 from yolojax.weights.sources import Weights
 
 log = logging.getLogger("yolojax")
@@ -20,13 +20,6 @@ _BRANCH_INPUT = re.compile(r"/cv3_\d_0_0/conv/kernel$")
 _BRANCH_HIDDEN = re.compile(r"/cv3_0_0_1/conv/kernel$")
 _EXTRA = re.compile(r"/cv4_0_2/bias$")  # masks, keypoints or an angle
 _FIRST_KERNEL = "params/model_0/conv/kernel"
-_SIZES = {  # (width of the first layer, has a second inner block) -> size
-    (16, False): "n",
-    (32, False): "s",
-    (64, False): "m",
-    (64, True): "l",
-    (96, True): "x",
-}
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,11 @@ class Report:
 
 
 def transfer(
-    target: PyTree, weights: Weights, class_names: Sequence[str]
+    target: PyTree,
+    weights: Weights,
+    class_names: Sequence[str],
+    *,
+    partial: bool = False,
 ) -> tuple[dict[str, Any], Report]:
     """Returns the target with every leaf that fits replaced, and what was done.
 
@@ -68,6 +65,10 @@ def transfer(
         target: fresh {"params", "batch_stats"}.
         weights: where to take from.
         class_names: of the target, by id.
+        partial: take also what is less than half of the backbone.
+
+    Raises:
+        ValueError: less than half of the backbone fits, and that is not wanted.
     """
     leaves = names.flatten(target)
     rows = _rows(weights.names, class_names)
@@ -96,13 +97,38 @@ def transfer(
         skipped[names.published_name(path)] = "not in this network"
     skipped = dict(sorted(skipped.items()))
     report = Report(weights.source, tuple(taken), partly, missing, skipped)
-    if 2 * (len(taken) + len(partly)) < len(leaves):
-        log.warning(
-            "%s is of another network: little of it fits.%s",
-            weights.source,
-            _looks_like(weights),
-        )
+    _check_backbone(report, leaves, weights, partial)
     return names.unflatten(leaves), report
+
+
+def _check_backbone(
+    report: Report, target: PyTree, weights: Weights, partial: bool
+) -> None:
+    """Raises ValueError if little of the backbone was taken, or warns where it may be.
+
+    A run from such weights is one from random ones that seems not to be.
+    """
+    wanted = {names.published_name(path) for path in family.backbone(target)}
+    taken = wanted & {*report.taken, *report.partly}
+    if 2 * len(taken) >= len(wanted):
+        mine, theirs = family.kind_of(target), family.kind_of(weights.leaves)
+        if mine is not None and theirs is None:
+            log.warning(
+                "%s is %s: what fits is taken, all else starts at random",
+                weights.source,
+                family.described(weights.leaves),
+            )
+        return
+    text = (
+        f"{weights.source}: {len(taken)} of the {len(wanted)} tensors of the backbone"
+        f" fit this network. {family.instead(target, weights.leaves)}"
+    )
+    if not partial:
+        raise ValueError(
+            f"{text} To start from the little that fits all the same, set"
+            " pretrained_partial=true; for random weights set pretrained=false."
+        )
+    log.warning("%s", text)
 
 
 def _some(what: str, tensors: Mapping[str, str]) -> str:
@@ -136,8 +162,7 @@ def fit(shapes: PyTree, weights: Weights) -> tuple[dict[str, Any], Report]:
         first = "; ".join(sorted(wrong)[:_SHOWN])
         raise ValueError(
             f"{weights.source} does not fit the network of the config: {len(wrong)}"
-            f" tensors differ, e.g. {first}.{_looks_like(weights)} Use the config file"
-            " of that size and task."
+            f" tensors differ, e.g. {first}. {family.instead(wanted, weights.leaves)}"
         )
     taken = tuple(map(names.published_name, wanted))
     report = Report(weights.source, taken, {}, {}, weights.skipped)
@@ -153,7 +178,10 @@ def num_classes(weights: Weights) -> int:
     for path, leaf in weights.leaves.items():
         if names.is_class_output(path):
             return leaf.shape[-1]
-    raise ValueError(f"{weights.source} has no class output; is it a YOLO11 network?")
+    raise ValueError(
+        f"{weights.source} has no output of classes that is known here: it is"
+        f" {family.described(weights.leaves)}."
+    )
 
 
 def keypoint_values(weights: Weights) -> int | None:
@@ -245,19 +273,3 @@ def _whole(
         leaf[:, :, :common] = given[:, :, :common]
         return leaf, f"{common} of {fresh.shape[2]} input channels taken"
     return None, f"{given.shape} there, {fresh.shape} here"
-
-
-def _looks_like(weights: Weights) -> str:
-    """Returns a sentence that names the size the weights seem to have, or ""."""
-    kernel = weights.leaves.get(_FIRST_KERNEL)
-    deep = any("/model_2/m_1/" in path for path in weights.leaves)
-    size = None if kernel is None else _SIZES.get((kernel.shape[-1], deep))
-    if size is None:
-        return ""
-    kind = "classify" if any("/linear/" in p for p in weights.leaves) else (
-        "segment" if any("/proto/" in p for p in weights.leaves) else None
-    )  # fmt: skip
-    task = f", task {kind}" if kind else ""
-    classes = [leaf for p, leaf in weights.leaves.items() if names.is_class_output(p)]
-    count = f", {classes[0].shape[-1]} classes" if classes else ""
-    return f" It looks like yolo11{size}{task}{count}."
