@@ -239,6 +239,12 @@ def test_weights_of_which_nothing_fits(tmp_path, place, monkeypatch):
         imgsz=64,
         licence=None,
     )
-    config = settled(pretrained=str(file), data=str(place / "data"))
-    with pytest.raises(ValueError, match="nothing in .*odd.safetensors fits"):
-        train.run(config, tmp_path / "run")
+    given = {"pretrained": str(file), "data": str(place / "data")}
+    for partial, answer in (
+        (False, "odd.safetensors: 0 of the .* tensors of the backbone fit"),
+        (True, "nothing in .*odd.safetensors fits"),
+    ):
+        config = settled(**given, pretrained_partial=partial)
+        with pytest.raises(ValueError, match=answer):
+            train.run(config, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
