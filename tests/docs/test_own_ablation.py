@@ -27,7 +27,7 @@ SMALL = (  # what makes a run of the page short; put behind its own words
     *("--config.epochs=1", "--config.imgsz=64", "--config.batch=4", "--config.nbs=4"),
     *("--config.plots=false", "--config.workers=0", "--config.device=cpu:1"),
 )
-TINY = "--config.model=tiny_model:build"
+TINY = "--config.model=tiny_model:bare"
 
 
 def blocks(language):
