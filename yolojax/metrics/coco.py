@@ -136,30 +136,9 @@ def evaluate(
     positions = _image_positions(truth)
     _require_known("image_id", detections, positions)
     _require_known("category_id", detections, names)
-    images = [
-        {"id": positions[image["id"]]}
-        | {side: image[side] for side in ("height", "width") if side in image}
-        for image in truth["images"]
-    ]
-
-    def indexed(entries: Sequence[Mapping[str, Any]]) -> Any:
-        annotations = [
-            # Counted from 1: the library takes 0 for "not matched".
-            _annotation(number, entry, positions[entry["image_id"]], kind)
-            for number, entry in enumerate(entries, 1)
-            if entry["image_id"] in positions
-        ]
-        return coco_eval.COCO(
-            {
-                "images": images,
-                "categories": [{"id": category} for category in names],
-                "annotations": annotations,
-            }
-        )
-
     run = coco_eval.COCOeval_faster(
-        indexed(truth["annotations"]),
-        indexed(detections),
+        _indexed(truth["annotations"], truth, positions, kind),
+        _indexed(detections, truth, positions, kind),
         kind,
         print_function=log.debug,
         kpt_oks_sigmas=None if sigmas is None else np.asarray(sigmas, np.float64),
@@ -169,6 +148,33 @@ def evaluate(
     run.evaluate()
     run.accumulate()
     return _result(run, kind, tuple(names[i] for i in sorted(names)), max_det)
+
+
+def _indexed(
+    entries: Sequence[Mapping[str, Any]],
+    truth: Mapping[str, Any],
+    positions: Mapping[Any, int],
+    kind: str,
+) -> Any:
+    """Returns entries as the library looks them up, with numbers of its own."""
+    images = [
+        {"id": positions[image["id"]]}
+        | {side: image[side] for side in ("height", "width") if side in image}
+        for image in truth["images"]
+    ]
+    annotations = [
+        # Counted from 1: the library takes 0 for "not matched".
+        _annotation(number, entry, positions[entry["image_id"]], kind)
+        for number, entry in enumerate(entries, 1)
+        if entry["image_id"] in positions
+    ]
+    return library().COCO(
+        {
+            "images": images,
+            "categories": [{"id": category["id"]} for category in truth["categories"]],
+            "annotations": annotations,
+        }
+    )
 
 
 def run_lengths(mask: np.ndarray) -> dict[str, Any]:

@@ -162,27 +162,30 @@ def ground_truth(
             "width": width,
         }
         boxes = np.concatenate([rows, crowd], dtype=np.float64).tolist()
-        for i, (class_id, cx, cy, w, h) in enumerate(boxes):
-            x, y = (cx - w / 2) * width, (cy - h / 2) * height
-            box = [x, y, w * width, h * height]
+        for i, (class_id, *place) in enumerate(boxes):
+            box = _in_pixels(place, picture.hw)
             annotation = {
                 "id": len(annotations) + 1,
                 "image_id": name,
                 "category_id": ids[int(class_id)],
                 "bbox": box,
-                "area": w * width * h * height,
+                "area": place[2] * width * place[3] * height,
                 "iscrowd": int(i >= len(rows)),
             }
             further = more(number, i, box) if more is not None else {}
             annotations.append(annotation | further)
-    categories = [
-        {"id": number, "name": name} for number, name in zip(ids, names, strict=True)
-    ]
+    both = zip(ids, names, strict=True)
     return {
         "images": list(images.values()),
         "annotations": annotations,
-        "categories": categories,
+        "categories": [{"id": number, "name": name} for number, name in both],
     }
+
+
+def _in_pixels(place: Sequence[float], hw: tuple[int, int]) -> list[float]:
+    """Returns x, y, width, height in pixels of cx, cy, w, h (0..1)."""
+    (cx, cy, w, h), (height, width) = place, hw
+    return [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]
 
 
 def keypoint_fields(points: np.ndarray, hw: tuple[int, int]) -> dict[str, Any]:

@@ -105,17 +105,12 @@ def plan_run(
     """
     _check_counts(n_images=n_images, batch=batch, nbs=nbs, epochs=epochs)
     name = optimizer if ":" in optimizer else optimizer.lower()
-    notes: tuple[str, ...] = ()
+    notes = _high_rate_note(name, lr0)
     if name == "auto":
         updates = math.ceil(n_images / max(batch, nbs)) * epochs
         name, *chosen = auto_optimizer(updates, num_classes)
         notes = (_auto_note(updates, name, chosen, (lr0, momentum, warmup_bias_lr)),)
         (lr0, momentum), warmup_bias_lr = chosen, 0.0
-    elif name in _ADAM_FAMILY and lr0 >= _ADAM_HIGH_LR:
-        notes = (
-            f"optimizer={name} with lr0={lr0}: the Adam family wants about a tenth of"
-            " what suits SGD; lr0=0.001 is usual",
-        )
     batches = math.ceil(n_images / min(batch, n_images))
     nominal = max(round(nbs / batch), 1)
     warmup = min(warmup_epochs, epochs - 1)
@@ -141,6 +136,15 @@ def plan_run(
         notes=notes,
     )
     return dataclasses.replace(plan, notes=notes + _few_steps_note(plan))
+
+
+def _high_rate_note(name: str, lr0: float) -> tuple[str, ...]:
+    if name not in _ADAM_FAMILY or lr0 < _ADAM_HIGH_LR:
+        return ()
+    return (
+        f"optimizer={name} with lr0={lr0}: the Adam family wants about a tenth of what"
+        " suits SGD; lr0=0.001 is usual",
+    )
 
 
 def with_epochs(plan: RunSchedule, epochs: int, warmup_epochs: float) -> RunSchedule:

@@ -222,17 +222,8 @@ def choose(
     def measure(batch: int) -> Row:
         log.info("  compiling the training step for batch %d ...", batch)
         settled = resolved(config, batch)
-        lowered = lower(settled, source, mesh, class_width)
-        try:
-            need = memory.need_of(lowered.compile(), mesh)
-        except jax.errors.JaxRuntimeError as error:
-            if not is_exhausted(error):
-                raise
-            return Row(batch, math.inf, math.inf)  # the compiler saw that it cannot fit
-        if need is None:
-            raise MemoryUnknown("how much memory a program needs")
         # Images on the device are an argument of the step, and not in `free`.
-        total = need.total - images
+        total = _needed(lower(settled, source, mesh, class_width), mesh) - images
         return Row(batch, total, total / free if free else math.inf)
 
     try:
@@ -243,6 +234,23 @@ def choose(
         return Choice(batch, (), None)
     _report(choice, share, free, mesh.size)
     return choice
+
+
+def _needed(lowered: jax.stages.Lowered, mesh: Mesh) -> float:
+    """Returns the bytes that a program takes on each device; infinite: it cannot fit.
+
+    Raises:
+        MemoryUnknown: the compiler does not tell.
+    """
+    try:
+        need = memory.need_of(lowered.compile(), mesh)
+    except jax.errors.JaxRuntimeError as error:
+        if not is_exhausted(error):
+            raise
+        return math.inf  # the compiler saw it
+    if need is None:
+        raise MemoryUnknown("how much memory a program needs")
+    return need.total
 
 
 def _planning_once() -> Callable[..., jax.stages.Lowered]:

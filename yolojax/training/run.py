@@ -183,22 +183,9 @@ def make_run(
         means: what it is done with.
     """
     source, val_source = sources[0], sources[1] if len(sources) > 1 else None
-    identity = _identity(program, config, source, start)
     checkpoints, compiler = opened
-    saved = checkpoints.newest()
-    if saved is not None:
-        before = RunRecord.from_json(checkpoints.record(saved))
-        before.check_same_run(identity, folder)
-        began = before.identity
-        if began.content not in ("", identity.content):
-            log.warning(
-                "pictures or labels changed since %s was started: it goes on with what"
-                " they are now",
-                folder,
-            )
-        identity = dataclasses.replace(
-            identity, licence=began.licence, start=began.start
-        )
+    identity = _identity(program, config, source, start)
+    identity = _as_begun(identity, checkpoints, folder)
     state, journal = _start(
         program, folder, checkpoints, start, source.names, config.pretrained_partial
     )
@@ -225,6 +212,27 @@ def make_run(
         stop=StopRequest(),
     )
     return run, devices.replicate(state, program.mesh)
+
+
+def _as_begun(identity: Identity, checkpoints: Checkpoints, folder: Path) -> Identity:
+    """Returns what a run is, with what it began from if it goes on.
+
+    Raises:
+        ValueError: the folder holds another run.
+    """
+    saved = checkpoints.newest()
+    if saved is None:
+        return identity
+    before = RunRecord.from_json(checkpoints.record(saved))
+    before.check_same_run(identity, folder)
+    began = before.identity
+    if began.content not in ("", identity.content):
+        log.warning(
+            "pictures or labels changed since %s was started: it goes on with what"
+            " they are now",
+            folder,
+        )
+    return dataclasses.replace(identity, licence=began.licence, start=began.start)
 
 
 def _identity(

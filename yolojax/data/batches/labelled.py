@@ -104,9 +104,9 @@ class TrainBatches:
                 "mosaic, mixup and cutmix join pictures on squares, which rectangular"
                 " batches are not. Set them to 0, or rect to False."
             )
-        square = (imgsz, imgsz)
-        self._usual = Recipe(annotations, square, augment, labels)
-        self._plain = Recipe(annotations, square, augment.without_mixing(), labels)
+        self._usual = Recipe(annotations, (imgsz, imgsz), augment, labels)
+        plain = augment.without_mixing()
+        self._plain = dataclasses.replace(self._usual, options=plain)
         self.on_device = on_device
         if on_device:
             self._usual_shape = device_plan.plan_shape(imgsz, augment)

@@ -132,11 +132,7 @@ def open_class_folder(
     kept = [i for i, verdict in enumerate(verdicts) if verdict.hw is not None]
     problems += _problems(folder, names, members, verdicts)
     if not kept:
-        examples = " | ".join(str(problem) for problem in problems[:3])
-        raise ValueError(
-            f"{folder}: none of its {len(members)} images can be used for split"
-            f" `{split}`. {examples or 'It needs one folder of images per class.'}"
-        )
+        raise ValueError(_none_left(folder, split, len(members), problems))
     targets = np.array([members[i][1] for i in kept], np.int32)
     if full is not None:
         subset.warn_lost(str(folder), names, full, list(targets[:, None]))
@@ -148,6 +144,16 @@ def open_class_folder(
         problems=tuple(problems),
         digests=tuple(verdicts[i].digest for i in kept),
         full=full,
+    )
+
+
+def _none_left(
+    folder: Path, split: str, count: int, problems: Sequence[Problem]
+) -> str:
+    examples = " | ".join(str(problem) for problem in problems[:3])
+    return (
+        f"{folder}: none of its {count} images can be used for split `{split}`."
+        f" {examples or 'It needs one folder of images per class.'}"
     )
 
 

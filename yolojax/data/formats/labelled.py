@@ -181,14 +181,11 @@ def assemble(
     Raises:
         ValueError: nothing usable is left, or the labels lack what the task needs.
     """
-    found = (problem for verdict in verdicts for problem in verdict.problems)
-    problems = (*noted, *found)
+    problems = (*noted, *(p for verdict in verdicts for p in verdict.problems))
     kept = [i for i, verdict in enumerate(verdicts) if verdict.hw is not None]
     if not kept:
-        raise ValueError(
-            f"{data.path}: none of the {len(paths)} images of split `{split}` can be"
-            f" used. {_examples(problems)}"
-        )
+        where = f"{data.path}: none of the {len(paths)} images of split `{split}`"
+        raise ValueError(f"{where} can be used. {_examples(problems)}")
     first = paths[0]
     paths, verdicts = [paths[i] for i in kept], [verdicts[i] for i in kept]
     with_polygons = _with_polygons(data, paths, verdicts, wanted.task, label_file)
@@ -196,16 +193,15 @@ def assemble(
     selected = [_selected(v, wanted.classes, wanted.single_cls) for v in verdicts]
     if not any(len(verdict.rows) for verdict in selected):
         others = any(len(verdict.rows) for verdict in verdicts)
-        _without_labels(
-            data, split, wanted.classes, label_file(first), problems, others=others
-        )
+        example = label_file(first)
+        _without_labels(data, split, wanted.classes, example, problems, others=others)
     names = ("item",) if wanted.single_cls else data.names
     classes = [verdict.rows[:, 0] for verdict in selected]
     chosen, full = _subset(split, wanted, classes, len(names), skipped)
     paths, selected = [paths[i] for i in chosen], [selected[i] for i in chosen]
     if full is not None:
-        where = f"{data.path}, split `{split}`"
-        subset.warn_lost(where, names, full, [classes[i] for i in chosen])
+        split = f"{data.path}, split `{split}`"
+        subset.warn_lost(split, names, full, [classes[i] for i in chosen])
     return LabelledImages(
         names=names,
         paths=tuple(paths),

@@ -107,20 +107,29 @@ def open_coco_json(
         total - len(paths),
         noted=summary.problems,
     )
-    files = data.places(split)
-    # Annotations of an image that stands there twice have two ids.
-    twice = any(problem.code == "duplicate_image" for problem in summary.problems)
     return dataclasses.replace(
         source,
-        coco=CocoIds(
-            tuple(summary.ids[path] for path in source.paths),
-            tuple(number for number, _ in first.categories),
-            str(files[0]) if len(files) == 1 and not twice else None,
-        ),
+        coco=_ids(summary, first, data.places(split), source.paths),
         crowds=[
             labelled.wanted_crowds(_crowds(summary, rules, path), wanted)
             for path in source.paths
         ],
+    )
+
+
+def _ids(
+    summary: CocoSummary,
+    first: CocoSummary,
+    files: Sequence[Path],
+    paths: Sequence[str],
+) -> CocoIds:
+    """Returns how the files of a split number these images and the categories."""
+    # Annotations of an image that stands there twice have two ids.
+    twice = any(problem.code == "duplicate_image" for problem in summary.problems)
+    return CocoIds(
+        tuple(summary.ids[path] for path in paths),
+        tuple(number for number, _ in first.categories),
+        str(files[0]) if len(files) == 1 and not twice else None,
     )
 
 
