@@ -65,7 +65,8 @@ def test_a_run_writes_its_files(whole):
     for path in workdir.glob("*.png"):
         assert cv2.imread(str(path)).std() > 1, path
     assert {path.name for path in workdir.iterdir() if path.suffix != ".png"} == {
-        *("checkpoints", "config.json", "log.jsonl", "results.csv", "tensorboard")
+        *("checkpoints", "config.json", "log.jsonl", "results.csv", "tensorboard"),
+        "confusion_matrix.csv",
     }
     recorded = json.loads((workdir / "config.json").read_text())
     assert recorded.keys() == config_lib.KEYS.keys()

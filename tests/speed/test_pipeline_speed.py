@@ -63,10 +63,9 @@ def test_every_cache_and_stage_is_measured(tmp_path, monkeypatch):
 def test_classification_is_measured_at_its_own_size(tmp_path):
     for name in ("a", "b"):
         for number in range(3):
-            add(tmp_path / "data", "train", name, image=picture(seed=number))
+            source = add(tmp_path / "made", "train", name, image=picture(seed=number))
             folder = tmp_path / "data" / "train" / name
             folder.mkdir(parents=True, exist_ok=True)
-            source = tmp_path / "data" / "images" / "train" / f"{name}.jpg"
             source.rename(folder / f"{number}.jpg")
     source = open_class_folder(
         tmp_path / "data", "train", fraction=1.0, fraction_mode="head", seed=0,

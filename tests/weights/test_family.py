@@ -10,7 +10,6 @@ import pytest
 from head_cases import HEADS
 
 from yolojax import models
-from yolojax.config.grammar import Kind
 from yolojax.models import heads
 from yolojax.weights import family, names, transfer
 from yolojax.weights.sources import Weights
@@ -85,13 +84,6 @@ def yolo26ish():
             leaves[path] = leaves[path][..., :4]
         leaves[path.replace("/cv", "/one2one_cv")] = leaves[path]
     return leaves
-
-
-@pytest.mark.parametrize("task", HEADS)
-@pytest.mark.parametrize("size", "nsmlx")
-def test_size_and_task_of_every_network_are_told(size, task):
-    found = family.kind_of(names.flatten(shapes(task, f"yolo11{size}")))
-    assert found == Kind(f"yolo11{size}", task)
 
 
 @pytest.mark.parametrize("network", [*OTHERS, "YOLO26"])

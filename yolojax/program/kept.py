@@ -4,7 +4,6 @@ JAX writes an entry straight to its name, so a killed run or a full disk leaves 
 of one. JAX only warns of it then, at every run, and never writes it anew.
 """
 
-import importlib
 import logging
 import re
 import warnings
@@ -73,7 +72,8 @@ def _unpacks(path: Path) -> bool:
     try:
         data = path.read_bytes()
         if data.startswith(_ZSTD):
-            zstandard = importlib.import_module("zstandard")
+            import zstandard
+
             zstandard.ZstdDecompressor().decompress(data)
         else:
             zlib.decompress(data)

@@ -1,6 +1,5 @@
 """Pictures of telephones: HEIC, which takes a decoder of its own."""
 
-import importlib
 import io
 from typing import Any
 
@@ -56,6 +55,7 @@ def version() -> tuple[str, ...]:
 def _decoder() -> Any:
     """Returns the module that decodes HEIC, None if it is not installed."""
     try:
-        return importlib.import_module("pillow_heif")
+        import pillow_heif
     except ImportError:
         return None
+    return pillow_heif
