@@ -34,6 +34,7 @@ from yolojax.program.train_program import (
 )
 
 SMALL = forked_runs.TINY | {
+    "model": "tiny_model:build",  # for every task
     "nbs": 4,
     "optimizer": "sgd",
     "warmup_epochs": 1.0,
