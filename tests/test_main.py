@@ -49,6 +49,22 @@ def run(*arguments, cwd):
     return command("--config", *arguments, compiled, cwd=cwd)
 
 
+def closed(*numbers, words, cwd):
+    """Returns the finished process of a command that starts without some streams."""
+    script = 'exec "$@" ' + " ".join(f"{number}>&-" for number in numbers)
+    paths = os.pathsep.join((str(ROOT), str(HELPERS)))
+    environment = os.environ | {
+        "PYTHONPATH": paths,
+        "YOLOJAX_CACHE": str(cwd / "cache"),
+    }
+    return subprocess.run(
+        ["sh", "-c", script, "sh", sys.executable, *map(str, words)],
+        **{"capture_output": True, "text": True, "timeout": 300},
+        env=environment,
+        cwd=cwd,
+    )
+
+
 def refusal(result):
     """Returns the one line with which a command failed."""
     assert result.returncode == 2, result.stderr
@@ -518,6 +534,36 @@ def test_a_folder_for_compiled_programs_that_cannot_be_written(tmp_path):
     setting = "--config.compile_cache=file/x"
     result = command(*WITH_CONFIG, setting, cwd=tmp_path)
     assert "config.compile_cache = 'file/x': compiled programs" in refusal(result)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("numbers", [(1,), (2,), (0, 1, 2)])
+def test_a_command_works_without_its_streams(tmp_path, numbers):
+    for seed, split in enumerate(("train", "val")):
+        picture(tmp_path / "images" / split / "0.png", seed=seed)
+        label = tmp_path / "labels" / split / "0.txt"
+        label.parent.mkdir(parents=True)
+        label.write_text("0 0.5 0.5 0.4 0.3\n")
+    description = "train: images/train\nval: images/val\nnames: [ball]\n"
+    (tmp_path / "data.yaml").write_text(description)
+    words = ("-m", "yolojax.main", "--config", f"{CONFIG}:data.yaml", "--mode=check")
+    result = closed(*numbers, words=(*words, "--config.plots=false"), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.process
+def test_no_file_gets_the_number_of_a_closed_stream(tmp_path):
+    code = (
+        "import os, sys, subprocess; from yolojax import main;"
+        " main._open_closed_streams(); number = open('a file', 'w').fileno();"
+        " print('lost', flush=True); os.write(1, b'lost');"
+        " child = subprocess.run([sys.executable, '-c', 'import os; os.fstat(1)']);"
+        " sys.exit(10 * child.returncode + (number < 3))"
+    )
+    result = closed(0, 1, 2, words=("-c", code), cwd=tmp_path)
+    assert result.returncode == 0
+    assert (tmp_path / "a file").read_text() == ""
 
 
 def test_the_data_setting_reaches_the_config_file():

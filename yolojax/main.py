@@ -234,8 +234,26 @@ def _identify(path: Path) -> Kind:
     return kind
 
 
+def _open_closed_streams() -> None:
+    """Gives the program the streams that it was started without, as with `>&-`.
+
+    Python has None for such a stream, which neither our code nor that of libraries
+    expects. And the next file that is opened would get its number: what a library
+    prints would end up in a checkpoint.
+    """
+    streams = ("stdin", "stdout", "stderr")
+    closed = [name for name in streams if getattr(sys, name) is None]
+    for name in closed:
+        null = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        os.set_inheritable(null, True)  # for processes of our own, too
+        stream = open(null, "r+", encoding="utf-8")  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
 def command() -> None:
     """Starts the program: what `yolojax` and `python -m yolojax` call."""
+    _open_closed_streams()
     _use_huge_pages()
     parse = functools.partial(command_line.parse, identify=_identify)
     # A shell script has what it starts in the background ignore Ctrl-C from the start;
