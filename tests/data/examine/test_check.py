@@ -119,6 +119,40 @@ def test_problems_within_a_file_of_many_labels(data):
     ]
 
 
+def test_what_a_finding_says_is_true_of_each_of_its_places(data):
+    texts = ("0 nan 0.5 0.2 0.2", "0 0.5 0.5 0.2 0.2 0.9 7", "0 48 48 24 24")
+    for i, text in enumerate(texts):
+        (data / f"labels/train/{i}.txt").write_text(f"{text}\n")
+    config = config_lib.default("detect")
+    config.data = str(data)
+    sources, _, description = check.open_all(config_lib.check(config))
+    wrong, hinted = (
+        finding
+        for finding in doctor.examine(sources, 64, "detect", description)
+        if finding.code == "coordinate_above_1.01"
+    )
+    assert "look like" not in wrong.text
+    assert wrong.places == tuple(f"{data}/labels/train/{i}.txt:1" for i in (0, 2))
+    assert "They look like a box with more behind it" in hinted.text
+    assert hinted.places == (f"{data}/labels/train/1.txt:1",)
+
+
+def test_a_finding_of_unlike_problems_says_what_they_have_in_common():
+    small = ("3x4 pixels, below 10", "1x1 pixels, below 10")
+    problems = [
+        Problem(f"{i}.png", None, "image_too_small", text, True)
+        for i, text in enumerate(small)
+    ]
+    (finding,) = doctor._problems("train", problems)
+    usual = "the image has too few pixels"
+    assert finding.text == f"{usual}; the first one: {small[0]}"
+    # Where some are left out and some are not, the advice is another one.
+    used = Problem("2.png", None, "image_size_differs", "scaled", False)
+    lost = Problem("3.png", None, "image_size_differs", "turned", True)
+    both = [(f.severity, f.text) for f in doctor._problems("train", [used, lost])]
+    assert both == [("warning", "scaled"), ("error", "turned")]
+
+
 def row(data, text, split="train"):
     """Adds a row to a label file and returns where it stands."""
     file = data / f"labels/{split}/1.txt"

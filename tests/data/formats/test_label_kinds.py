@@ -250,9 +250,8 @@ BOX_AND_MORE = [
 
 @pytest.mark.parametrize(("text", "task", "dropped"), BOX_AND_MORE)
 def test_boxes_with_more_behind_them_are_told(tmp_path, text, task, dropped):
-    square = "1 0.1 0.1 0.4 0.1 0.4 0.4 0.1 0.4\n"
-    (problem,) = opened(folder_of(tmp_path, [square, text]), task=task).problems
-    assert problem.dropped == dropped and "a box with" in problem.reason
+    (problem,) = opened(folder_of(tmp_path, [SQUARE, text]), task=task).problems
+    assert problem.dropped == dropped and "a box with" in str(problem)
     assert dropped or (problem.code, problem.count) == (
         "box_and_more",
         text.count("\n"),
@@ -273,6 +272,39 @@ def test_boxes_with_more_behind_them_are_told(tmp_path, text, task, dropped):
 )
 def test_triangles_are_no_boxes(tmp_path, text, task):
     assert not opened(folder_of(tmp_path, [text]), task=task).problems
+
+
+FORGOTTEN = [  # rows, which kpt_shape there is, which one is asked for
+    ("0 0.5 0.5 0.4 0.4 0.4 0.4 2 0.6 0.6 1\n", "", "[2, 3]"),
+    ("0 0.5 0.5 0.4 0.4 0.4 0.4 2\n1 0.5 0.5 0.4 0.4 0 0 0\n", "", "[1, 3]"),
+    ("0 0.5 0.5 0.4 0.4 0.4 0.4 -1 -1 0.6 0.6\n", "", "[3, 2]"),
+    ("0 0.5 0.5 0.4 0.4 0.4 0.4 2 0.6 0.6 1\n", "kpt_shape: [3, 3]\n", "[2, 3]"),
+]
+
+
+@pytest.mark.parametrize(("text", "extra", "asked"), FORGOTTEN)
+@pytest.mark.parametrize("task", ["detect", "segment"])
+def test_keypoints_without_their_shape_are_told(tmp_path, text, extra, asked, task):
+    folder = folder_of(tmp_path, [SQUARE, text], extra)
+    (problem,) = opened(folder, task=task).problems
+    assert problem.dropped and f"need `kpt_shape: {asked}`" in str(problem)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0 0.1 0.1 0.4 0.1 0.4 0.5 0.2 0.6 0.1 3\n",  # starts with no box
+        "0 0.5 0.5 0.4 0.4 0.4 0.4 7 0.6 0.6 1\n",  # no visibility
+        "0 0.5 0.5 0.4 0.4 9 0.4 2 0.6 0.6 1\n",
+        "0 0.5 0.5 0.4 0.4 0.4 nan 2 0.6 0.6 1\n",
+        "0 0.5 0.5 0.4 0.4 -1 -1\n",
+        "7 0.5 0.5 0.4 0.4 0.4 0.4 0.3 0.3 0.6 0.6\n",  # a polygon of another class
+        "0 0.5 0.5 0.4 0.4 0.4 0.4 2 0.6 0.6 1\n0 0.5 0.5 0.4 0.4 0.4 0.4 2\n",
+    ],
+)
+def test_what_is_wrong_otherwise_is_no_keypoints(tmp_path, text):
+    (problem,) = opened(folder_of(tmp_path, [SQUARE, text]), task="segment").problems
+    assert problem.dropped and "kpt_shape:" not in str(problem)
 
 
 def test_keypoint_rows_of_wrong_length_are_left_out(tmp_path):

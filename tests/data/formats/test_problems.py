@@ -17,6 +17,8 @@ def test_a_problem_is_said_in_one_line():
     )
     note = Problem("a.json", None, "empty_boxes", "no size", False, "1.png", 2)
     assert str(note) == "a.json: 1.png: no size (empty_boxes): 2"
+    guess = Problem("a.txt", 3, "not_a_number", "", True, hint="A list")
+    assert str(guess) == str(label).replace("number (", "number. A list (")
 
 
 def test_a_code_that_is_not_in_the_table_is_refused():
@@ -25,7 +27,7 @@ def test_a_code_that_is_not_in_the_table_is_refused():
 
 
 def test_a_problem_survives_being_kept():
-    problem = Problem("a.json", None, "bad_bbox", "", True, "annotation 1")
+    problem = Problem("a.json", None, "bad_bbox", "", True, "annotation 1", hint="-")
     kept = json.loads(json.dumps(dataclasses.astuple(problem)))
     assert Problem(*kept) == problem
 

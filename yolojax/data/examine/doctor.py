@@ -22,7 +22,7 @@ from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.formats.description import DataDescription
 from yolojax.data.formats.labelled import LabelledImages
 from yolojax.data.formats.listing import walk
-from yolojax.data.formats.problems import Problem
+from yolojax.data.formats.problems import CODES, Problem
 from yolojax.data.store.images import is_image
 
 SEVERITIES = ("error", "warning", "note")
@@ -126,22 +126,34 @@ _SCAN_ADVICE = {
 
 def _problems(split: str, problems: Sequence[Problem]) -> Iterator[Finding]:
     """What the scan found, one finding per reason."""
-    groups: dict[str, list[Problem]] = {}
+    groups: dict[tuple[str, bool, str], list[Problem]] = {}
     for problem in problems:
-        groups.setdefault(problem.code, []).append(problem)
-    for code, group in groups.items():
+        key = problem.code, problem.dropped, problem.hint
+        groups.setdefault(key, []).append(problem)
+    for (code, dropped, _), group in groups.items():
         severity, advice = _SCAN_ADVICE.get(code, ("warning", "Correct the labels."))
-        if group[0].dropped:
+        if dropped:
             severity = "error"
             if code not in _SCAN_ADVICE:
                 advice = "Replace or delete the images: they are left out."
                 if os.path.splitext(group[0].file)[1] in (".txt", ".json"):
                     advice = "Correct the labels: their images are left out."
-        text = group[0].reason
-        if group[0].line is not None and group[0].dropped:
-            text += " (the first such row of each file)"
         places = tuple(_place(problem) for problem in group[:LISTED])
-        yield Finding(code, severity, split, len(group), text, advice, places)
+        yield Finding(code, severity, split, len(group), _text(group), advice, places)
+
+
+def _text(group: Sequence[Problem]) -> str:
+    """Returns what is true of all problems of one code and hint."""
+    first = group[0]
+    text = first.reason
+    if any(problem.reason != text for problem in group):
+        usual = CODES[first.code]
+        text = f"{usual}; the first one: {text.removeprefix(usual).lstrip(',:; ')}"
+    if first.hint:
+        text += f". {first.hint}"
+    if first.line is not None and first.dropped:
+        text += " (the first such row of each file)"
+    return text
 
 
 def _place(problem: Problem) -> str:

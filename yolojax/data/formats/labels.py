@@ -117,12 +117,50 @@ def look_like_boxes(text: str, *, sure: bool) -> bool:
         return False
     if any(len(row) not in (6, 7) for row in rows):
         return False
-    centre, size = (np.array([row[i : i + 2] for row in rows]) for i in (1, 3))
-    inside = (centre - size / 2 >= SMALLEST) & (centre + size / 2 <= LARGEST)
-    if not (inside & (size > 0)).all():
+    if not _start_with_boxes(rows):
         return False
     whole = (len(row) == 6 or 0 in (row[5] % 1, row[6] % 1) for row in rows)
     return not sure or all(whole)
+
+
+def keypoint_shape(text: str) -> tuple[int, int] | None:
+    """Returns the (K, 2 or 3) that a file of boxes and keypoints seems to have.
+
+    None where some row is none such, or where all of them may as well be polygons.
+    """
+    try:
+        _, rows = _numbers(text)
+    except LabelError:
+        return None
+    columns = len(rows[0]) if rows else 0
+    if columns < 7 or any(len(row) != columns for row in rows):
+        return None
+    if not _start_with_boxes(rows):
+        return None
+    table = np.array(rows)
+    if columns % 2 and _near(table[:, 1:]).all():
+        return None
+    for size in (3, 2):
+        if (columns - 5) % size:
+            continue
+        points = table[:, 5:].reshape(len(rows), -1, size)
+        labelled = _labelled(points)
+        known = size == 2 or bool(np.isin(points[:, :, 2], (0, 1, 2)).all())
+        if known and labelled.any() and _near(points[labelled][:, :2]).all():
+            return points.shape[1], size
+    return None
+
+
+def _start_with_boxes(rows: list[list[float]]) -> bool:
+    """Returns whether a box that lies in the image follows the class of every row."""
+    centre, size = (np.array([row[i : i + 2] for row in rows]) for i in (1, 3))
+    inside = (centre - size / 2 >= SMALLEST) & (centre + size / 2 <= LARGEST)
+    return bool((inside & (size > 0)).all())
+
+
+def _near(values: np.ndarray) -> np.ndarray:
+    """Returns which coordinates lie in the image, or leave it by rounding alone."""
+    return (values >= SMALLEST) & (values <= LARGEST)
 
 
 def _numbers(text: str) -> tuple[list[int], list[list[float]]]:
@@ -215,9 +253,8 @@ def _distinct(table: np.ndarray, polygons: list[np.ndarray]) -> list[int]:
 def _keypoints(flat: np.ndarray, kpt_shape: tuple[int, int]) -> np.ndarray:
     points = flat.reshape(-1, *kpt_shape).copy()
     labelled = _labelled(points)
-    near = (points[:, :, :2] >= SMALLEST) & (points[:, :, :2] <= LARGEST)
     # Only points that are not labelled may be anywhere; they must not get into sums.
-    points[~near.all(axis=2), :2] = 0
+    points[~_near(points[:, :, :2]).all(axis=2), :2] = 0
     if kpt_shape[1] == 3:
         return points
     return np.concatenate([points, labelled[:, :, None].astype(np.float32)], axis=2)

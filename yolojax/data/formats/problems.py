@@ -77,6 +77,7 @@ class Problem:
     dropped: bool  # the image is left out
     within: str = ""  # where in a file of many labels, such as "annotation 7"
     count: int | None = None  # how many there are of it in the file, if counted
+    hint: str = ""  # how it may have come about, in words that name nothing of the file
 
     def __post_init__(self) -> None:
         """Fills in the usual text.
@@ -88,9 +89,10 @@ class Problem:
         object.__setattr__(self, "reason", self.reason or usual)
 
     def __str__(self) -> str:
-        """Returns "file:line: within: reason (code): count"."""
+        """Returns "file:line: within: reason. hint (code): count"."""
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         within = f"{self.within}: " if self.within else ""
         count = "" if self.count is None else f": {self.count}"
         left_out = "; image left out" if self.dropped else ""
-        return f"{place}: {within}{self.reason} ({self.code}){count}{left_out}"
+        text = f"{self.reason}. {self.hint}" if self.hint else self.reason
+        return f"{place}: {within}{text} ({self.code}){count}{left_out}"

@@ -18,7 +18,7 @@ from yolojax.data.formats.problems import Problem
 from yolojax.data.store import heic
 from yolojax.files import replace_bytes
 
-CACHE_VERSION = 8  # raise it when the scan decides differently
+CACHE_VERSION = 9  # raise it when the scan decides differently
 
 log = logging.getLogger("yolojax")
 

@@ -25,11 +25,12 @@ from yolojax.data.formats.labels import (
     LabelError,
     ParsedLabels,
     class_ids,
+    keypoint_shape,
     look_like_boxes,
     parse_labels,
 )
 from yolojax.data.formats.listing import find_images, verify_image
-from yolojax.data.formats.problems import CODES, Problem
+from yolojax.data.formats.problems import Problem
 from yolojax.data.formats.scan import LabelRules, Verdict
 
 KEEP_FIVE = "They look like a box with more behind it: keep `class cx cy w h`"
@@ -128,10 +129,8 @@ def verify_labelled(image_path: str, label: LabelFile, rules: LabelRules) -> Ver
             pose=rules.pose,
         )
     except LabelError as error:
-        reason = ""
-        if boxes_and_more:
-            reason = f"{CODES[error.code]}. {KEEP_FIVE}"
-        problem = Problem(path, error.line, error.code, reason, True)
+        hint = KEEP_FIVE if boxes_and_more else _keypoints_hint(text, rules)
+        problem = Problem(path, error.line, error.code, "", True, hint=hint)
         return Verdict(None, none, (problem,))
     return Verdict(
         seen.hw,
@@ -143,6 +142,17 @@ def verify_labelled(image_path: str, label: LabelFile, rules: LabelRules) -> Ver
         parsed.polygons,
         parsed.keypoints,
         seen.digest,
+    )
+
+
+def _keypoints_hint(text: str, rules: LabelRules) -> str:
+    """Returns what to do about rows that look like keypoints of another number."""
+    shape = keypoint_shape(text)
+    if shape is None or shape == rules.kpt_shape:
+        return ""
+    return (
+        "They look like keypoints behind a box, which need"
+        f" `kpt_shape: {list(shape)}` in the data.yaml"
     )
 
 
