@@ -1,6 +1,7 @@
 """Pictures are upright and whole, whatever container they come in."""
 
 import io
+import multiprocessing
 
 import cv2
 import numpy as np
@@ -50,6 +51,30 @@ def same_as_upright(data):
     assert got.shape == want.shape and got.flags.c_contiguous
     assert np.abs(got.astype(int) - want).mean() < 4
     assert listing.verify_encoded(data).hw == want.shape[:2]
+
+
+def decodes_floats(directory):
+    """Has a picture decoded that OpenCV complains about; fit for another process."""
+    pixels = np.random.default_rng(0).random((20, 20), np.float32)
+    path = f"{directory}/float.tiff"
+    assert cv2.imwrite(path, pixels)
+    assert listing.verify_image(path).code == "unreadable_image"
+
+
+@pytest.mark.parametrize(
+    "method", ["here", pytest.param("spawn", marks=pytest.mark.process)]
+)
+def test_what_opencv_logs_stays_out_of_the_output(tmp_path, capfd, method):
+    if method == "here":
+        decodes_floats(tmp_path)
+    else:
+        process = multiprocessing.get_context(method).Process(
+            target=decodes_floats, args=(tmp_path,)
+        )
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("kind", [b"heic", b"avif", b"mif1"])

@@ -18,6 +18,12 @@ EXTENSIONS = frozenset(
     "avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split()
 )
 
+# What OpenCV has to say of a picture it writes to the screen, without the picture's
+# name and between our lines; the scan names what it cannot read. Every process that
+# decodes imports this file.
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 
 def is_image(name: str) -> bool:
     """Returns whether the ending of a file's name is that of an image."""
