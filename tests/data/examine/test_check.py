@@ -427,6 +427,20 @@ def test_pictures_of_a_kind_that_is_not_read_are_named(data):
     assert finding["text"].endswith("or of a kind that is not read (.gif)")
 
 
+def test_hidden_pictures_are_not_called_missing(data):
+    file = data / "labels/train/.h.txt"
+    file.write_text(BOXES)
+    assert only(found(data), "orphans", "train", "warning") == [str(file)]
+    picture(data / "images/train/.h.png", 50)
+    (data / "images/train/5.gif").write_bytes(b"GIF89a")
+    (data / "labels/train/5.txt").write_text(BOXES)
+    findings = found(data)
+    assert findings.keys() == {("hidden_images", "train"), ("orphans", "train")}
+    hidden, lost = findings["hidden_images", "train"], findings["orphans", "train"]
+    assert hidden["places"] == [str(file)] and "a dot is not read" in hidden["text"]
+    assert lost["places"] == [f"{data}/labels/train/5.txt"] and ".gif" in lost["text"]
+
+
 def test_lines_of_a_list_that_name_no_image(data):
     (data / "list.txt").write_text(
         "# all of them\nimages/train/0.png\nimages/train/1.png # good\n\n"

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from yolo_files import add, opened, write_yaml
+from yolo_files import add, opened, picture_file, write_yaml
 
 from yolojax.data.formats import description
 
@@ -100,6 +100,19 @@ def test_hidden_files_are_no_images(folder):
     for train in ("images/train", "images/train/**/*.jpg"):
         write_yaml(folder, text.format(train))
         assert names_of(opened(folder)) == [f"t{i}.jpg" for i in range(4)]
+
+
+@pytest.mark.parametrize("name", [".h.png", ".more/h.png"])
+def test_a_split_of_hidden_images_says_so(folder, name):
+    (folder / "images/bare").mkdir()
+    write_yaml(folder, "names: [a, b, c]\nval: images/val\ntrain: images/bare\n")
+    with pytest.raises(ValueError, match="train names no image") as caught:
+        opened(folder)
+    assert " is hidden" not in str(caught.value)
+    picture_file(folder / "images/bare" / name)
+    with pytest.raises(ValueError, match="hidden: what starts with a dot") as caught:
+        opened(folder)
+    assert f"{folder}/images/bare/{name} is hidden" in str(caught.value)
 
 
 def test_folders_counted_from_one_below(folder, caplog):

@@ -273,42 +273,64 @@ def _boxes_of(file: str) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _orphans(split: str, data: DataDescription) -> Iterator[Finding]:
-    """Label files whose image is not there."""
+    """Label files whose image is not there, or not read."""
     images: dict[str, set[str]] = {}  # folder of labels -> names that images have
     others: dict[str, str] = {}  # label file -> ending of what is there for its image
+    hidden: set[str] = set()  # label files of hidden images
     for place in data.places(split):
         if not place.is_dir():
             continue  # a list of images; others may well lie beside them
-        for folder, files in walk(str(place)):
+        for folder, files in walk(str(place), hidden_files=True):
             for labels in label_files.places(folder):
                 stems = images.setdefault(labels, set())
                 for name in files:
                     stem, end = os.path.splitext(name)
-                    if is_image(name):
+                    file = os.path.join(labels, f"{stem}.txt")
+                    if name.startswith("."):
+                        hidden |= {file} if is_image(name) else set()
+                    elif is_image(name):
                         stems.add(unicodedata.normalize("NFC", stem))
                     elif not label_files.is_text(name):
-                        others[os.path.join(labels, f"{stem}.txt")] = end
+                        others[file] = end
         for root in label_files.places(str(place)):
             for folder, _ in walk(root):
                 images.setdefault(folder, set())  # of a folder that is not there
-    stray = [
+    stray = _stray(images)
+    unseen = [file for file in stray if file in hidden]
+    if unseen:
+        text = "label files of hidden images: what starts with a dot is not read"
+        advice = "Rename the images and these, or delete them."
+        places = tuple(unseen[:LISTED])
+        yield Finding(
+            "hidden_images", "warning", split, len(unseen), text, advice, places
+        )
+    lost = [file for file in stray if file not in hidden]
+    if lost:
+        text = "label files whose image is missing"
+        kinds = sorted({others[file] for file in lost if others.get(file)})
+        if kinds:
+            text += f", or of a kind that is not read ({', '.join(kinds)})"
+        advice = "Add the images, or delete the files."
+        places = tuple(lost[:LISTED])
+        yield Finding("orphans", "warning", split, len(lost), text, advice, places)
+
+
+def _stray(images: Mapping[str, set[str]]) -> list[str]:
+    """Returns the label files of no image.
+
+    Args:
+        images: folder of labels -> names that its images have, without endings.
+    """
+    stray = (
         os.path.join(folder, name)
         for folder, stems in sorted(images.items())
         if os.path.isdir(folder)
         for name in sorted(os.listdir(folder))
         if label_files.is_text(name)
         and unicodedata.normalize("NFC", name[:-4]) not in stems
-    ]
+    )
     # Other text may lie there as well, such as a list of classes.
-    stray = [file for file in stray if next(_boxes_of(file), None) is not None]
-    if stray:
-        text = "label files whose image is missing"
-        kinds = sorted({others[file] for file in stray if others.get(file)})
-        if kinds:
-            text += f", or of a kind that is not read ({', '.join(kinds)})"
-        advice = "Add the images, or delete the files."
-        places = tuple(stray[:LISTED])
-        yield Finding("orphans", "warning", split, len(stray), text, advice, places)
+    return [file for file in stray if next(_boxes_of(file), None) is not None]
 
 
 def _leaks(sources: Mapping[str, Source]) -> Iterator[Finding]:

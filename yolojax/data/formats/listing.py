@@ -50,7 +50,7 @@ def find_images(data: DataDescription, split: str) -> tuple[list[str], list[Prob
         examples = f" {'; '.join(map(str, problems[:3]))}." if problems else ""
         raise ValueError(
             f"{data.path}: {split} names no image; looked in {places} for files ending"
-            f" in {', '.join(sorted(EXTENSIONS))}.{examples}"
+            f" in {', '.join(sorted(EXTENSIONS))}.{examples}{_hidden(data, split)}"
         )
     once = distinct(found)
     if len(once) < len(found):
@@ -63,11 +63,28 @@ def find_images(data: DataDescription, split: str) -> tuple[list[str], list[Prob
     return once, problems
 
 
-def walk(root: str) -> Iterator[tuple[str, list[str]]]:
-    """Yields the folders from a root on with their files, but nothing hidden."""
+def _hidden(data: DataDescription, split: str) -> str:
+    """Returns what is to say of hidden images, where a split has no others."""
+    for place in data.places(split):
+        for folder, _, files in os.walk(place, followlinks=True):
+            for name in filter(is_image, files):
+                return (
+                    f" {os.path.join(folder, name)} is hidden: what starts with a dot"
+                    " is not read. Rename it."
+                )
+    return ""
+
+
+def walk(root: str, *, hidden_files: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """Yields the folders from a root on with their files, but nothing hidden.
+
+    Args:
+        root: a folder.
+        hidden_files: hidden files of the folders as well.
+    """
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield folder, [name for name in files if not name.startswith(".")]
+        yield folder, [n for n in files if hidden_files or not n.startswith(".")]
 
 
 def distinct(paths: list[str]) -> list[str]:
