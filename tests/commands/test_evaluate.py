@@ -34,7 +34,7 @@ def source(tmp_path):
     ],
 )
 def test_the_batch_of_the_run(source, caplog, batch, was, rect, taken, told):
-    caplog.set_level(logging.INFO, "yolojax")
+    caplog.set_level(logging.WARNING, "yolojax")
     config = config_lib.default("detect")
     config.batch, config.rect = batch, rect
     given = Weights("run", {}, None, None, None, {}, batch=was)

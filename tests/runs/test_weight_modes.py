@@ -230,15 +230,9 @@ def test_weights_that_are_nowhere(tmp_path, monkeypatch):
 def test_weights_of_which_nothing_fits(tmp_path, place, monkeypatch):
     monkeypatch.setenv("YOLOJAX_CACHE", str(place / "cache"))
     file = tmp_path / "odd.safetensors"
-    sources.write_safetensors(
-        file,
-        {"params/model_99/bn/bias": np.zeros(3, np.float32)},
-        class_names=("a",),
-        task="detect",
-        model="odd",
-        imgsz=64,
-        licence=None,
-    )
+    leaves = {"params/model_99/bn/bias": np.zeros(3, np.float32)}
+    odd = sources.Weights("", leaves, ("a",), 64, None, {})
+    sources.write_safetensors(file, odd, task="detect", model="odd")
     given = {"pretrained": str(file), "data": str(place / "data")}
     for partial, answer in (
         (False, "odd.safetensors: 0 of the .* tensors of the backbone fit"),

@@ -185,17 +185,17 @@ def test_fitting_demands_every_tensor():
 
 
 def write(path, tree, **changes):
-    values = {"class_names": PETS, "task": "detect", "model": "yolo11n"}
-    values |= {"imgsz": 320, "licence": None}
-    leaves = names.flatten(tree)
-    return sources.write_safetensors(path, leaves, **values | changes)
+    said = {"source": "", "skipped": {}, "names": PETS, "imgsz": 320, "licence": None}
+    given = Weights(leaves=names.flatten(tree), **said | changes)
+    return sources.write_safetensors(path, given, task="detect", model="yolo11n")
 
 
 def test_safetensors_round_trip_is_exact(tmp_path):
     tree, path = variables(80, seed=1), tmp_path / "a.safetensors"
     class_names = tuple(f"class {i}" for i in range(80))
-    count = write(path, tree, class_names=class_names, licence="AGPL-3.0")
+    count = write(path, tree, names=class_names, licence="AGPL-3.0", batch=7)
     found = sources.read_weights(path)
+    assert found.batch == 7  # --mode val pads its batches as the run did
     assert (found.names, found.imgsz, found.licence) == (class_names, 320, "AGPL-3.0")
     want = names.flatten(tree)
     assert found.leaves.keys() == want.keys()
@@ -242,7 +242,7 @@ def test_class_names_of_a_header(tmp_path, metadata, want):
 @pytest.mark.parametrize("count", [2, 4])
 def test_names_that_do_not_fit_the_outputs_are_not_used(tmp_path, caplog, count):
     path = tmp_path / "a.safetensors"
-    write(path, variables(3), class_names=PETS[:1] * count)
+    write(path, variables(3), names=PETS[:1] * count)
     with caplog.at_level(logging.WARNING, "yolojax"):
         assert sources.read_weights(path).names is None
     assert f"names {count} classes, but its outputs tell 3 apart" in caplog.text
@@ -252,8 +252,9 @@ def test_names_that_do_not_fit_the_outputs_are_not_used(tmp_path, caplog, count)
 def test_a_size_that_is_none_is_left_out(tmp_path, size):
     path = tmp_path / "a.safetensors"
     tensors = {"model.0.bn.bias": np.zeros(2, np.float32)}
-    safetensors.numpy.save_file(tensors, path, {"imgsz": size})
-    assert sources.read_weights(path).imgsz is None
+    safetensors.numpy.save_file(tensors, path, {"imgsz": size, "batch": size})
+    found = sources.read_weights(path)
+    assert found.imgsz is None and found.batch is None
 
 
 def test_texts_of_a_file_cannot_pretend_to_be_ours(tmp_path):

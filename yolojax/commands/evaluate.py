@@ -93,7 +93,7 @@ def _with_batch(config: Any, given: Weights, source: loading.Source, mesh: Any) 
     config = batch_size.without_training(config, len(source), mesh)
     padded = isinstance(source, LabelledImages) and config.rect is not False
     if padded and was not in (None, config.batch):
-        log.info(
+        log.warning(
             "batches of %d pictures here, of %d in the run: rectangular batches are"
             " padded otherwise, which moves the figures a little. --config.batch=%d"
             " gives those of the run.",

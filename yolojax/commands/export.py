@@ -1,5 +1,6 @@
 """Weights for other programs: `--mode export`."""
 
+import dataclasses
 import logging
 import re
 from pathlib import Path
@@ -26,13 +27,12 @@ def run(config: Any, workdir: Path | None) -> None:
     run_folder.make(folder)
     stem = re.sub(r"\W+", "_", config.model)  # of "module:attribute" too
     with run_folder.unused_file(folder, stem, sources.SAFETENSORS) as path:
-        count = sources.write_safetensors(
-            path,
-            given.leaves,
-            class_names=given.names or tuple(map(str, range(classes))),
-            task=config.task,
-            model=config.model,
+        complete = dataclasses.replace(
+            given,
+            names=given.names or tuple(map(str, range(classes))),
             imgsz=given.imgsz or config.imgsz,
-            licence=given.licence,
+        )
+        count = sources.write_safetensors(
+            path, complete, task=config.task, model=config.model
         )
     log.info("%s: %d tensors written to %s", given.source, count, path)

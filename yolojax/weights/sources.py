@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ log = logging.getLogger("yolojax")
 
 TORCH, SAFETENSORS = (".pt", ".pth"), ".safetensors"
 _SIZE = re.compile("[1-9][0-9]{0,5}")
+_SIZES = ("imgsz", "batch")  # fields of Weights that stand in a file's header
 _TEXT_LIMIT = 200  # characters of a text that goes to the log
 _METADATA_LIMIT = 1 << 20  # characters of one text in a file's header
 
@@ -116,37 +117,28 @@ def _from_safetensors(path: Path) -> Weights:
         source=str(path),
         leaves=leaves,
         names=_checked_names(_class_names(metadata.get("names")), leaves, path),
-        imgsz=int(metadata["imgsz"])
-        if _SIZE.fullmatch(metadata.get("imgsz", ""))
-        else None,
         licence=_printable(metadata.get("license")),
         skipped=skipped,
+        **{key: _size(metadata.get(key, "")) for key in _SIZES},
     )
 
 
-def write_safetensors(
-    path: Path,
-    leaves: Mapping[str, np.ndarray],
-    *,
-    class_names: Sequence[str],
-    task: str,
-    model: str,
-    imgsz: int,
-    licence: str | None,
-) -> int:
+def _size(text: str) -> int | None:
+    """Returns a whole number above zero that a header gives, None for anything else."""
+    return int(text) if _SIZE.fullmatch(text) else None
+
+
+def write_safetensors(path: Path, weights: Weights, *, task: str, model: str) -> int:
     """Writes weights under published names and layouts; returns the tensor count.
 
     Args:
         path: the new file.
-        leaves: float32 arrays by our paths.
-        class_names: names of the classes, by id.
+        weights: what is written, with the names of its classes.
         task: what the network predicts.
         model: name of the network.
-        imgsz: pixels it was trained at.
-        licence: that of the weights, if it is not the user's to choose.
     """
     tensors: dict[str, np.ndarray] = {}
-    for leaf_path, leaf in leaves.items():
+    for leaf_path, leaf in weights.leaves.items():
         name = names.published_name(leaf_path)
         tensors[name] = np.ascontiguousarray(names.to_published(name, leaf))
         if name.endswith("running_var"):  # strict loaders expect the counter
@@ -158,13 +150,15 @@ def write_safetensors(
     metadata = {
         "format": "pt",
         "producer": f"yolojax {yolojax.__version__}",
-        "names": json.dumps(list(class_names)),
+        "names": json.dumps(weights.names),
         "task": task,
         "model": model,
-        "imgsz": str(imgsz),
     }
-    if licence is not None:
-        metadata["license"] = licence
+    for key in _SIZES:
+        if (size := getattr(weights, key)) is not None:
+            metadata[key] = str(size)
+    if weights.licence is not None:
+        metadata["license"] = weights.licence
     files.replace_bytes(path, safetensors.numpy.save(tensors, metadata))
     return len(tensors)
 
