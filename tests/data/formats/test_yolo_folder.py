@@ -490,4 +490,7 @@ def test_cache_that_cannot_be_written_is_done_without(folder, tmp_path, caplog):
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert len(opened(folder, cache_dir=blocked / "cache")) == 4
-    assert "scan of the data set is not kept" in caplog.text
+    assert len(opened(folder, "val", cache_dir=blocked / "cache")) == 1
+    # Once, and naming what to mend: not a temporary file.
+    assert caplog.text.count("the scan of the data set is not kept") == 1
+    assert f"{blocked / 'cache'} cannot be written to" in caplog.text

@@ -28,7 +28,7 @@ from yolojax.data.formats.listing import (
 )
 from yolojax.data.formats.problems import Problem
 from yolojax.data.store import images
-from yolojax.files import local_path, replace_text
+from yolojax.files import local_path
 
 FOLDERS = {  # names that a split's folder may have, in the order they are tried
     "train": ("train",),
@@ -386,10 +386,7 @@ def _scan(
     with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
         verdicts = list(pool.map(verify_image, paths))
     if file is not None:
-        try:
-            replace_text(file, json.dumps(verdicts))
-        except OSError as error:
-            log.warning("the scan of the data set is not kept: %s", error)
+        scan.keep(file, json.dumps(verdicts).encode())
     return verdicts
 
 

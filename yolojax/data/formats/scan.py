@@ -1,6 +1,7 @@
 """What a scan of a data set found out, and how it is kept for the next run."""
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -97,10 +98,26 @@ def write(file: Path, verdicts: list[Verdict]) -> None:
     }
     data = io.BytesIO()
     np.savez(data, allow_pickle=False, **arrays)
+    keep(file, data.getvalue())
+
+
+def keep(file: Path, data: bytes) -> None:
+    """Writes something that spares the next run a scan, or says that it cannot."""
     try:
-        replace_bytes(file, data.getvalue())
+        replace_bytes(file, data)
     except OSError as error:
-        log.warning("the scan of the data set is not kept: %s", error)
+        _say_not_kept(file.parent, error.strerror or str(error))
+
+
+@functools.cache
+def _say_not_kept(folder: Path, why: str) -> None:
+    """Warns, once for all splits and files of a data set."""
+    log.warning(
+        "the scan of the data set is not kept, so the next run scans anew: %s cannot be"
+        " written to (%s)",
+        folder,
+        why,
+    )
 
 
 def read(file: Path) -> list[Verdict] | None:

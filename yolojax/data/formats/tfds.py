@@ -27,7 +27,7 @@ from yolojax.data.formats.problems import Problem
 from yolojax.data.formats.scan import LabelRules, Verdict
 from yolojax.data.geometry import Hw
 from yolojax.errors import MissingSplitError
-from yolojax.files import local_path, replace_text
+from yolojax.files import local_path
 
 VERSION = 2  # raise it when records are read differently
 USUAL = {  # names that a split may have, in the order they are tried
@@ -300,10 +300,7 @@ def _scanned(
     if index is not None and file is not None:
         lists = {k: v for k, v in vars(found).items() if k != "verdicts"}
         scan.write(file, found.verdicts)
-        try:
-            replace_text(index, json.dumps(lists))
-        except OSError as error:
-            log.warning("the scan of the data set is not kept: %s", error)
+        scan.keep(index, json.dumps(lists).encode())
     return found
 
 

@@ -3,26 +3,23 @@
 import dataclasses
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from yolojax.data.formats import scan
 from yolojax.data.formats.coco import annotations as coco_objects
 from yolojax.data.formats.coco.annotations import AnnotationError
 from yolojax.data.formats.description import DataDescription
 from yolojax.data.formats.problems import CODES, Problem
-from yolojax.data.formats.scan import state_of
 from yolojax.data.geometry import Hw
 from yolojax.data.store import images as images_lib
-from yolojax.files import plain_path, replace_text
+from yolojax.files import plain_path
 
 VERSION = 4  # raise it when files are read differently
 SHOWN = 5  # annotations that a problem lists
 MAX_SIDE = 1 << 16  # pixels
-
-log = logging.getLogger("yolojax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +71,8 @@ def summary_of(
         return kept, None
     summary, parts = read_files(data, split)
     if not any(problem.code == "missing_image" for problem in summary.problems):
-        try:  # missing ones may turn up elsewhere
-            replace_text(file, json.dumps(dataclasses.asdict(summary)))
-        except OSError as error:
-            log.warning("the summary of the data set is not kept: %s", error)
+        # Missing ones may turn up elsewhere.
+        scan.keep(file, json.dumps(dataclasses.asdict(summary)).encode())
     return summary, parts
 
 
@@ -103,7 +98,7 @@ def numbering_of(
 
 def _fingerprint(data: DataDescription, split: str) -> str:
     """Returns a hash of names, sizes and times of the files of a split."""
-    states = [(str(place), state_of(place)) for place in data.places(split)]
+    states = [(str(place), scan.state_of(place)) for place in data.places(split)]
     where = str(data.root), str(data.image_roots.get(split))
     return hashlib.sha256(repr((VERSION, states, where)).encode()).hexdigest()
 
