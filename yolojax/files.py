@@ -38,6 +38,11 @@ def local_path(text: str | os.PathLike[str], key: str) -> Path:
     return Path(text).expanduser()
 
 
+def slashes(path: str | os.PathLike[str]) -> str:
+    """Returns what is to say of a path with other slashes that is not found, or ""."""
+    return " Write / instead of \\." if "\\" in os.fspath(path) else ""
+
+
 def plain_path(path: str | os.PathLike[str]) -> str:
     """Returns the full path of what the system finds there, without "." and "..".
 

@@ -2,7 +2,7 @@
 
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 
@@ -59,3 +59,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     lowered = {word.lower(): word for word in known}
     close = difflib.get_close_matches(name.lower(), lowered, n=1)
     return f" Did you mean {lowered[close[0]]!r}?" if close else ""
+
+
+def meant_for(name: str, given: Iterable[object], known: Collection[str]) -> str:
+    """Returns " `y` is not read. Did you mean 'x'?" for a y that should be `name`.
+
+    Args:
+        name: what is missed.
+        given: what is there.
+        known: all that is read.
+    """
+    for other in map(str, given):
+        said = "" if other in known else did_you_mean(other, known)
+        if said == did_you_mean(name, (name,)):
+            return f" `{other}` is not read.{said}"
+    return ""

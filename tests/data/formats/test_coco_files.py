@@ -64,6 +64,21 @@ def test_images_that_are_nowhere_are_named(folder, tmp_path):
         opened(folder)
 
 
+def test_other_slashes_in_names_of_images_are_named(folder):
+    train = folder / "annotations" / "instances_train2017.json"
+    content = json.loads(train.read_text())
+    names = [f"train2017\\{image['file_name']}" for image in content["images"]]
+    content["images"][0]["file_name"] = names[0]
+    train.write_text(json.dumps(content))
+    (problem,) = opened(folder).problems
+    assert "Write / instead of \\ (missing_image)" in str(problem)
+    for image, name in zip(content["images"], names, strict=True):
+        image["file_name"] = name
+    train.write_text(json.dumps(content))
+    with pytest.raises(FileNotFoundError, match=r"Write / instead of \\\."):
+        opened(folder)
+
+
 def test_several_files_are_one_split(folder):
     train = folder / "annotations" / "instances_train2017.json"
     content = json.loads(train.read_text())

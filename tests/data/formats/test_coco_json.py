@@ -121,11 +121,26 @@ def test_a_folder_is_opened_without_a_description(folder):
         assert not found.problems and f"{split}2017" in found.paths[0]
     with pytest.raises(ValueError, match="no key `test`; its splits are train, val"):
         opened(folder, "test")
-    with pytest.raises(FileNotFoundError, match="person_keypoints_train"):
+    there = "instances_train2017.json, instances_val2017.json. Add it"
+    with pytest.raises(FileNotFoundError, match="person_keypoints_train") as caught:
         opened(folder, task="pose")
+    assert f"for split `train`, but {there}" in str(caught.value)
     again = folder / "annotations" / "instances_train2014.json"
     again.write_text("{}")
     with pytest.raises(ValueError, match="instances_train2014.json and instances_tr"):
+        opened(folder)
+
+
+def test_other_names_of_files_are_named(folder):
+    place = folder / "annotations"
+    (place / "instances_train2017.json").rename(place / "instances_Train.json")
+    (place / "notes.txt").write_text("")
+    there = "but instances_Train.json, instances_val2017.json. Add it"
+    with pytest.raises(FileNotFoundError, match=there):
+        opened(folder)
+    for file in place.iterdir():
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match="for split `train`, nor another one"):
         opened(folder)
 
 

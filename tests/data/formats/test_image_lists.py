@@ -151,6 +151,23 @@ def test_a_list_without_any_image_shows_its_lines(folder):
         opened(folder)
 
 
+def test_other_slashes_are_named_where_nothing_is_found(folder):
+    text = "names: [a, b, c]\nval: images/val\ntrain: {}\n"
+    write_yaml(folder, text.format("images\\tr*"))
+    with pytest.raises(ValueError, match=r"matches nothing .* Write / instead of \\\."):
+        opened(folder)
+    names = ("images\\train\\t0.jpg", "images/train/t1.jpg", "images/train/gone.jpg")
+    (folder / "list.txt").write_text("\n".join(names))
+    write_yaml(folder, text.format("list.txt"))
+    gone, other = opened(folder).problems
+    assert "Write / instead of \\ (unreadable_image)" in str(other)
+    assert gone.dropped and "gone.jpg" in str(gone) and "Write" not in str(gone)
+    # A file may well be called so.
+    add(folder, "train", "back\\slash")
+    (folder / "list.txt").write_text("images/train/back\\slash.jpg")
+    assert not opened(folder).problems
+
+
 @pytest.mark.parametrize("name", ["train.txt", "images/*/*.jpg", "train.json"])
 def test_what_has_no_names_is_no_description(folder, name):
     (folder / "train.txt").write_text("images/train/t1.jpg\n")

@@ -75,7 +75,33 @@ def test_description_is_read(folder):
         ("T V nc: true\n", ValueError, ["nc = True"]),
         ("T V nc: .inf\n", ValueError, ["nc = inf"]),
         ("T V names: [a]\npath: 3\n", ValueError, ["path = 3", "a number"]),
-        ("T V names: [a]\npath: no\\where\n", FileNotFoundError, ["no\\\\where"]),
+        (
+            "T V names: [a]\npath: no\\where\n",
+            FileNotFoundError,
+            ["no\\\\where", "leave it out", "Write / instead of \\."],
+        ),
+        (
+            "T val: images\\val\nnames: [a]\n",
+            FileNotFoundError,
+            ["does not exist", "Write / instead of \\."],
+        ),
+        (
+            "T V names: [a]\nimage_root: images\\val\n",
+            FileNotFoundError,
+            ["is no folder", "Write / instead of \\."],
+        ),
+        (
+            "Train: images/train\nV names: [a]\n",
+            ValueError,
+            ["`train` is missing. `Train` is not read. Did you mean 'train'? Add"],
+        ),
+        (
+            "T valid: images/val\nnames: [a]\n",
+            ValueError,
+            ["`val` is missing. `valid` is not read. Did you mean 'val'?"],
+        ),
+        ("T V Names: [a]\n", ValueError, ["`names` is missing. `Names` is not"]),
+        ("T V NC: 1\n", ValueError, ["`names` is missing. `NC` is not read."]),
         ("T val: 3\nnames: [a]\n", ValueError, ["val = 3", "a folder"]),
         ("T val: []\nnames: [a]\n", ValueError, ["val = []"]),
         ("T val: gone\nnames: [a]\n", FileNotFoundError, ["val = 'gone'", "/gone"]),
@@ -97,6 +123,22 @@ def test_wrong_descriptions_say_what_to_do(folder, text, error, words):
         description.read_data_yaml(path)
     for word in [str(path), *words]:
         assert word in str(caught.value)
+    assert ("\\" in text) == ("Write /" in str(caught.value))
+    assert ("is not read" in str(caught.value)) == ("is not" in "".join(words))
+
+
+def test_keys_that_differ_by_case_are_told_and_others_left_alone(folder, caplog):
+    text = "train: images/train\nval: images/val\nnames: [a]\n"
+    others = "name: mine\nversion: 3\nroboflow: {url: x}\nclasses: 1\n1: 2\n"
+    description.read_data_yaml(write_yaml(folder, text + others))
+    assert not caplog.text
+    path = write_yaml(folder, text + "Kpt-Shape: [2, 3]\nTest: images/val\n")
+    for _ in range(2):
+        assert description.read_data_yaml(path).kpt_shape is None
+    assert caplog.messages == [
+        f"{path}: `Kpt-Shape` is not read. Did you mean 'kpt_shape'?",
+        f"{path}: `Test` is not read. Did you mean 'test'?",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 
 from yolojax.data.formats import label_files, scan, subset
-from yolojax.data.formats.description import CONFIGS
 from yolojax.data.formats.listing import (
     ImageVerdict,
     distinct,
@@ -26,7 +25,7 @@ from yolojax.data.formats.listing import (
     verify_image,
     walk,
 )
-from yolojax.data.formats.problems import Problem
+from yolojax.data.formats.problems import CONFIGS, Problem
 from yolojax.data.store import images
 from yolojax.files import local_path
 

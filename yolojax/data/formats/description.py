@@ -13,17 +13,16 @@ from typing import Any
 
 import yaml
 
+from yolojax.data.formats.problems import CONFIGS
 from yolojax.data.store.images import is_image
-from yolojax.files import local_path
+from yolojax.files import local_path, slashes
+from yolojax.registry import meant_for
 
 SPLITS = ("train", "val", "test")
-CONFIGS = {  # task -> the config file that a message names
-    "detect": "configs/yolo11n.py",
-    "segment": "configs/yolo11n_seg.py",
-    "pose": "configs/yolo11n_pose.py",
-    "obb": "configs/yolo11n_obb.py",
-    "classify": "configs/yolo11n_cls.py",
-}
+KEYS = (
+    *("path", *SPLITS, "validation", "image_root", "names", "nc", "channels"),
+    *("kpt_shape", "flip_idx", "kpt_oks_sigmas", "download"),
+)
 TFDS = "tfds:"  # what names of data sets of TensorFlow Datasets start with
 
 log = logging.getLogger("yolojax")
@@ -67,7 +66,7 @@ class DataDescription:
                 raise ValueError(
                     f"{self.path}: {split} = {str(place).removeprefix(start)!r} matches"
                     f" nothing below {self.root}. Correct the pattern or `path`; `**`"
-                    f" stands for any folders.{self.download}"
+                    f" stands for any folders.{slashes(place)}{self.download}"
                 )
             found += [Path(match) for match in matches]
         return found
@@ -100,18 +99,6 @@ def description_of(
     if (folder / "annotations").is_dir() and not (folder / "data.yaml").is_file():
         return None
     return read_data_yaml(data, needed)
-
-
-def layout_of(data: str, description: DataDescription | None) -> str:
-    """Returns how a data set is laid out: a key of `yolojax.data.SOURCES`.
-
-    Args:
-        data: its name or place.
-        description: as `description_of` returns.
-    """
-    if description is not None:
-        return "coco" if description.coco else "yolo"
-    return "tfds" if data.startswith(TFDS) else "coco"
 
 
 def load_data_yaml(path: str | os.PathLike[str]) -> DataFile:
@@ -172,6 +159,7 @@ def read_data_yaml(
         for split, places in splits.items()
         if split in asked or all(_is_json(place) == coco for place in places)
     }
+    _warn_of_keys(path, content)
     return DataDescription(
         path,
         root,
@@ -183,6 +171,14 @@ def read_data_yaml(
         _image_roots(path, root, content, needed),
         _download(content),
     )
+
+
+def _warn_of_keys(path: Path, content: dict[str, Any]) -> None:
+    """Warns of keys that are sure to be meant for ours, such as Kpt-Shape."""
+    for key in map(str, content):
+        meant = key.lower().replace("-", "_")
+        if key not in KEYS and meant in KEYS:
+            _say_once(f"{path}:{meant_for(meant, (key,), KEYS)}")
 
 
 def _split_places(
@@ -201,8 +197,8 @@ def _split_places(
         return _places(path, root, split, value, _download(content))
     if needed and split != "test":
         raise ValueError(
-            f"{path}: key `{split}` is missing. Add the folder of its images, for"
-            f" example `{split}: images/{split}`."
+            f"{path}: key `{split}` is missing.{meant_for(split, content, KEYS)}"
+            f" Add the folder of its images, for example `{split}: images/{split}`."
         )
     return ()
 
@@ -299,7 +295,7 @@ def _root(path: Path, content: dict[str, Any]) -> Path:
     raise FileNotFoundError(
         f"{path}: path = {value!r} is no folder; looked for {beside} and {here}."
         " Correct `path`, or leave it out to start from the folder of this file."
-        f"{_download(content)}"
+        f"{slashes(value)}{_download(content)}"
     )
 
 
@@ -317,7 +313,8 @@ def _names(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
     if names is None:
         if count is None:
             raise ValueError(
-                f"{path}: key `names` is missing. Add the class names as a list, or"
+                f"{path}: key `names` is missing.{meant_for('names', content, KEYS)}"
+                f"{meant_for('nc', content, KEYS)} Add the class names as a list, or"
                 " their number as `nc`."
             )
         return tuple(f"class_{i}" for i in range(count))
@@ -368,7 +365,7 @@ def _places(
             continue
         raise FileNotFoundError(
             f"{path}: {split} = {entry!r} does not exist; looked for {place}."
-            f" Correct `{split}` or `path`.{download}"
+            f" Correct `{split}` or `path`.{slashes(entry)}{download}"
         )
     return tuple(places)
 
@@ -424,7 +421,7 @@ def _image_roots(
         if split in needed and not folder.is_dir():
             raise FileNotFoundError(
                 f"{path}: image_root = {value[split]!r} is no folder; looked for"
-                f" {folder}. Correct `image_root` or `path`."
+                f" {folder}. Correct `image_root` or `path`.{slashes(folder)}"
             )
     return folders
 

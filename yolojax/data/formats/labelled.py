@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from yolojax.data.formats import subset
-from yolojax.data.formats.description import CONFIGS, DataDescription
-from yolojax.data.formats.problems import Problem
+from yolojax.data.formats.description import DataDescription
+from yolojax.data.formats.problems import CONFIGS, Problem
 from yolojax.data.formats.scan import Verdict
 from yolojax.data.store import images
 from yolojax.errors import MissingSplitError

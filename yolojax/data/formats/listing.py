@@ -12,7 +12,7 @@ from yolojax.data.formats.description import DataDescription
 from yolojax.data.formats.problems import Problem
 from yolojax.data.store import heic, image_checks, images
 from yolojax.data.store.images import EXTENSIONS, is_image
-from yolojax.files import plain_path
+from yolojax.files import plain_path, slashes
 
 MIN_SIDE = 10  # pixels; smaller images are left out
 
@@ -146,7 +146,10 @@ class ImageVerdict(NamedTuple):
         """Returns why an image at this path is left out, or what is odd about it."""
         if not self.code:
             return ()
-        return (Problem(path, None, self.code, self.reason, self.hw is None),)
+        hint = "" if self.digest else slashes(path).strip(" .")
+        return (
+            Problem(path, None, self.code, self.reason, self.hw is None, hint=hint),
+        )
 
 
 def verify_image(path: str) -> ImageVerdict:

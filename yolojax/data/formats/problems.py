@@ -65,6 +65,14 @@ CODES = {  # code -> what is wrong; where more is known, the problem's own text 
     "unusable_class": "no image of the class can be used",
 }
 
+CONFIGS = {  # task -> the config file that a message names
+    "detect": "configs/yolo11n.py",
+    "segment": "configs/yolo11n_seg.py",
+    "pose": "configs/yolo11n_pose.py",
+    "obb": "configs/yolo11n_obb.py",
+    "classify": "configs/yolo11n_cls.py",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Problem:

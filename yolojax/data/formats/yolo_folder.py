@@ -14,7 +14,6 @@ import numpy as np
 
 from yolojax.data.formats import label_files, labelled, scan, subset
 from yolojax.data.formats.description import (
-    CONFIGS,
     DataDescription,
     classes_in,
     read_data_yaml,
@@ -30,7 +29,7 @@ from yolojax.data.formats.labels import (
     parse_labels,
 )
 from yolojax.data.formats.listing import find_images, verify_image
-from yolojax.data.formats.problems import Problem
+from yolojax.data.formats.problems import CONFIGS, Problem
 from yolojax.data.formats.scan import LabelRules, Verdict
 
 KEEP_FIVE = "They look like a box with more behind it: keep `class cx cy w h`"

@@ -15,7 +15,7 @@ from yolojax.data.formats.description import DataDescription
 from yolojax.data.formats.problems import CODES, Problem
 from yolojax.data.geometry import Hw
 from yolojax.data.store import images as images_lib
-from yolojax.files import plain_path
+from yolojax.files import plain_path, slashes
 
 VERSION = 4  # raise it when files are read differently
 SHOWN = 5  # annotations that a problem lists
@@ -237,8 +237,10 @@ def _images(
     problems = []
     file, tried = str(place), ", ".join(str(base) for base in bases)
 
-    def problem(code: str, within: str, reason: str, dropped: bool) -> None:
-        problems.append(Problem(file, None, code, reason, dropped, within))
+    def problem(
+        code: str, within: str, reason: str, dropped: bool, hint: str = ""
+    ) -> None:
+        problems.append(Problem(file, None, code, reason, dropped, within, hint=hint))
 
     there = 0
     for i, entry in enumerate(entries):
@@ -257,7 +259,8 @@ def _images(
         path = next(filter(os.path.isfile, candidates), None)
         within = f"image {number!r}, {name!r}"
         if path is None:
-            problem("missing_image", within, f"is in none of {tried}", True)
+            hint = slashes(name).strip(" .")
+            problem("missing_image", within, f"is in none of {tried}", True, hint)
             continue
         there += 1
         if path in parts:
@@ -269,7 +272,7 @@ def _images(
         raise FileNotFoundError(
             f"{place}: none of its {len(images)} images is there, such as"
             f" {first.get('file_name')!r}; looked in {tried}. Name their folder in"
-            " a data.yaml as `image_root`."
+            f" a data.yaml as `image_root`.{slashes(str(first.get('file_name')))}"
         )
     return images, problems
 

@@ -322,10 +322,19 @@ def _described(path: Path, needed: str, wanted: Wanted) -> DataDescription:
         elif split == needed != "test":
             raise FileNotFoundError(
                 f"{path / 'annotations'}: has no {pattern}, which task {wanted.task!r}"
-                f" needs for split `{split}`. Add it, or write a data.yaml whose"
-                f" `{split}` names another JSON file."
+                f" needs for split `{split}`{_instead(path / 'annotations')}. Add it,"
+                f" or write a data.yaml whose `{split}` names another JSON file."
             )
     return DataDescription(path, path, (), splits, None, None, None)
+
+
+def _instead(folder: Path) -> str:
+    """Returns which JSON files a folder has."""
+    there = sorted(
+        file.name for file in folder.iterdir() if file.suffix.lower() == ".json"
+    )
+    more = " ..." if len(there) > SHOWN else ""
+    return f", but {', '.join(there[:SHOWN])}{more}" if there else ", nor another one"
 
 
 def _completed(
