@@ -11,9 +11,10 @@ from places import ROOT
 
 from yolojax import cache, files
 from yolojax.assembly.weights import given_weights
+from yolojax.data import description_of
 from yolojax.data.formats import tfds
 from yolojax.data.formats.class_folder import open_class_folder
-from yolojax.data.formats.description import description_of, read_data_yaml
+from yolojax.data.formats.description import read_data_yaml
 from yolojax.weights import hub
 
 ADDRESS = "gs://bucket/run"

@@ -13,6 +13,8 @@ def for_shapes(config: ConfigDict) -> ConfigDict:
     config.imgsz, config.epochs, config.batch, config.nbs = 128, 15, 8, 8
     config.scale = 0.2
     config.optimizer, config.lr0 = "adamw", 0.002
+    if config.task == "detect":  # the first run of all: with room above mAP50 0.90
+        config.epochs, config.warmup_epochs = 18, 1.0
     if config.task in KEYS["mosaic"].tasks:
         config.mosaic = 0.0
     else:  # whole pictures; strong policies need more of them, and longer runs

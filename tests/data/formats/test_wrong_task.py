@@ -6,7 +6,8 @@ import re
 import pytest
 from yolo_files import add, opened, picture_file, write_yaml
 
-from yolojax.data.formats import class_folder, description
+from yolojax import data
+from yolojax.data.formats import class_folder
 
 BOX = "0 0.5 0.5 0.2 0.3\n"
 TRIANGLE = "1 0.1 0.1 0.4 0.1 0.4 0.5\n"
@@ -79,7 +80,7 @@ def test_a_set_of_classes_has_no_objects(tmp_path, train):
         picture_file(tmp_path / f"{train}{name}/0.jpg")
         picture_file(tmp_path / f"{train}{name}/1.jpg")
     with pytest.raises(ValueError, match=r"cat, dog.*configs/yolo11n_cls\.py"):
-        description.description_of(str(tmp_path))
+        data.description_of(str(tmp_path))
     write_yaml(tmp_path, f"names: [a]\ntrain: ./{train}\nval: ./{train}\n")
     with pytest.raises(ValueError, match=r"cat, dog.*configs/yolo11n_cls\.py"):
         opened(tmp_path)

@@ -80,27 +80,6 @@ class DataFile:
     content: dict[str, Any]
 
 
-def description_of(
-    data: str, needed: Sequence[str] = ("train", "val")
-) -> DataDescription | None:
-    """Returns what a YAML file says of a data set; None where there is no such file.
-
-    Args:
-        data: its name or place.
-        needed: as of `read_data_yaml`.
-
-    Raises:
-        FileNotFoundError: the file, or a folder that it names, does not exist.
-        ValueError: a key is missing or of the wrong kind.
-    """
-    if data.startswith(TFDS):
-        return None
-    folder = local_path(data, "config.data")
-    if (folder / "annotations").is_dir() and not (folder / "data.yaml").is_file():
-        return None
-    return read_data_yaml(data, needed)
-
-
 def load_data_yaml(path: str | os.PathLike[str]) -> DataFile:
     """Returns the file of a data description, for `read_data_yaml`.
 
