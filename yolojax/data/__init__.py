@@ -19,19 +19,6 @@ SOURCES: dict[str, Callable[..., LabelledImages]] = {
 
 Source = LabelledImages | ClassFolder  # one split of a data set
 
-
-def layout_of(data: str, description: DataDescription | None) -> str:
-    """Returns how a data set is laid out: a key of SOURCES.
-
-    Args:
-        data: its name or place.
-        description: as `description_of` returns.
-    """
-    if description is not None:
-        return "coco" if description.coco else "yolo"
-    return "tfds" if data.startswith(TFDS) else "coco"
-
-
 __all__ = [
     "SOURCES",
     "ClassFolder",
