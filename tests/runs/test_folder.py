@@ -1,6 +1,7 @@
 """Folders of runs: numbered, one for each process, gone if a start is refused."""
 
 import concurrent.futures
+import errno
 import json
 import sys
 import threading
@@ -8,6 +9,7 @@ import threading
 import pytest
 
 from yolojax import config as config_lib
+from yolojax.errors import DiskFull
 from yolojax.runs import data_notes
 from yolojax.runs import folder as run_folder
 
@@ -151,3 +153,23 @@ def test_settings_of_a_sent_run_import_nothing(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="holds a run with other settings"):
         run_folder.refuse_others(run, settings())
     assert "sent_run" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("saved", "told"),
+    [
+        ((), "Nothing was saved yet"),
+        (("best/1.orbax-checkpoint-tmp",), "Nothing was saved yet"),
+        (("best/1", "best/2"), "Weights were saved, in {}/checkpoints/best/2, but no"),
+        (("epochs/3",), "Weights were saved, in {}/checkpoints/epochs/3, but no state"),
+        (("best/1", "last/1"), "What was saved in {} before is whole"),
+    ],
+)
+def test_what_is_left_when_the_disk_is_full(tmp_path, saved, told):
+    with pytest.raises(DiskFull) as raised:
+        with run_folder.occupied(settings(), tmp_path / "run", "train") as folder:
+            for name in saved:
+                (folder / "checkpoints" / name).mkdir(parents=True)
+                (folder / "checkpoints" / name / "file").write_text("")
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert told.format(tmp_path / "run") in str(raised.value)

@@ -50,6 +50,7 @@ def test_what_was_saved_before_the_disk_was_full_is_kept(disk, capfd):
     text = str(raised.value)
     assert text.startswith(f"no space left on disk {disk}, which holds {disk}/run")
     assert "memory" not in text and "same command" in text
+    assert f"Weights were saved, in {disk}/run/checkpoints/best/1, but no" in text
     time.sleep(0.3)  # for what the writers of the other arrays may still tell
     assert "Traceback" not in capfd.readouterr().err
     kept = sorted(path.name for path in (disk / "run/checkpoints/best").iterdir())

@@ -172,6 +172,13 @@ def holds_state(workdir: Path) -> bool:
     return bool(_numbered(workdir / "checkpoints" / LAST))
 
 
+def saved_weights(workdir: Path) -> Path | None:
+    """Returns the newest weights of a run that are not a state to go on from."""
+    root = workdir / "checkpoints"
+    found = [*_numbered(root / BEST), *_numbered(root / EPOCHS)]
+    return found[0] if found else None
+
+
 def state_record(workdir: Path) -> dict[str, Any] | None:
     """Returns the run record of the newest state in a folder, None if it has none."""
     for path in _numbered(workdir / "checkpoints" / LAST):

@@ -13,7 +13,7 @@ from typing import Any
 from yolojax.config.keys import KEYS
 from yolojax.errors import DiskFull
 from yolojax.files import LockedError, full_disk, locked, replace_text
-from yolojax.runs.checkpoint import holds_state
+from yolojax.runs.checkpoint import holds_state, saved_weights
 from yolojax.runs.data_notes import PROBLEMS_FILE, SUBSET_FILE
 
 log = logging.getLogger("yolojax")
@@ -192,6 +192,11 @@ def _what_is_left(folder: Path) -> str:
         return (
             f"What was saved in {folder} before is whole: make room, and the same"
             f" command with --workdir {folder} goes on from there."
+        )
+    if weights := saved_weights(folder):
+        return (
+            f"Weights were saved, in {weights}, but no state to go on from: copy them"
+            " if you need them, make room and start the same command again."
         )
     return "Nothing was saved yet: make room and start the same command again."
 
