@@ -9,6 +9,7 @@ from yolojax.visualize import (
     PALETTE,
     batch_grid,
     color,
+    draw_classes,
     draw_objects,
     save_image,
     val_grid,
@@ -424,3 +425,28 @@ def test_pictures_of_real_labels(assets):
     drawn, _ = draw_objects(image, boxes, rows[:, 0], NAMES)
     for class_id in np.unique(rows[:, 0]).astype(int):
         where(drawn, color(class_id))
+
+
+def test_best_classes_stand_in_the_corner():
+    shares = np.array([0.1, 0.6, 0.05, 0.11, 0.02, 0.12])
+    names = {i: f"name {i}" for i in range(6)}
+    image = draw_classes(GREY, shares, names)
+    tops = [where(image, color(i))[1] for i in (1, 5, 3, 0, 2)]
+    assert tops == sorted(tops) and tops[0] == 0  # best first
+    assert not is_colour(image, color(4)).any()  # the sixth
+    np.testing.assert_array_equal(image[:, 300:], 128)
+    for size, lines in ((64, 2), (28, 1), (4, 1)):
+        tiny = draw_classes(GREY[:size, :size], shares, names)
+        assert tiny.shape == (size, size, 3)
+        shown = sum(is_colour(tiny, color(i)).any() for i in range(6))
+        assert shown == lines
+
+
+def test_labels_of_large_pictures_grow_with_them():
+    def height(size):
+        image = np.full((size, size, 3), 128, np.uint8)
+        box = np.array([[0.2, 0.2, 0.8, 0.8]]) * size
+        drawn = draw_objects(image, box, [0], NAMES)[0]
+        return 0.2 * size - where(drawn, color(0))[1]
+
+    assert height(4800) > 1.7 * height(2400) > 0

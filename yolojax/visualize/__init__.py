@@ -7,17 +7,27 @@ object-oriented interface: no pyplot, no window, no global state.
 from yolojax.visualize.confusion import confusion_png
 from yolojax.visualize.figures import curves_png, labels_png
 from yolojax.visualize.grids import batch_grid, save_image, val_grid
-from yolojax.visualize.objects import draw_objects
+from yolojax.visualize.objects import (
+    DrawOptions,
+    Objects,
+    draw,
+    draw_classes,
+    draw_objects,
+)
 from yolojax.visualize.results import results_png
 from yolojax.visualize.statistics import statistics_png
 from yolojax.visualize.style import PALETTE, color
 
 __all__ = [
     "PALETTE",
+    "DrawOptions",
+    "Objects",
     "batch_grid",
     "color",
     "confusion_png",
     "curves_png",
+    "draw",
+    "draw_classes",
     "draw_objects",
     "labels_png",
     "results_png",

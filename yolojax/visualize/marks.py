@@ -95,6 +95,23 @@ def draw_masks(
     canvas[touching > 1] = _SEAM
 
 
+def draw_trail(canvas: np.ndarray, points: np.ndarray, shade: Shade, line: int) -> None:
+    """Draws where an object was: a line that is thinner the longer ago that is.
+
+    Args:
+        canvas: [H, W, 3] uint8, changed.
+        points: [n, 2] x, y in pixels, oldest first.
+        shade: colour.
+        line: width of its newest part in pixels.
+    """
+    points = np.asarray(points, np.float64).reshape(-1, 2)
+    points = points[np.isfinite(points).all(1)].round()
+    path = np.clip(points, -1e4, 1e5).astype(int)
+    for i, (start, end) in enumerate(zip(path[:-1], path[1:], strict=True), 1):
+        width = max(1, round(line * i / (len(path) - 1)))
+        cv2.line(canvas, _xy(start), _xy(end), shade, width, cv2.LINE_AA)
+
+
 def draw_keypoints(
     canvas: np.ndarray,
     keypoints: np.ndarray,

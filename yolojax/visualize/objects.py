@@ -1,6 +1,9 @@
-"""One image with its objects: boxes, masks, keypoints and labels."""
+"""One picture with its objects: boxes, masks, keypoints, labels and trails."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,6 +12,65 @@ from yolojax.visualize import marks
 from yolojax.visualize.style import class_name, color
 from yolojax.visualize.tags import Spot, make_tag, place
 
+_UNTRACKED = (200, 200, 200)  # of an object without an identity among others with one
+_CLASSES = 5  # of a whole picture that are named
+COLOR_MODES = ("class", "instance")
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """What is drawn onto one picture; n objects in pixels of it."""
+
+    boxes: np.ndarray  # [n, 4] xyxy; may reach over the border
+    classes: np.ndarray  # [n] ids
+    scores: np.ndarray | None = None  # [n] 0..1; None for true objects
+    masks: np.ndarray | None = None  # [n, h, w] bool, of the picture at any resolution
+    # [n, K, 3] x, y, visibility: 0, 1, 2; with scores 0..1
+    keypoints: np.ndarray | None = None
+    angles: np.ndarray | None = None  # [n] radians; `boxes` are before their rotation
+    ids: np.ndarray | None = None  # [n] identities, -1: none
+
+    def finite(self) -> "Objects":
+        """Returns those that have a place in a picture: no NaN in their box."""
+        boxes = np.asarray(self.boxes, np.float64).reshape(-1, 4)
+        keep = np.isfinite(boxes).all(1)
+        if self.angles is not None:
+            keep &= np.isfinite(self.angles)
+        rest: dict[str, Any] = {
+            field.name: None if values is None else np.asarray(values)[keep]
+            for field in dataclasses.fields(self)
+            for values in [getattr(self, field.name)]
+        }
+        classes = np.asarray(self.classes, int)[keep]
+        return Objects(**rest | {"boxes": boxes[keep], "classes": classes})
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """What is drawn of objects, and how large; None: as fits the picture."""
+
+    labels: bool = True
+    conf: bool = True  # the score in the label
+    boxes: bool = True
+    masks: bool = True
+    line_width: int | None = None  # pixels
+    font_size: int | None = None  # pixels
+    color_mode: str = "class"  # or "instance"; tracked objects have that of theirs
+
+    def __post_init__(self):
+        if self.color_mode not in COLOR_MODES:
+            raise ValueError(
+                f"color_mode = {self.color_mode!r} is unknown; use"
+                f" {' or '.join(map(repr, COLOR_MODES))}."
+            )
+        for name in ("line_width", "font_size"):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= 1000:
+                raise ValueError(
+                    f"{name} = {value!r} is no number of pixels from 1 to 1000; leave"
+                    " it out for one that fits the picture."
+                )
+
 
 def draw_objects(
     image: np.ndarray,
@@ -16,60 +78,105 @@ def draw_objects(
     classes: np.ndarray,
     names: Sequence[str],
     scores: np.ndarray | None = None,
-    *,
-    masks: np.ndarray | None = None,
-    keypoints: np.ndarray | None = None,
-    angles: np.ndarray | None = None,
+    **more: np.ndarray | None,
 ) -> tuple[np.ndarray, list[int]]:
-    """A copy of the image with its objects and their labels, in colours of classes.
+    """As `draw` with usual options, of the fields of `Objects`."""
+    return draw(image, Objects(boxes, classes, scores, **more), names)
 
-    Labels cover neither each other nor objects. Those that are smaller than theirs, or
-    in a crowd that leaves no place, have none.
+
+def draw(
+    image: np.ndarray,
+    objects: Objects,
+    names: Sequence[str] | Mapping[int, str],
+    options: DrawOptions = DrawOptions(),
+    trails: Mapping[int, np.ndarray] | None = None,
+) -> tuple[np.ndarray, list[int]]:
+    """A copy of the image with its objects and their labels.
+
+    Colours are those of classes, or of identities if there are any. Labels cover
+    neither each other nor objects. Those that are smaller than theirs, or in a crowd
+    that leaves no place, have none.
 
     Args:
         image: [H, W, 3] uint8 RGB.
-        boxes: [n, 4] xyxy pixels; may reach over the border.
-        classes: [n] ids.
+        objects: what is drawn.
         names: class names.
-        scores: [n] 0..1, shown behind the name; None for true objects.
-        masks: [n, h, w] bool, of the whole image at any resolution.
-        keypoints: [n, K, 3] x, y in pixels, visibility: 0, 1, 2; with scores 0..1.
-        angles: [n] radians; `boxes` are those before their rotation.
+        options: what is drawn of them, and how large.
+        trails: identity -> [p, 2] x, y pixels where it was, oldest first.
 
     Returns:
         The picture, and the classes of its objects without a label.
     """
     canvas = np.ascontiguousarray(image).copy()
-    line = _line_width(canvas)
-    boxes, classes = np.asarray(boxes, np.float64), np.asarray(classes, int)
-    keep = np.isfinite(boxes).all(1)  # a NaN box has no place in a picture
-    if angles is not None:
-        keep &= np.isfinite(angles)
-    boxes, classes = boxes[keep], classes[keep]
-    scores, masks, keypoints, angles = (
-        None if values is None else np.asarray(values)[keep]
-        for values in (scores, masks, keypoints, angles)
-    )
-    shades = [color(c) for c in classes]
-    if masks is not None:
-        marks.draw_masks(canvas, masks, shades, line)
-    corners = np.clip(marks.box_corners(boxes, angles).round(), -1e4, 1e5).astype(int)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    line = options.line_width or _line_width(canvas)
+    found = objects.finite()
+    shades = _shades(found, options.color_mode)
+    if found.masks is not None and options.masks:
+        marks.draw_masks(canvas, found.masks, shades, line)
+    for identity, points in (trails or {}).items():
+        marks.draw_trail(canvas, points, color(identity), line)
+    outlines = marks.box_corners(found.boxes, found.angles).round()
+    corners = np.clip(outlines, -1e4, 1e5).astype(int)
+    areas = (found.boxes[:, 2:] - found.boxes[:, :2]).prod(1)
     # Large boxes first, so that small ones lie on top of them.
     order = np.argsort(-areas, kind="stable")
-    plain = masks is None and keypoints is None
-    width = line if plain else max(1, line // 2)
-    for i in order:  # only slanted lines need smooth edges
-        kind = cv2.LINE_8 if angles is None else cv2.LINE_AA
-        cv2.polylines(canvas, [corners[i]], True, shades[i], width, lineType=kind)
-    if keypoints is not None:
-        extents = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0)[order]
-        known = [class_name(names, c) for c in classes[order]]
-        _draw_joints(canvas, keypoints[order], extents, known, scores is not None)
-    best, texts = _by_score([class_name(names, c, 24) for c in classes], scores)
-    tags = [make_tag(texts[i], _font_size(canvas), shades[i]) for i in best]
-    bare = _draw_labels(canvas, corners[best], angles is not None, areas[best], tags)
-    return canvas, classes[best][bare].tolist()
+    if options.boxes:
+        plain = found.masks is None and found.keypoints is None
+        width = line if plain or options.line_width else max(1, line // 2)
+        kind = cv2.LINE_8 if found.angles is None else cv2.LINE_AA
+        for i in order:  # only slanted lines need smooth edges
+            cv2.polylines(canvas, [corners[i]], True, shades[i], width, lineType=kind)
+    if found.keypoints is not None:
+        _draw_joints(canvas, found, order, names, line)
+    if not options.labels:
+        return canvas, []
+    best, texts = _by_score(found, names, options.conf)
+    size = options.font_size or _font_size(canvas)
+    tags = [make_tag(texts[i], size, shades[i]) for i in best]
+    rotated = found.angles is not None
+    bare = _draw_labels(canvas, corners[best], rotated, areas[best], tags, line)
+    return canvas, found.classes[best][bare].tolist()
+
+
+def draw_classes(
+    image: np.ndarray,
+    probabilities: np.ndarray,
+    names: Sequence[str] | Mapping[int, str],
+    options: DrawOptions = DrawOptions(),
+) -> np.ndarray:
+    """A copy of the image with its most probable classes in the upper left corner.
+
+    They take at most half of its height: a tiny image shows fewer, at least one.
+
+    Args:
+        image: [H, W, 3] uint8 RGB.
+        probabilities: [C].
+        names: class names.
+        options: labels, conf and font_size matter.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    best = np.argsort(-np.asarray(probabilities), kind="stable")[:_CLASSES]
+    size, top = options.font_size or _font_size(canvas), 0
+    for number in best if options.labels else ():
+        text = class_name(names, number, 24)
+        if options.conf:
+            text = f"{text} {probabilities[number]:.2f}"
+        tag = make_tag(text, size, color(number))
+        if top and 2 * (top + len(tag)) > len(canvas):
+            break
+        tag = tag[: len(canvas), : len(canvas[0])]
+        canvas[top : top + len(tag), : tag.shape[1]] = tag
+        top += len(tag)
+    return canvas
+
+
+def _shades(found: Objects, mode: str) -> list[tuple[int, int, int]]:
+    """The colours of objects."""
+    if found.ids is not None:
+        return [color(i) if i >= 0 else _UNTRACKED for i in found.ids]
+    if mode == "instance":
+        return [color(i) for i in range(len(found.boxes))]
+    return [color(c) for c in found.classes]
 
 
 def _line_width(image: np.ndarray) -> int:
@@ -78,29 +185,43 @@ def _line_width(image: np.ndarray) -> int:
 
 
 def _by_score(
-    texts: list[str], scores: np.ndarray | None
+    found: Objects, names: Sequence[str] | Mapping[int, str], conf: bool
 ) -> tuple[np.ndarray, list[str]]:
-    """The order of labels, best first, and their texts with scores, if there are."""
-    if scores is None:
+    """The order of labels, best first, and their texts."""
+    texts = [class_name(names, c, 24) for c in found.classes]
+    if found.ids is not None:
+        both = zip(texts, found.ids, strict=True)
+        texts = [f"{text} #{i}" if i >= 0 else text for text, i in both]
+    if found.scores is None:
         return np.arange(len(texts)), texts
-    both = zip(texts, scores, strict=True)
-    return np.argsort(-scores, kind="stable"), [f"{t} {s:.2f}" for t, s in both]
+    order = np.argsort(-found.scores, kind="stable")
+    if conf:
+        scored = zip(texts, found.scores, strict=True)
+        texts = [f"{text} {score:.2f}" for text, score in scored]
+    return order, texts
 
 
 def _draw_joints(
     canvas: np.ndarray,
-    keypoints: np.ndarray,
-    extents: np.ndarray,
-    names: Sequence[str],
-    predicted: bool,
+    found: Objects,
+    order: np.ndarray,
+    names: Sequence[str] | Mapping[int, str],
+    line: int,
 ) -> None:
-    line = _line_width(canvas)
-    for joints, extent, name in zip(keypoints, extents, names, strict=True):
-        marks.draw_keypoints(canvas, joints, line, float(extent), predicted, name)
+    assert found.keypoints is not None
+    extents = (found.boxes[:, 2:] - found.boxes[:, :2]).max(1, initial=0)
+    predicted = found.scores is not None
+    for i in order:
+        name = class_name(names, found.classes[i])
+        marks.draw_keypoints(
+            canvas, found.keypoints[i], line, float(extents[i]), predicted, name
+        )
 
 
 def _font_size(image: np.ndarray) -> int:
-    return int(np.clip(round(max(image.shape[:2]) / 40), 11, 40))
+    size = max(image.shape[:2])
+    # Large pictures are looked at as a whole: there 40 pixels would be unreadable.
+    return max(int(np.clip(round(size / 40), 11, 40)), round(size / 60))
 
 
 def _draw_labels(
@@ -109,10 +230,10 @@ def _draw_labels(
     rotated: bool,
     areas: np.ndarray,
     tags: Sequence[np.ndarray],
+    line: int,
 ) -> list[int]:
     """Puts labels beside the boxes, in their order; returns the boxes without one."""
     height, width = canvas.shape[:2]
-    line = _line_width(canvas)
     placed: list[Spot] = []
     bounds = np.concatenate([corners.min(1), corners.max(1)], 1)  # [n, 4] xyxy
     bare = []

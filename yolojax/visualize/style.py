@@ -1,6 +1,6 @@
 """What all pictures share: colours, fonts, names, writing files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -154,7 +154,12 @@ def middle_cut(text: str, length: int) -> str:
     return f"{text[: length - 1 - end]}…{text[len(text) - end :]}"
 
 
-def class_name(names: Sequence[str], class_id: int, length: int = 20) -> str:
+def class_name(
+    names: Sequence[str] | Mapping[int, str], class_id: int, length: int = 20
+) -> str:
     """The name of a class, cut to that many characters; its number if it has none."""
-    known = 0 <= class_id < len(names)
-    return ellipsis(str(names[class_id]) if known else str(class_id), length)
+    class_id = int(class_id)
+    known = names.keys() if isinstance(names, Mapping) else range(len(names))
+    return ellipsis(
+        str(names[class_id]) if class_id in known else str(class_id), length
+    )
