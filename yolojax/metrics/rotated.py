@@ -71,8 +71,21 @@ def probabilistic_iou(
     Returns:
         [T, D] float32 in [0, 1].
     """
-    x1, y1, a1, b1, c1 = (v[:, None] for v in _normal(target_boxes, target_angles))
-    x2, y2, a2, b2, c2 = (v[None] for v in _normal(detection_boxes, detection_angles))
+    targets = _normal(target_boxes, target_angles)
+    detections = _normal(detection_boxes, detection_angles)
+    return _alike([v[:, None] for v in targets], [v[None] for v in detections])
+
+
+def probabilistic_iou_of_pairs(
+    boxes1: np.ndarray, angles1: np.ndarray, boxes2: np.ndarray, angles2: np.ndarray
+) -> np.ndarray:
+    """As `probabilistic_iou`, of the boxes [P, 4] of each row with one another: [P]."""
+    return _alike(_normal(boxes1, angles1), _normal(boxes2, angles2))
+
+
+def _alike(normal1: Sequence[np.ndarray], normal2: Sequence[np.ndarray]) -> np.ndarray:
+    """One minus the Hellinger distance of what `_normal` gives, broadcasting."""
+    (x1, y1, a1, b1, c1), (x2, y2, a2, b2, c2) = normal1, normal2
     a, b, c = a1 + a2, b1 + b2, c1 + c2
     dx, dy = x2 - x1, y1 - y2
     determinant = a * b - c**2
