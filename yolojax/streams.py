@@ -22,6 +22,12 @@ NUMBERS = {  # what follows the name
     "scene_layout": ("seed", "split", "scene"),
     "scene_paint": ("seed", "split", "scene"),
     "single_scene_layout": ("seed", "split", "scene"),
+    "moving_layout": ("seed",),
+    "moving_ground": ("seed",),
+    "moving_paint": ("seed", "object"),
+    "moving_camera": ("seed",),
+    "moving_sway": ("seed",),
+    "moving_noise": ("seed", "frame"),
 }
 LARGEST = 2**32 - 1  # of a number: each is one word of the seed
 

@@ -12,7 +12,10 @@ _TOLERANCE = 0.1  # pixels by which a simplified contour may differ
 _SPECK = 4.0  # square pixels; smaller visible pieces get no outline of their own
 
 
-def visible_polygon(outline: Array, above: Sequence[Array], size: int) -> Array:
+Size = int | tuple[int, int]  # side of a square picture, or its height and width
+
+
+def visible_polygon(outline: Array, above: Sequence[Array], size: Size) -> Array:
     """Returns the polygon [P, 2] around what can be seen of a shape, in pixels.
 
     A shape that nothing hides keeps its exact corners. Pieces that others separate are
@@ -21,7 +24,7 @@ def visible_polygon(outline: Array, above: Sequence[Array], size: int) -> Array:
     Args:
         outline: [P, 2] of the whole shape; may leave the picture.
         above: outlines of the shapes painted after it.
-        size: side of the picture in pixels.
+        size: of the picture in pixels.
     """
     inside = clip_polygon(outline, size)
     low, high = outline.min(0), outline.max(0)
@@ -35,6 +38,8 @@ def visible_polygon(outline: Array, above: Sequence[Array], size: int) -> Array:
     if np.array_equal(seen, own):
         return inside
     contours, _ = cv2.findContours(seen, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if not contours:
+        raise ValueError("nothing of the shape can be seen; leave it out")
     contours = sorted(contours, key=cv2.contourArea, reverse=True)
     least = _SPECK * _FINE**2
     kept = [c for k, c in enumerate(contours) if k == 0 or cv2.contourArea(c) > least]
@@ -42,12 +47,17 @@ def visible_polygon(outline: Array, above: Sequence[Array], size: int) -> Array:
     polygon = parts[0]
     for part in parts[1:]:
         polygon = _joined(polygon, part)
-    return ((polygon + 0.5) / _FINE).clip(0, size)  # from centres of samples
+    return ((polygon + 0.5) / _FINE).clip(0, _hw(size)[::-1])  # from centres of samples
 
 
-def _filled(outline: Array, size: int) -> Array:
+def _hw(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _filled(outline: Array, size: Size) -> Array:
     """Returns a mask [_FINE H, _FINE W] uint8 of 0 and 1."""
-    mask: Array = np.zeros((size * _FINE, size * _FINE), np.uint8)
+    height, width = _hw(size)
+    mask: Array = np.zeros((height * _FINE, width * _FINE), np.uint8)
     points = (outline * _FINE - 0.5) * 16  # 4 fractional bits
     cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 1, shift=4)
     return mask
@@ -61,17 +71,18 @@ def _joined(first: Array, second: Array) -> Array:
     return np.concatenate([first[: i + 1], *round_trip, first[i:]])
 
 
-def clip_polygon(outline: Array, size: int) -> Array:
+def clip_polygon(outline: Array, size: Size) -> Array:
     """Returns the polygon [Q, 2] cut off at the four borders of the picture.
 
     Clamping the box would not do: a corner beyond one border may be the widest point.
 
     Reference: Sutherland and Hodgman 1974, Reentrant polygon clipping.
     """
-    if outline.min() >= 0 and outline.max() <= size:
+    height, width = _hw(size)
+    if outline.min() >= 0 and (outline.max(0) <= (width, height)).all():
         return outline
     points = outline.astype(np.float64)
-    for axis, border, sign in ((0, 0, 1), (0, size, -1), (1, 0, 1), (1, size, -1)):
+    for axis, border, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
         depth = sign * (points[:, axis] - border)  # negative outside
         kept = []
         for k in range(len(points)):

@@ -116,8 +116,20 @@ def paint(
     colour: Array,
     light: float,
     rng: np.random.Generator,
+    *,
+    moves: bool = False,
 ) -> Mask:
-    """Draws one shape and its shadow in place; returns its mask [H, W]."""
+    """Draws one shape and its shadow in place; returns its mask [H, W].
+
+    Args:
+        canvas: [H, W, 3] of 0 .. 255.
+        shape: where it lies.
+        colour: [3] of most of it.
+        light: radians, the direction from which it comes.
+        rng: of texture, edge and shadow.
+        moves: another frame with the same `rng` has the same texture wherever the
+            shape has gone.
+    """
     size = len(canvas)
     outline = shape.outline * np.float32(size)
     # Coverage, rim and shadow also beyond the border, or light would bend along it.
@@ -134,7 +146,7 @@ def paint(
     cos, sin = math.cos(angle), math.sin(angle)
     u = (dx * cos + dy * sin) / (w / 2)  # [h, w] in the frame of the shape, -1 .. 1
     v = (dy * cos - dx * sin) / (h / 2)
-    fill = _texture(rng, colour, u, v)
+    fill = _texture(rng, colour, u, v, moves)
     toward = math.cos(light), math.sin(light)
     slope = (dx * toward[0] + dy * toward[1]) / shape.extent  # -0.7 .. 0.7
     shade = 1 + rng.uniform(0.0, 0.45) * slope
@@ -160,7 +172,9 @@ def paint(
     return mask
 
 
-def _texture(rng: np.random.Generator, colour: Array, u: Array, v: Array) -> Array:
+def _texture(
+    rng: np.random.Generator, colour: Array, u: Array, v: Array, moves: bool
+) -> Array:
     """Returns a fill [h, w, 3] over shape coordinates u, v in -1 .. 1."""
     style = int(rng.integers(6))
     if rng.random() < 0.5:  # a tone of the same colour, else any other
@@ -185,7 +199,11 @@ def _texture(rng: np.random.Generator, colour: Array, u: Array, v: Array) -> Arr
         mix = 0.5 + 0.5 * np.tanh(6 * wave)
     else:  # marble
         grain = rng.random((6, 6), np.float32)
-        noise = cv2.resize(grain, u.shape[::-1], interpolation=cv2.INTER_CUBIC)
+        if moves:
+            at = ((c + 1) * 2.5 for c in (u, v))
+            noise = cv2.remap(grain, *at, cv2.INTER_CUBIC, None, cv2.BORDER_REFLECT)
+        else:  # over the window, which the border of the picture may cut
+            noise = cv2.resize(grain, u.shape[::-1], interpolation=cv2.INTER_CUBIC)
         mix = 0.5 + 0.5 * np.sin(5 * along + 7 * noise)
     mix = np.clip(mix, 0, 1).astype(np.float32)[..., None]
     return colour + (second - colour) * mix
@@ -205,15 +223,27 @@ def _edge(
     cv2.polylines(fill, [points], True, ink.tolist(), thickness, cv2.LINE_AA, shift=4)
 
 
-def camera(canvas: Array, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Returns the picture: slight blur, exposure, vignette and sensor noise."""
+def camera(
+    canvas: Array,
+    rng: np.random.Generator,
+    noise_rng: np.random.Generator | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Returns the picture: slight blur, exposure, vignette and sensor noise.
+
+    Args:
+        canvas: [H, W, 3] of 0 .. 255.
+        rng: of everything.
+        noise_rng: of the noise, where another frame has the same camera.
+    """
     size = len(canvas)
     if rng.random() < 0.35:
         canvas = cv2.GaussianBlur(canvas, (0, 0), size * rng.uniform(0.0025, 0.006))
     x, y = _axes(size)
     falloff = rng.uniform(0.0, 0.5) * ((x - 0.5) ** 2 + (y - 0.5) ** 2)
     canvas = canvas * (rng.uniform(0.85, 1.12) * (1 - falloff))[..., None]
-    noise = rng.standard_normal((size, size, 1), np.float32)  # grey, as film grain is
+    noise = (noise_rng or rng).standard_normal(
+        (size, size, 1), np.float32
+    )  # grey, as film grain is
     canvas += noise * np.float32(rng.uniform(0.5, 5.0))
     return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
 

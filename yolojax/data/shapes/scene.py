@@ -40,7 +40,7 @@ SINGLE_EXTENT = (0.45, 0.85)  # of an object that has the picture to itself
 _BACKGROUND_SHARE = 0.02  # pictures without any object
 _OBJECT_COUNT_P = (0.14, 0.26, 0.28, 0.20, 0.12)  # of 1 .. MAX_OBJECTS
 _LARGEST = (0.55, 0.55, 0.53, 0.46, 0.40)  # extent by object count: room for all
-_MAX_ANGLE = math.radians(30)  # below 36 degrees the tip of a star stays its tip
+MAX_ANGLE = math.radians(30)  # below 36 degrees the tip of a star stays its tip
 _GRID = 128  # side of the grid on which the layout measures what is hidden
 _GRID_ERROR = 0.05  # by which that may differ from the picture's own pixels
 
@@ -104,7 +104,7 @@ def draw_scene(
     seen = np.zeros((size, size), bool)
     objects = []
     for shape, mask in zip(placed[::-1], masks[::-1], strict=True):  # front to back
-        objects.append(_describe(shape, mask & ~seen, size))
+        objects.append(describe(resized(shape, size, np.zeros(2)), mask & ~seen))
         seen |= mask
     return Scene(image, tuple(objects[::-1]))
 
@@ -134,7 +134,7 @@ def _layout(rng: np.random.Generator) -> list[Placed]:
         below = [m & ~mask for m in visible]
         candidates = [*placed, shape]
         if all(
-            m.sum() >= (MIN_VISIBLE + _GRID_ERROR) * _area(s.outline * _GRID)
+            m.sum() >= (MIN_VISIBLE + _GRID_ERROR) * area(s.outline * _GRID)
             for m, s in zip([*below, mask], candidates, strict=True)
         ):
             placed, visible = candidates, [*below, mask]
@@ -149,9 +149,9 @@ def _random_shape(
     extents: tuple[float, float],
     placed: list[Placed],
 ) -> Placed:
-    outline, keypoints = _upright(class_id, rng)
+    outline, keypoints = upright(class_id, rng)
     # A turned circle is the same circle, so its keypoints would not be determined.
-    angle = 0.0 if class_id == 0 else rng.uniform(-_MAX_ANGLE, _MAX_ANGLE)
+    angle = 0.0 if class_id == 0 else rng.uniform(-MAX_ANGLE, MAX_ANGLE)
     # The root favours large shapes, which fill the picture and are learned first.
     smallest, largest = extents
     extent = smallest + (largest - smallest) * math.sqrt(rng.random())
@@ -163,21 +163,48 @@ def _random_shape(
         centre = middle + distance * np.array([math.cos(away), math.sin(away)])
     else:
         centre = rng.uniform(0.3 * extent, 1 - 0.3 * extent, 2)
-    cos, sin = math.cos(angle), math.sin(angle)
-    turn = np.array([[cos, sin], [-sin, cos]])  # rows are points: clockwise, y down
-    low, high = outline.min(0), outline.max(0)
-    turned = outline @ turn
+    turned = outline @ _turn(angle)
     scale = extent / np.ptp(turned, axis=0).max()
     shift = centre - scale * (turned.min(0) + turned.max(0)) / 2
+    return placed_at(class_id, (outline, keypoints), angle, scale, shift, extent)
+
+
+def placed_at(
+    class_id: int,
+    shape: tuple[Array, Array],
+    angle: float,
+    scale: float,
+    shift: Array,
+    extent: float,
+) -> Placed:
+    """Returns an upright shape turned, then enlarged, then moved.
+
+    Args:
+        class_id: position in CLASSES.
+        shape: outline [P, 2] and keypoints [K, 2], as `upright` has them.
+        angle: radians, clockwise.
+        scale: of the enlargement.
+        shift: [2] of the move.
+        extent: longer side of the upright box around the result.
+    """
+    outline, keypoints = shape
+    turn = _turn(angle)
+    low, high = outline.min(0), outline.max(0)
     cx, cy = (low + high) / 2 @ turn * scale + shift
     w, h = (high - low) * scale
     return Placed(
         class_id,
-        (turned * scale + shift).astype(np.float32),
+        (outline @ turn * scale + shift).astype(np.float32),
         (keypoints @ turn * scale + shift).astype(np.float32),
         (float(cx), float(cy), float(w), float(h), angle),
         extent,
     )
+
+
+def _turn(angle: float) -> Array:
+    """Returns the matrix [2, 2] that turns rows of points clockwise, as y is down."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    return np.array([[cos, sin], [-sin, cos]])
 
 
 def _moved_inside(placed: list[Placed]) -> list[Placed]:
@@ -191,10 +218,11 @@ def _moved_inside(placed: list[Placed]) -> list[Placed]:
     shift = ((low + high) / 2).clip(half, 1 - half) - scale * (low + high) / 2
     if scale == 1 and not shift.any():
         return placed
-    return [_resized(shape, scale, shift) for shape in placed]
+    return [resized(shape, scale, shift) for shape in placed]
 
 
-def _resized(shape: Placed, scale: float, shift: Array) -> Placed:
+def resized(shape: Placed, scale: float, shift: Array) -> Placed:
+    """Returns a shape enlarged, then moved."""
     cx, cy, w, h, angle = shape.rotated_box
     x, y = shift.tolist()
     return Placed(
@@ -216,7 +244,7 @@ def box_corners(cx: float, cy: float, w: float, h: float, angle: float) -> Array
     return np.array([cx, cy]) + np.stack([-u - v, u - v, u + v, v - u])
 
 
-def _upright(class_id: int, rng: np.random.Generator) -> tuple[Array, ...]:
+def upright(class_id: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Returns outline [P, 2] and keypoints [K, 2] about the origin, y down."""
     name = CLASSES[class_id]
     centre = (0.0, 0.0)
@@ -244,32 +272,36 @@ def _polar(radius: Array) -> Array:
     return np.stack([radius * np.sin(angle), -radius * np.cos(angle)], axis=1)
 
 
-def _area(outline: Array) -> float:
+def area(outline: Array) -> float:
+    """Returns how much an outline [P, 2] encloses."""
     return float(cv2.contourArea(outline.astype(np.float32)))
 
 
-def _describe(shape: Placed, mask: Mask, size: int) -> SceneObject:
-    outline = shape.outline * np.float32(size)
-    inside = clip_polygon(outline, size)
-    box = np.concatenate([inside.min(0), inside.max(0)])
-    points = shape.keypoints * np.float32(size)
+def describe(shape: Placed, mask: Mask) -> SceneObject:
+    """Returns what is known of a shape.
+
+    Args:
+        shape: in pixels of the picture.
+        mask: [H, W] what can be seen of it.
+    """
+    height, width = mask.shape
+    inside = clip_polygon(shape.outline, (height, width))
+    points = shape.keypoints
     visibility = np.zeros((len(points), 1), np.float32)
     # One pixel towards the centre: a corner lies on the edge of the mask.
     inward = points[0] - points
     length = np.linalg.norm(inward, axis=1, keepdims=True)
-    probe = (points + 1.5 * inward / np.maximum(length, 1.5)).clip(0, size - 1)
+    probe = points + 1.5 * inward / np.maximum(length, 1.5)
+    probe = probe.clip(0, (width - 1, height - 1))
     for k, (x, y) in enumerate(probe):
-        if 0 <= points[k].min() and points[k].max() < size:
+        if points[k].min() >= 0 and (points[k] < (width, height)).all():
             visibility[k] = 2 if mask[int(y), int(x)] else 1
-    cx, cy, w, h, angle = shape.rotated_box
     return SceneObject(
         class_id=shape.class_id,
-        outline=outline,
+        outline=shape.outline,
         mask=mask,
-        visible_share=min(1.0, float(mask.sum()) / _area(outline)),
-        box=box,
-        rotated_box=np.array(
-            [cx * size, cy * size, w * size, h * size, angle], np.float32
-        ),
+        visible_share=min(1.0, float(mask.sum()) / area(shape.outline)),
+        box=np.concatenate([inside.min(0), inside.max(0)]),
+        rotated_box=np.array(shape.rotated_box, np.float32),
         keypoints=np.concatenate([points, visibility], axis=1),
     )
