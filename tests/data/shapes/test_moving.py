@@ -188,6 +188,8 @@ def test_a_video_holds_the_frames(tmp_path):
 def test_a_video_that_cannot_be_written(tmp_path):
     with pytest.raises(ValueError, match=r"a\.avi must end in \.mp4"):
         write_video(tmp_path / "a.avi", SMALL, 1)
+    with pytest.raises(ValueError, match=r"size=\(95, 160\) of a video must be even"):
+        write_video(tmp_path / "a.mp4", MovingScene(size=(95, 160)), 1)
     with pytest.raises(OSError, match="does its folder exist"):
         write_video(tmp_path / "no" / "a.mp4", SMALL, 1)
 

@@ -98,7 +98,8 @@ class _Course:
     def at(self, frame: int, canvas: int) -> Placed:
         """Returns the object in its place, in sides of the canvas."""
         centre = _thrown_back(self.start + self.velocity * frame, self.low, self.high)
-        angle = _thrown_back(self.angle + self.spin * frame, -MAX_ANGLE, MAX_ANGLE)
+        limit = np.array(MAX_ANGLE)
+        angle = _thrown_back(np.array(self.angle + self.spin * frame), -limit, limit)
         return placed_at(
             self.class_id,
             self.shape,
@@ -262,12 +263,14 @@ def write_video(
         fps: of them per second.
 
     Raises:
-        ValueError: another suffix.
+        ValueError: another suffix, or a picture with a side that is odd.
         OSError: the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise ValueError(f"{path} must end in .mp4")
+    if any(side % 2 for side in scene.size):  # the format would cut a pixel off
+        raise ValueError(f"size={scene.size} of a video must be even")
     code = cv2.VideoWriter.fourcc(*"mp4v")
     writer = cv2.VideoWriter(str(path), code, fps, scene.size[::-1])
     if not writer.isOpened():
@@ -279,11 +282,9 @@ def write_video(
         writer.release()
 
 
-def _thrown_back(
-    way: Array | float, low: Array | float, high: Array | float
-) -> Array | float:
+def _thrown_back(way: Array, low: Array, high: Array) -> Array:
     """Returns where a straight way between two walls has led."""
-    span = np.subtract(high, low)
+    span = high - low
     return low + span - np.abs(np.mod(way - low, 2 * span) - span)
 
 

@@ -200,8 +200,10 @@ def _texture(
     else:  # marble
         grain = rng.random((6, 6), np.float32)
         if moves:
-            at = ((c + 1) * 2.5 for c in (u, v))
-            noise = cv2.remap(grain, *at, cv2.INTER_CUBIC, None, cv2.BORDER_REFLECT)
+            x, y = ((c.astype(np.float32) + 1) * 2.5 for c in (u, v))
+            noise = cv2.remap(
+                grain, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+            )
         else:  # over the window, which the border of the picture may cut
             noise = cv2.resize(grain, u.shape[::-1], interpolation=cv2.INTER_CUBIC)
         mix = 0.5 + 0.5 * np.sin(5 * along + 7 * noise)
