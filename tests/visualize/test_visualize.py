@@ -7,8 +7,11 @@ from pictures import colors_in, is_colour, read, where
 from yolojax.data.shapes.folder import draw_scene
 from yolojax.visualize import (
     PALETTE,
+    DrawOptions,
+    Objects,
     batch_grid,
     color,
+    draw,
     draw_classes,
     draw_objects,
     save_image,
@@ -148,13 +151,13 @@ def test_joints_show_whether_they_are_visible():
     )
 
 
-def skeleton(name, visible):
+def skeleton(name, visible, **options):
     points = np.zeros((17, 2))
     points[5], points[7] = (300, 100), (400, 100)  # left shoulder and elbow
     points[6], points[8] = (200, 200), (100, 200)  # right ones
     box = np.array([[5, 5, 590, 390]])
-    keypoints = joints(points, visible)
-    return draw_objects(GREY, box, [0], [name], keypoints=keypoints)[0]
+    objects = Objects(box, [0], keypoints=joints(points, visible))
+    return draw(GREY, objects, [name], DrawOptions(**options))[0]
 
 
 def test_skeleton_of_a_person_has_coloured_sides():
@@ -178,6 +181,20 @@ def test_joints_without_a_known_skeleton_are_points():
     ):
         assert (image[disc] != 128).any()
         np.testing.assert_array_equal(image[between], 128)
+
+
+def test_size_and_lines_of_joints_can_be_chosen():
+    visible = np.isin(np.arange(17), (5, 6, 7, 8)) * 2
+    large = skeleton("person", visible, kpt_radius=12, kpt_line=False)
+    assert is_colour(large[110, 300], color(1))  # 10 pixels from the shoulder
+    assert is_colour(skeleton("person", visible)[110, 300], (128, 128, 128))
+    small = skeleton("person", visible, kpt_radius=1, kpt_line=False)
+    for image in (large, small):
+        np.testing.assert_array_equal(image[80:120, 315:385], 128)
+    assert (small[98:103, 298:303] != 128).any()
+    np.testing.assert_array_equal(small[104:110, 298:303], 128)
+    with pytest.raises(ValueError, match="kpt_radius = 0 is no number of pixels"):
+        DrawOptions(kpt_radius=0)
 
 
 def image_box(top, left, bottom, right):
@@ -291,18 +308,18 @@ def test_tiles_bear_the_names_of_their_files(kind):
     shown |= {"image_id": np.array([1, 0])}
     guess = {"probabilities": np.full((2, 3), 1 / 3)}
     found = batch(2) | {"scores": np.zeros((2, 5))} if kind == "objects" else guess
-    for draw in (
+    for drawn in (
         lambda files: batch_grid(shown, NAMES, files=files),
         lambda files: val_grid(shown, found, NAMES, files=files),
     ):
-        without = draw(None)
+        without = drawn(None)
         one, other, long = (
-            draw([name, "/data/b.jpg"]) for name in ("x/a.jpg", "x/c.jpg", "d" * 300)
+            drawn([name, "/data/b.jpg"]) for name in ("x/a.jpg", "x/c.jpg", "d" * 300)
         )
         assert one.shape == other.shape == long.shape > without.shape
         changed = np.argwhere((one != other).any(-1))
         assert changed[:, 1].min() > one.shape[1] / 2  # image 0 stands on the right
-        assert (draw(["y/a.jpg", "b.jpg"]) == one).all()  # names without folders
+        assert (drawn(["y/a.jpg", "b.jpg"]) == one).all()  # names without folders
 
 
 def test_val_grid_shows_truth_left_and_confident_predictions_right():

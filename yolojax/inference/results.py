@@ -70,6 +70,8 @@ class PlotOptions(TypedDict, total=False):
     masks: bool
     line_width: int | None
     font_size: int | None
+    kpt_radius: int | None
+    kpt_line: bool
     color_mode: str
     trails: Mapping[int, np.ndarray] | None  # identity -> [n, 2] x, y, oldest first
 

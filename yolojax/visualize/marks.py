@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -112,13 +113,22 @@ def draw_trail(canvas: np.ndarray, points: np.ndarray, shade: Shade, line: int) 
         cv2.line(canvas, _xy(start), _xy(end), shade, width, cv2.LINE_AA)
 
 
+@dataclass(frozen=True)
+class JointStyle:
+    """How joints are drawn; widths in pixels."""
+
+    line: int  # width of the lines between them; small objects get finer ones
+    radius: int | None = None  # None: as fits the object
+    skeleton: bool = True  # whether there are lines
+    predicted: bool = False  # whether visibility is a probability
+
+
 def draw_keypoints(
     canvas: np.ndarray,
     keypoints: np.ndarray,
-    line: int,
     extent: float,
-    predicted: bool,
     name: str,
+    style: JointStyle,
 ) -> None:
     """Draws the joints of one object, and of people the lines between them.
 
@@ -130,23 +140,21 @@ def draw_keypoints(
         canvas: [H, W, 3] uint8, changed.
         keypoints: [K, 3] x, y in pixels, visibility: 0, 1, 2 as labelled, or a
             probability.
-        line: width of the lines in pixels; small objects get finer ones.
         extent: longer side of the object in pixels.
-        predicted: whether visibility is a probability.
         name: of the class; other animals may have 17 joints as well.
+        style: how they are drawn.
     """
-    shown, full = _visible(keypoints[:, 2], predicted)
+    shown, full = _visible(keypoints[:, 2], style.predicted)
     shown &= np.isfinite(keypoints).all(1)
     points = np.clip(np.nan_to_num(keypoints[:, :2]).round(), -1e4, 1e5).astype(int)
     person = len(points) == 17 and not _PEOPLE.isdisjoint(_words(name))
-    line = int(np.clip(extent / 60, 1, line))
-    radius = int(np.clip(extent / 40, 2, line + 2))
-    if person:
-        for a, b in _PERSON:
-            if shown[a] and shown[b]:
-                same = a and b and a % 2 == b % 2
-                colour = _side(a) if same else _MIDDLE
-                cv2.line(canvas, _xy(points[a]), _xy(points[b]), colour, line, 16)
+    line = int(np.clip(extent / 60, 1, style.line))
+    radius = style.radius or int(np.clip(extent / 40, 2, style.line + 2))
+    for a, b in _PERSON if person and style.skeleton else ():
+        if shown[a] and shown[b]:
+            same = a and b and a % 2 == b % 2
+            colour = _side(a) if same else _MIDDLE
+            cv2.line(canvas, _xy(points[a]), _xy(points[b]), colour, line, 16)
     for k in map(int, np.flatnonzero(shown)):
         colour = _side(k) if person else color(k)
         if full[k]:

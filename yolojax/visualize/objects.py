@@ -55,6 +55,8 @@ class DrawOptions:
     masks: bool = True
     line_width: int | None = None  # pixels
     font_size: int | None = None  # pixels
+    kpt_radius: int | None = None  # of joints, pixels
+    kpt_line: bool = True  # lines between the joints of people
     color_mode: str = "class"  # or "instance"; tracked objects have that of theirs
 
     def __post_init__(self):
@@ -63,7 +65,7 @@ class DrawOptions:
                 f"color_mode = {self.color_mode!r} is unknown; use"
                 f" {' or '.join(map(repr, COLOR_MODES))}."
             )
-        for name in ("line_width", "font_size"):
+        for name in ("line_width", "font_size", "kpt_radius"):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= 1000:
                 raise ValueError(
@@ -127,7 +129,10 @@ def draw(
         for i in order:  # only slanted lines need smooth edges
             cv2.polylines(canvas, [corners[i]], True, shades[i], width, lineType=kind)
     if found.keypoints is not None:
-        _draw_joints(canvas, found, order, names, line)
+        style = marks.JointStyle(
+            line, options.kpt_radius, options.kpt_line, found.scores is not None
+        )
+        _draw_joints(canvas, found, order, names, style)
     if not options.labels:
         return canvas, []
     best, texts = _by_score(found, names, options.conf)
@@ -206,16 +211,13 @@ def _draw_joints(
     found: Objects,
     order: np.ndarray,
     names: Sequence[str] | Mapping[int, str],
-    line: int,
+    style: marks.JointStyle,
 ) -> None:
     assert found.keypoints is not None
     extents = (found.boxes[:, 2:] - found.boxes[:, :2]).max(1, initial=0)
-    predicted = found.scores is not None
     for i in order:
-        name = class_name(names, found.classes[i])
-        marks.draw_keypoints(
-            canvas, found.keypoints[i], line, float(extents[i]), predicted, name
-        )
+        name, extent = class_name(names, found.classes[i]), float(extents[i])
+        marks.draw_keypoints(canvas, found.keypoints[i], extent, name, style)
 
 
 def _font_size(image: np.ndarray) -> int:
