@@ -45,6 +45,9 @@ class Detections:
     masks: Array = None  # [B, D, H / 4, ceil(W / 4 / 8)] uint8
     keypoints: Array = None  # [B, D, K, 3] float32: x, y, visibility in 0..1
     angles: Array = None  # [B, D] float32; `boxes` as in Batch
+    # What masks of full size are mixed from on the host, in the place of `masks`.
+    coefficients: Array = None  # [B, D, C] float32
+    protos: Array = None  # [B, H / 4, W / 4, C] float32
 
 
 @struct.dataclass

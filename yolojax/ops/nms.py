@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 from yolojax.ops import rotated
 
 CLASS_OFFSET = 7680.0  # pixels between classes, so that classes do not suppress others
+Threshold = float | Float[Array, ""]  # in 0..1
 BLOCK = 256  # rotated candidates that are compared with as many others at once
 
 
@@ -14,8 +15,8 @@ def select(
     boxes: Float[Array, "a 4"],
     scores: Float[Array, "a c"],
     *,
-    conf: float,
-    iou: float,
+    conf: Threshold,
+    iou: Threshold,
     max_det: int,
     multi_label: bool,
     agnostic: bool,
@@ -56,12 +57,13 @@ def select_rotated(
     boxes: Float[Array, "a 5"],
     scores: Float[Array, "a c"],
     *,
-    conf: float,
-    iou: float,
+    conf: Threshold,
+    iou: Threshold,
     max_det: int,
     multi_label: bool,
     agnostic: bool,
     max_candidates: int = 30000,
+    keep_classes: Bool[Array, " c"] | None = None,
 ) -> tuple[Float[Array, "d 5"], Float[Array, " d"], Int[Array, " d"], Int[Array, " d"]]:
     """Returns the kept rotated detections of one image in descending score order.
 
@@ -79,11 +81,14 @@ def select_rotated(
         multi_label: every class above `conf` is a candidate, else the best class only.
         agnostic: suppress across classes.
         max_candidates: candidates kept, by score, before suppression.
+        keep_classes: classes allowed in the result; None for all.
 
     Returns:
         As `select`, boxes [D, 5].
     """
-    values, anchor, label = _candidates(scores, conf, multi_label, max_candidates, None)
+    values, anchor, label = _candidates(
+        scores, conf, multi_label, max_candidates, keep_classes
+    )
     candidate = boxes[anchor]
     offset = 0.0 if agnostic else label.astype(boxes.dtype) * CLASS_OFFSET
     offset = jnp.broadcast_to(offset, label.shape)[:, None]
@@ -94,7 +99,7 @@ def select_rotated(
 
 def _candidates(
     scores: Float[Array, "a c"],
-    conf: float,
+    conf: Threshold,
     multi_label: bool,
     max_candidates: int,
     keep_classes: Bool[Array, " c"] | None,
@@ -137,7 +142,7 @@ def _rows(
 
 
 def _greedy(
-    boxes: Float[Array, "k 4"], alive: Bool[Array, " k"], iou: float, max_det: int
+    boxes: Float[Array, "k 4"], alive: Bool[Array, " k"], iou: Threshold, max_det: int
 ) -> Int[Array, " d"]:
     """Returns the indices of kept boxes, -1 after the last; boxes are sorted."""
     x1, y1, x2, y2 = boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3]
@@ -164,7 +169,7 @@ def _greedy(
 
 
 def _unbeaten(
-    boxes: Float[Array, "k 5"], alive: Bool[Array, " k"], iou: float, max_det: int
+    boxes: Float[Array, "k 5"], alive: Bool[Array, " k"], iou: Threshold, max_det: int
 ) -> Int[Array, " d"]:
     """Returns the indices of boxes that overlap no better one, -1 after the last.
 

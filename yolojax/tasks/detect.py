@@ -31,13 +31,18 @@ METRIC_NAMES = (  # columns of the results, of boxes
 
 @dataclass(frozen=True)
 class DetectionRules:
-    """How raw predictions become detections."""
+    """How raw predictions become detections.
 
-    conf: float  # scores must be above this
-    iou: float  # overlap above which the weaker box is dropped
+    Thresholds and classes may be traced arrays: then one program serves all values.
+    """
+
+    conf: float | jax.Array  # scores must be above this
+    iou: float | jax.Array  # overlap above which the weaker box is dropped
     max_det: int  # detections per image
     multi_label: bool  # several classes per box, as validation counts them
     agnostic: bool  # suppress across classes
+    keep_classes: jax.Array | None = None  # [C] bool, those in the result; None: all
+    mixed_later: bool = False  # segment: give what masks are mixed from, not masks
 
 
 @dataclass(frozen=True)
@@ -120,17 +125,7 @@ class Detect:
         rules: DetectionRules,
     ) -> tuple[Detections, jax.Array]:
         """Returns the detections of `decode`, and their anchors [B, D], -1 if none."""
-        boxes, scores = self.predict(outputs, image_hw)
-        select = functools.partial(
-            nms.select,
-            conf=rules.conf,
-            iou=rules.iou,
-            max_det=rules.max_det,
-            multi_label=rules.multi_label,
-            agnostic=rules.agnostic,
-        )
-        boxes, scores, classes, anchor = jax.vmap(select)(boxes, scores)
-        return Detections(boxes, scores, classes, anchor >= 0), anchor
+        return select(*self.predict(outputs, image_hw), rules)
 
     def predict(
         self, outputs: dict[str, jax.Array], image_hw: tuple[int, ...]
@@ -154,3 +149,26 @@ class Detect:
         """Returns the anchor points of an input size."""
         height, width = image_hw
         return Geometry(*anchor_points((height, width), heads.STRIDES))
+
+
+def select(
+    boxes: jax.Array, scores: jax.Array, rules: DetectionRules
+) -> tuple[Detections, jax.Array]:
+    """Returns the detections of each image, and their anchors [B, D], -1 if none.
+
+    Args:
+        boxes: [B, A, 4] xyxy in pixels.
+        scores: [B, A, C] probabilities.
+        rules: thresholds and limits.
+    """
+    one = functools.partial(
+        nms.select,
+        conf=rules.conf,
+        iou=rules.iou,
+        max_det=rules.max_det,
+        multi_label=rules.multi_label,
+        agnostic=rules.agnostic,
+        keep_classes=rules.keep_classes,
+    )
+    boxes, scores, classes, anchor = jax.vmap(one)(boxes, scores)
+    return Detections(boxes, scores, classes, anchor >= 0), anchor

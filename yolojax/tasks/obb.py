@@ -99,6 +99,7 @@ class OBB:
             max_det=rules.max_det,
             multi_label=rules.multi_label,
             agnostic=rules.agnostic,
+            keep_classes=rules.keep_classes,
         )
         boxes, scores, classes, anchor = jax.vmap(select)(boxes, scores)
         return Detections(

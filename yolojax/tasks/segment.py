@@ -89,6 +89,8 @@ class Segment:
     ) -> Detections:
         """Returns the detections of each image with their masks, best first.
 
+        Or with what smooth masks are mixed from, if the rules say so.
+
         Args:
             outputs: raw head outputs.
             image_hw: height and width of the network input.
@@ -96,10 +98,15 @@ class Segment:
         """
         found, anchor = self.boxes.detect(outputs, image_hw, rules)
         protos = outputs["protos"]
+        coefficients = jnp.take_along_axis(
+            outputs["masks"], anchor.clip(0)[..., None], axis=1
+        )
+        if rules.mixed_later:
+            return replace(found, coefficients=coefficients, protos=protos)
         (height, width), (rows, columns) = image_hw, protos.shape[1:3]
         scale = [columns / width, rows / height] * 2
         masks = mask_ops.packed_masks(
-            jnp.take_along_axis(outputs["masks"], anchor.clip(0)[..., None], axis=1),
+            coefficients,
             protos,
             found.boxes * jnp.array(scale, found.boxes.dtype)[None, None],
             found.valid.sum(1),
