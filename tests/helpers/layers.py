@@ -34,7 +34,7 @@ INSIDE = {  # the same within a room; what stands in one tuple are strangers
     ),
     "program": (
         ("step", "compiler", "kept"),
-        ("dispatch", "feed"),
+        ("dispatch", "feed", "prediction"),
         ("train_program",),
         ("memory", "ahead"),
         ("batch_size", "absent"),

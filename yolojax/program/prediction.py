@@ -58,7 +58,6 @@ def make_predict_step(
         now = dataclasses.replace(rules, **thresholds._asdict())
         image = _floats(images)
         if augment:
-            assert isinstance(net.task, Detect), "others are refused before"
             return detect.select(*_augmented(net, variables, image), now)[0]
         outputs = _outputs(net, variables, image)
         return net.task.decode(outputs, image.shape[1:3], now)
@@ -121,6 +120,7 @@ def _augmented(
     The coarsest level of the full pass and the finest one of the smallest pass are left
     out: large objects are found better in small pictures and small ones in large.
     """
+    assert isinstance(net.task, Detect), "others are refused before"
     height, width = image.shape[1:3]
     boxes, scores = [], []
     for i, (scale, fliplr) in enumerate(VIEWS):

@@ -34,10 +34,9 @@ def as_bgr(given: Any, name: str, order: str) -> tuple[np.ndarray, bool]:
     picture = _bytes(picture, name)
     if picture.shape[2] in (1, 2):
         return np.repeat(picture[..., :1], 3, axis=2), order == "rgb"
-    picture = picture[..., :3]
-    if order == "rgb":
-        picture = picture[..., ::-1]
-    return np.ascontiguousarray(picture), order == "rgb"
+    channels = slice(2, None, -1) if order == "rgb" else slice(3)
+    # A copy: what the program does to its array later is not seen by the results.
+    return np.array(picture[..., channels], order="C"), order == "rgb"
 
 
 def _bytes(picture: np.ndarray, name: str) -> np.ndarray:
@@ -67,7 +66,13 @@ def _of_pil(picture: Image.Image, name: str) -> np.ndarray:
     """Returns [h, w, 3] uint8 BGR of a PIL picture, upright."""
     if 0 in picture.size:
         raise ValueError(f"{name}: a picture of {picture.size} pixels holds nothing.")
-    upright = ImageOps.exif_transpose(picture)
-    if upright.mode.startswith("I;16"):
-        return as_bgr(np.asarray(upright).astype(np.uint16), name, "rgb")[0]
-    return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[..., ::-1])
+    try:  # which reads its file, if it was only opened so far
+        upright = ImageOps.exif_transpose(picture)
+        if upright.mode[0] not in "IF":
+            return np.array(np.asarray(upright.convert("RGB"))[..., ::-1], order="C")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name}: this picture cannot be read: {error}.") from error
+    values = np.asarray(upright)
+    if upright.mode[0] == "I":  # 16 bits, often kept in 32
+        values = np.clip(values, 0, 65535).astype(np.uint16)
+    return as_bgr(values, name, "rgb")[0]

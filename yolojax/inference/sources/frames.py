@@ -1,20 +1,21 @@
 """The pictures of a list of sources, one after the other, as they are needed."""
 
+import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePath
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from yolojax.data.store.images import read_image
 from yolojax.inference.sources import arrays, web
 from yolojax.inference.sources.listing import Item
-from yolojax.inference.sources.video import Film, Live, open_film
+from yolojax.inference.sources.video import Live, open_film
 
 _LOSSLESS = frozenset((".png", ".bmp", ".tif", ".tiff"))
+_WHOLE = 0.9  # of the frames that a video announces; some only estimate them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,19 +26,30 @@ class Frame:
     item: int  # number of its source, from 0
     path: str  # of its source, as the user knows it
     below: str  # where its results go below a folder, with "/", without an ending
-    number: int | None = None  # of a video's or stream's frame, from 1
+    number: int | None = None  # of a video's or stream's kept frame, from 1
     fps: float | None = None  # frames per second that are kept of a video
     read_seconds: float = 0.0
     rgb: bool = False  # the user gave it as RGB
     lossless: bool = False  # its file keeps pixels as they are
+    seconds: float | None = None  # from the start of a video or stream to this frame
+    announced: int | None = None  # frames that a video says are kept of it
 
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """A source that could not be read, or not to its end."""
+    """A source that could not be read, or not as a whole."""
 
     path: str
     why: str
+
+
+class UnreadableError(ValueError):
+    """A picture cannot be read; its text names it."""
+
+    def __init__(self, path: str, why: str) -> None:
+        """Says which and why."""
+        super().__init__(f"{path}: {why}")
+        self.skipped = Skipped(path, why)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,33 +63,37 @@ class Reading:
     url_bytes: int = 200 * 2**20  # that a download may have
 
 
-Job = Callable[[], Frame]  # raises ValueError where it cannot be read
+Job = Callable[[], Frame]  # raises UnreadableError
+Told = Callable[[Skipped], None]
 
 
-def jobs(
-    items: Iterable[Item],
-    reading: Reading,
-    told: Callable[[Skipped], None],
-) -> Iterator[Job]:
+def jobs(items: Iterable[Item], reading: Reading, told: Told) -> Iterator[Job]:
     """Yields a function for every picture that reads it; any thread may call it.
 
     Frames of videos and streams are read in their order, by this iterator itself.
 
     Args:
-        items: what is read; several live sources are read in turn, a frame of each.
+        items: what is read; several live sources are read in turn, a frame of each,
+            after all others.
         reading: how.
         told: is called for what cannot be opened, or ends too early.
     """
     live: list[tuple[int, Item]] = []
     for number, item in enumerate(items):
-        if item.live:
-            live.append((number, item))
-        elif item.kind == "video":
-            yield from _of_film(item, number, reading, told, item.path)
-        elif item.kind == "address":
-            yield from _of_address(item, number, reading, told)
-        else:
-            yield _Picture(item, number, reading)
+        try:
+            kind = item.kind
+            if kind == "address":
+                kind = web.kind_of(item.path, seconds=reading.url_seconds)
+            if kind == "missing":
+                told(Skipped(item.path, item.content))
+            elif kind == "stream":
+                live.append((number, item))
+            elif kind == "video":
+                yield from _of_film(item, number, reading)
+            else:
+                yield _Picture(item, number, reading)
+        except ValueError as error:
+            told(Skipped(item.path, str(error)))
     yield from _together(live, reading, told)
 
 
@@ -91,21 +107,62 @@ class _Picture:
 
     def __call__(self) -> Frame:
         start = time.perf_counter()
-        rgb = False
-        if self.item.kind == "array":
-            picture, rgb = arrays.as_bgr(
-                self.item.content, self.item.path, self.reading.order
-            )
-        else:
-            picture = read_image(self.item.path)
+        path = self.item.path
+        try:
+            picture, rgb = self._read()
+        except ValueError as error:
+            raise UnreadableError(path, str(error).removeprefix(f"{path}: ")) from error
         return Frame(
             picture,
             self.number,
-            self.item.path,
+            path,
             self.item.below,
             read_seconds=time.perf_counter() - start,
-            rgb=rgb or isinstance(self.item.content, Image.Image),
-            lossless=PurePath(self.item.path).suffix.lower() in _LOSSLESS,
+            rgb=rgb,
+            lossless=PurePath(path).suffix.lower() in _LOSSLESS,
+        )
+
+    def _read(self) -> tuple[np.ndarray, bool]:
+        path, reading = self.item.path, self.reading
+        if self.item.kind == "array":
+            return arrays.as_bgr(self.item.content, path, reading.order)
+        if self.item.kind == "address":
+            seconds, limit = reading.url_seconds, reading.url_bytes
+            return web.fetch(path, seconds=seconds, limit=limit), False
+        if not os.access(path, os.R_OK):
+            raise ValueError("is gone, or must not be read by you")
+        return read_image(path), False
+
+
+def _of_film(item: Item, number: int, reading: Reading) -> Iterator[Job]:
+    """Yields the frames of a video, none of which is left out.
+
+    Raises:
+        ValueError: it cannot be opened, or not be read to its end.
+    """
+    stride = reading.vid_stride
+    start = time.perf_counter()
+    with open_film(item.path) as film:
+        while (picture := film.next(stride)) is not None:
+            frame = Frame(
+                picture,
+                number,
+                item.path,
+                item.below,
+                number=film.read // stride,
+                fps=film.fps / stride,
+                read_seconds=time.perf_counter() - start,
+                seconds=film.seconds,
+                announced=film.announced // stride or None,
+            )
+            yield _given(frame)
+            start = time.perf_counter()
+    if not film.read:
+        raise ValueError("not a single frame of this video can be read")
+    if film.read < _WHOLE * film.announced:
+        raise ValueError(
+            f"ended after {film.read} of the {film.announced} frames that it announces:"
+            " it is damaged or cut off"
         )
 
 
@@ -113,118 +170,51 @@ def _given(frame: Frame) -> Job:
     return lambda: frame
 
 
-def _of_address(
-    item: Item, number: int, reading: Reading, told: Callable[[Skipped], None]
+def _together(
+    streams: list[tuple[int, Item]], reading: Reading, told: Told
 ) -> Iterator[Job]:
-    """Yields the picture of an address, or the frames of the video there."""
-    try:
-        start = time.perf_counter()
-        found = web.fetch(
-            item.path, seconds=reading.url_seconds, limit=reading.url_bytes
-        )
-    except ValueError as error:
-        told(Skipped(item.path, str(error)))
-        return
-    if found is None:  # no picture
-        yield from _of_film(item, number, reading, told, item.path)
-        return
-    seconds = time.perf_counter() - start
-    yield _given(
-        Frame(found, number, item.path, item.below, read_seconds=seconds)
-    )
+    """Yields a frame of each live source in turn, until all have ended."""
+    running: list[tuple[int, Item, Live]] = []
+    with contextlib.ExitStack() as stack:
+        for number, item in streams:
+            try:
+                live = Live(item.path, reading.stream_buffer, reading.vid_stride)
+            except ValueError as error:
+                told(Skipped(item.path, str(error)))
+                continue
+            stack.callback(_closed, live, item, told)
+            running.append((number, item, live))
+        while running:
+            for entry in list(running):
+                start = time.perf_counter()
+                number, item, live = entry
+                picture = live.next()
+                if picture is None:
+                    running.remove(entry)
+                    continue
+                frame = Frame(
+                    picture,
+                    number,
+                    item.path,
+                    item.below,
+                    number=live.given,
+                    fps=live.fps / reading.vid_stride,
+                    read_seconds=time.perf_counter() - start,
+                    seconds=live.seconds,
+                )
+                yield _given(frame)
 
 
-def _of_film(
-    item: Item,
-    number: int,
-    reading: Reading,
-    told: Callable[[Skipped], None],
-    address: str,
-) -> Iterator[Job]:
-    """Yields the frames of a video, none of which is left out."""
-    try:
-        film = open_film(address)
-    except ValueError as error:
-        told(Skipped(item.path, str(error)))
-        return
-    with film:
-        yield from _kept(film, item, number, reading)
-    if not film.read:
-        told(Skipped(item.path, "not a single frame of this video can be read"))
-    elif film.announced and film.read < 0.9 * film.announced:
+def _closed(live: Live, item: Item, told: Told) -> None:
+    """Closes a live source, and tells what was lost of it."""
+    live.close()
+    if live.problem:
+        told(Skipped(item.path, live.problem))
+    if live.dropped:
         told(
             Skipped(
                 item.path,
-                f"only {film.read} of its {film.announced} frames can be read: the file"
-                " is damaged or cut off",
+                f"{live.dropped} frames were dropped to stay with the newest;"
+                " stream_buffer=true keeps all",
             )
         )
-
-
-def _kept(film: Film, item: Item, number: int, reading: Reading) -> Iterator[Job]:
-    while True:
-        start = time.perf_counter()
-        picture = film.next(reading.vid_stride)
-        if picture is None:
-            return
-        yield _given(
-            Frame(
-                picture,
-                number,
-                item.path,
-                item.below,
-                number=film.read // reading.vid_stride,
-                fps=film.fps / reading.vid_stride,
-                read_seconds=time.perf_counter() - start,
-            )
-        )
-
-
-def _together(
-    streams: list[tuple[int, Item]],
-    reading: Reading,
-    told: Callable[[Skipped], None],
-) -> Iterator[Job]:
-    """Yields a frame of each live source in turn, until all have ended."""
-    opened: list[tuple[int, Item, Live]] = []
-    try:
-        for number, item in streams:
-            try:
-                opened.append((number, item, Live(item.path, reading.stream_buffer)))
-            except ValueError as error:
-                told(Skipped(item.path, str(error)))
-        running = list(opened)
-        while running:
-            for entry in list(running):
-                number, item, live = entry
-                start = time.perf_counter()
-                picture = live.next(reading.vid_stride)
-                if picture is None:
-                    running.remove(entry)
-                    if live.problem:
-                        told(Skipped(item.path, live.problem))
-                    continue
-                yield _given(
-                    Frame(
-                        picture,
-                        number,
-                        item.path,
-                        item.below,
-                        number=live.given,
-                        fps=live.fps / reading.vid_stride,
-                        read_seconds=time.perf_counter() - start,
-                    )
-                )
-    finally:
-        for _, item, live in opened:
-            live.close()
-            if live.dropped:
-                told(
-                    Skipped(
-                        item.path,
-                        f"{live.dropped} frames were dropped to stay with the newest;"
-                        " stream_buffer=true keeps all",
-                    )
-                )
-
-

@@ -3,6 +3,7 @@
 import csv
 import glob
 import io
+import itertools
 import os
 import re
 import sys
@@ -11,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple, TextIO
 
-import numpy as np
 from PIL import Image
 
 from yolojax.data.store.images import EXTENSIONS, is_image
@@ -22,16 +22,18 @@ VIDEOS = frozenset(
 LISTS = frozenset(("txt", "csv"))
 _ADDRESS = re.compile(r"(https?|rtsps?|rtmps?|tcp|udp)://", re.IGNORECASE)
 _LIVE = re.compile(r"(rtsps?|rtmps?|tcp|udp)://", re.IGNORECASE)
+_CAMERA = re.compile("[0-9]{1,3}")
+_MAGIC = re.compile("[*?[]")  # what makes a pattern of a path
 _DEEP = 3  # lists that lists may name
 
 
 class Item(NamedTuple):
     """One picture, video or stream, not opened yet."""
 
-    kind: str  # image, video, stream, address (of a picture or a stream) or array
+    kind: str  # image, video, stream, address (of any of them), array or missing
     path: str  # as the user knows it
     below: str  # where its results go below a folder, with "/", without an ending
-    content: Any = None  # of an array: NumPy or PIL
+    content: Any = None  # of an array: NumPy or PIL; of what is missing: why
 
     @property
     def live(self) -> bool:
@@ -40,7 +42,7 @@ class Item(NamedTuple):
 
 
 def listed(source: Any, stdin: TextIO | None = None) -> Iterator[Item]:
-    """Yields what a source stands for, in its order; files are not opened.
+    """Yields what a source stands for, in its order; pictures are not opened.
 
     Args:
         source: path of a picture, video, folder (its files, not those of folders in
@@ -50,25 +52,31 @@ def listed(source: Any, stdin: TextIO | None = None) -> Iterator[Item]:
         stdin: what "-" reads; None: that of the program.
 
     Raises:
-        ValueError: it names nothing that could be read.
+        ValueError: it stands for nothing that could be read. Among several, that is
+            an item of its own ("missing").
     """
-    if isinstance(source, np.ndarray | Image.Image):
+    if _is_picture(source):
         yield Item("array", "image0", "image0", source)
-        return
-    if isinstance(source, str | os.PathLike | int) and not isinstance(source, bool):
-        yield from _of_text(os.fspath(source) if not isinstance(source, int)
-                            else str(source), stdin)  # fmt: skip
-        return
-    if not isinstance(source, Iterable) or isinstance(source, bytes | dict):
+    elif (text := _text(source)) is not None:
+        try:
+            yield from _meant(text, Path(), stdin, _DEEP)
+        except ValueError as error:
+            raise ValueError(f"source = {text!r}: {error}") from error
+    elif isinstance(source, Iterable) and not isinstance(source, bytes | dict):
+        yield from _several(source, stdin)
+    else:
         raise ValueError(
             f"source = {_short(source)}: expected a path, an address, an array"
             " [H, W, 3], a PIL picture, or a list of them."
         )
-    for i, one in enumerate(source):
-        if isinstance(one, np.ndarray | Image.Image):
+
+
+def _several(sources: Iterable[Any], stdin: TextIO | None) -> Iterator[Item]:
+    for i, one in enumerate(sources):
+        if _is_picture(one):
             yield Item("array", f"image{i}", f"image{i}", one)
-        elif isinstance(one, str | os.PathLike):
-            yield from _one_of_several(os.fspath(one), stdin)
+        elif (text := _text(one)) is not None:
+            yield from _one_of_several(text, Path(), stdin, _DEEP)
         else:
             raise ValueError(
                 f"source[{i}] = {_short(one)}: expected a path, an address, an array"
@@ -76,123 +84,122 @@ def listed(source: Any, stdin: TextIO | None = None) -> Iterator[Item]:
             )
 
 
+def _is_picture(value: Any) -> bool:
+    """Returns whether it is an array (of any library) or a PIL picture."""
+    return isinstance(value, Image.Image) or hasattr(value, "__array__")
+
+
+def _text(value: Any) -> str | None:
+    """Returns a path, address or number of a camera as text; None: it is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return os.fspath(value) if isinstance(value, str | os.PathLike) else None
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) < 60 else text[:57] + '...'}"
 
 
-def _of_text(text: str, stdin: TextIO | None) -> Iterator[Item]:
-    """Yields what one text stands for; an empty or missing one is an error."""
-    if not text.strip():
-        raise ValueError(
-            "source is empty. Give a picture, a video, a folder, a pattern such as"
-            " 'photos/**/*.jpg', a list (.txt), an address, the number of a camera,"
-            " or - for paths on the standard input."
-        )
-    found = False
-    for item in _named(text, Path(), stdin, _DEEP):
-        found = True
-        yield item
-    if not found:
-        raise ValueError(_nothing(text))
-
-
-def _one_of_several(text: str, stdin: TextIO | None) -> Iterator[Item]:
-    """Yields what one of several texts stands for; what is missing is told later."""
-    found = False
-    for item in _named(text, Path(), stdin, _DEEP):
-        found = True
-        yield item
-    if not found:  # the reader says what is wrong with it, and goes on
-        yield Item("image", text, _name(text))
-
-
-def _named(
+def _one_of_several(
     text: str, folder: Path, stdin: TextIO | None, depth: int
 ) -> Iterator[Item]:
-    """Yields what a text stands for, nothing if there is no such thing.
+    """Yields what one of several texts stands for; the others do not fail with it."""
+    try:
+        yield from _meant(text, folder, stdin, depth)
+    except ValueError as error:
+        yield Item("missing", text, _name(text), str(error))
+
+
+def _meant(text: str, folder: Path, stdin: TextIO | None, depth: int) -> Iterator[Item]:
+    """Yields what a text stands for.
 
     Args:
         text: what the user gave, or a line of a list.
         folder: of the list, where relative paths may be meant from.
         stdin: what "-" reads.
         depth: how deep lists may go.
+
+    Raises:
+        ValueError: it stands for nothing.
     """
-    if text == "-":
-        for line in stdin or sys.stdin:
-            if line.strip():
-                yield from _one_of_several(line.strip(), stdin=io.StringIO())
-        return
-    if _ADDRESS.match(text):
-        live = _LIVE.match(text) is not None
-        yield Item("stream" if live else "address", text, _name_of_address(text))
-        return
-    if text.isascii() and text.isdigit() and not os.path.exists(text):
-        yield Item("stream", text, f"camera{text}")
-        return
     path = Path(os.path.expanduser(text))
-    if not path.exists() and not path.is_absolute() and (folder / path).exists():
+    if not os.path.exists(path) and os.path.exists(folder / path):
         path = folder / path
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.is_file())
-        yield from _files(files, path)
-    elif path.is_file():
+    found = False
+    for item in _found(text, path, folder, stdin, depth):
+        found = True
+        yield item
+    if not found:
+        raise ValueError(_nothing(text, path))
+
+
+def _found(
+    text: str, path: Path, folder: Path, stdin: TextIO | None, depth: int
+) -> Iterator[Item]:
+    """Yields what a text stands for, which may be nothing; path is where it lies."""
+    if text == "-":
+        for line in map(str.strip, stdin or sys.stdin):
+            if line:
+                yield from _one_of_several(line, Path(), io.StringIO(), _DEEP)
+    elif _ADDRESS.match(text):
+        kind = "stream" if _LIVE.match(text) else "address"
+        yield Item(kind, text, _name_of_address(text))
+    elif _CAMERA.fullmatch(text) and not os.path.exists(path):
+        yield Item("stream", text, f"camera{text}")
+    elif os.path.isdir(path) and text.strip():
+        yield from _files(_inside(path), path)
+    elif os.path.isfile(path):
         if _ending(path) in LISTS and depth:
-            yield from _of_list(path, stdin, depth)
+            for entry in _entries(path):
+                yield from _one_of_several(entry, path.parent, stdin, depth - 1)
         else:
-            yield from _files([path], path.parent, every=True)
-    elif any(sign in text for sign in "*?["):
-        yield from _of_pattern(str(path), folder)
+            yield from _files([path], path.parent)
+    elif _MAGIC.search(text):
+        yield from _of_pattern(path, folder)
 
 
-def _of_pattern(pattern: str, folder: Path) -> Iterator[Item]:
+def _inside(folder: Path) -> list[Path]:
+    """Returns the files of a folder, sorted."""
+    try:
+        return sorted(path for path in folder.iterdir() if os.path.isfile(path))
+    except OSError as error:
+        raise ValueError(f"this folder cannot be read: {error.strerror}.") from error
+
+
+def _of_pattern(pattern: Path, folder: Path) -> Iterator[Item]:
     """Yields the files that a pattern fits, sorted; `**` means any folders."""
-    found = sorted(Path(name) for name in glob.iglob(pattern, recursive=True))
-    if not found and not os.path.isabs(pattern):
-        pattern = str(folder / pattern)
-        found = sorted(Path(name) for name in glob.iglob(pattern, recursive=True))
-    parts = Path(pattern).parts
-    plain = [i for i, part in enumerate(parts) if any(sign in part for sign in "*?[")]
-    yield from _files([p for p in found if p.is_file()], Path(*parts[: plain[0]]))
+    for base in dict.fromkeys((Path(), folder)):
+        found = sorted(map(Path, glob.iglob(str(base / pattern), recursive=True)))
+        if found:
+            parts = (base / pattern).parts
+            plain = itertools.takewhile(lambda part: not _MAGIC.search(part), parts)
+            yield from _files(filter(os.path.isfile, found), Path(*plain))
+            return
 
 
-def _files(files: list[Path], root: Path, *, every: bool = False) -> Iterator[Item]:
-    """Yields the pictures and videos among files.
-
-    Args:
-        files: in their order.
-        root: the folder from which the places of their results are told.
-        every: take also what has another ending, whose reader says what is wrong.
-    """
+def _files(files: Iterable[Path], root: Path) -> Iterator[Item]:
+    """Yields the pictures and videos among files, whose results go as below root."""
     for path in files:
         if is_image(path.name):
             yield Item("image", str(path), _below(path, root))
         elif _ending(path) in VIDEOS:
             yield Item("video", str(path), _below(path, root))
-        elif every:
-            raise ValueError(
-                f"source = {str(path)!r}: a file of this kind cannot be read."
-                f" {_endings()}"
-            )
 
 
-def _of_list(path: Path, stdin: TextIO | None, depth: int) -> Iterator[Item]:
-    """Yields what the lines of a .txt or the cells of a .csv file stand for."""
+def _entries(path: Path) -> Iterator[str]:
+    """Yields the lines of a .txt or the cells of a .csv file that are not empty."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"source = {str(path)!r} cannot be read: {error}.") from error
-    entries = [line.strip() for line in text.splitlines()]
-    if _ending(path) == "csv":
-        cells = [cell.strip() for row in csv.reader(io.StringIO(text)) for cell in row]
-        entries = cells[1:] if cells[:1] == ["source"] else cells
-    for entry in filter(None, entries):
-        found = False
-        for item in _named(entry, path.parent, stdin, depth - 1):
-            found = True
-            yield item
-        if not found:
-            yield Item("image", entry, _name(entry))
+        entries = text.splitlines()
+        if _ending(path) == "csv":
+            entries = [cell for row in csv.reader(io.StringIO(text)) for cell in row]
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"this list cannot be read: {error}.") from error
+    entries = [entry.strip() for entry in entries]
+    if _ending(path) == "csv" and entries[:1] == ["source"]:
+        del entries[0]
+    yield from filter(None, entries)
 
 
 def _ending(path: PurePath) -> str:
@@ -210,40 +217,45 @@ def _below(path: Path, root: Path) -> str:
 
 
 def _name(text: str) -> str:
-    return Path(text).stem.replace("/", "_") or "source"
+    return re.sub(r"[^\w.-]", "_", Path(text).stem).strip(".")[:100] or "source"
 
 
 def _name_of_address(address: str) -> str:
     """Returns a plain file name for the results of an address."""
-    parsed = urllib.parse.urlsplit(address)
+    try:
+        parsed = urllib.parse.urlsplit(address)
+    except ValueError as error:
+        raise ValueError(f"this is no address: {error}.") from error
     last = urllib.parse.unquote(parsed.path).rstrip("/").rpartition("/")[2]
-    stem = last.rpartition(".")[0] or last or parsed.hostname or "address"
-    return re.sub(r"[^\w.-]", "_", stem).strip(".")[:100] or "address"
+    return _name(last or parsed.hostname or "address")
 
 
-def _endings() -> str:
-    return (
+def _nothing(text: str, path: Path) -> str:
+    """Returns why a source stands for nothing."""
+    endings = (
         f"Pictures end in {', '.join(sorted(EXTENSIONS))}; videos in"
-        f" {', '.join(sorted(VIDEOS))}; lists of sources in txt, csv."
+        f" {', '.join(sorted(VIDEOS))}; lists of sources in csv, txt."
     )
-
-
-def _nothing(text: str) -> str:
-    """Returns the message about a source that stands for nothing."""
+    if not text.strip():
+        return (
+            "it is empty. Give a picture, a video, a folder, a pattern such as"
+            " 'photos/**/*.jpg', a list (.txt), an address, the number of a camera,"
+            " or - for paths on the standard input."
+        )
     if text == "-":
-        return "source = '-': no path came in on the standard input."
-    path = Path(os.path.expanduser(text))
-    if path.is_dir():
+        return "no path came in on the standard input."
+    if os.path.isdir(path):
         deeper = f"{text.rstrip('/')}/**"
         return (
-            f"source = {text!r}: no pictures or videos in this folder. Those of the"
-            f" folders in it are read with source='{deeper}'. {_endings()}"
+            "no pictures or videos in this folder. Those of the folders in it are"
+            f" read with source='{deeper}'. {endings}"
         )
-    if path.is_file():
-        return f"source = {text!r}: this list names nothing."
-    if any(sign in text for sign in "*?["):
-        return f"source = {text!r}: no picture or video fits this pattern. {_endings()}"
-    return (
-        f"source = {text!r}: there is no such file or folder"
-        f" (looked for {path.absolute()})."
-    )
+    if os.path.isfile(path):
+        if _ending(path) in LISTS:
+            return "this list names nothing, or lists in it are nested too deeply."
+        return f"a file of this kind cannot be read. {endings}"
+    if os.path.exists(path):
+        return "this is neither a file nor a folder."
+    if _MAGIC.search(text):
+        return f"no picture or video fits this pattern. {endings}"
+    return f"there is no such file or folder (looked for {path.absolute()})."
