@@ -27,6 +27,7 @@ class Answer:
     stall: int | None = None  # bytes after which nothing comes
     late: float = 0.0  # seconds before the answer
     to: str | None = None  # of a redirection
+    login: str | None = None  # the Authorization that is asked for
     parts: tuple[bytes, ...] = ()  # pictures that come one after the other
 
 
@@ -39,7 +40,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def answer(self, what):
         self.server.ending.wait(what.late)
-        self.send_response(what.status)
+        refused = what.login is not None and what.login != self.headers["Authorization"]
+        self.send_response(401 if refused else what.status)
         self.send_header("Content-Type", what.kind)
         if what.to is not None:
             self.send_header("Location", what.to)

@@ -144,6 +144,20 @@ def test_other_kinds(source, kind, below):
     assert item.live == (kind == "stream")
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("rtsp://me:secret@host:554/a", "rtsp://me:***@host:554/a"),
+        ("http://me:se@cret@host/a.png", "http://me:***@host/a.png"),
+        ("http://me@host/a:b@c.png", "http://me@host/a:b@c.png"),
+        ("http://host:80/a?b=c:d@e", "http://host:80/a?b=c:d@e"),
+    ],
+)
+def test_passwords_are_not_shown(given, shown):
+    (item,) = listed(given)
+    assert (item.path, item.address) == (shown, given)
+
+
 def test_standard_input_is_read_as_it_comes(tree):
     def lines():
         yield "b.jpg\n"

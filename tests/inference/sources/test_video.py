@@ -1,5 +1,6 @@
 """Videos frame by frame, live sources that never lag, and videos that are written."""
 
+import struct
 import threading
 
 import cv2
@@ -48,6 +49,18 @@ def test_a_film_of_gif(tmp_path):
     with open_film(str(path)) as film:
         assert all_of(film) == [0, 1, 2, 3]
         assert film.fps == 10
+
+
+def test_a_film_that_was_taken_with_a_turned_camera_is_upright(tmp_path):
+    path = write_film(tmp_path / "film.mp4", 2)
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 44
+    data[matrix : matrix + 36] = struct.pack(
+        ">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30
+    )
+    path.write_bytes(data)
+    with open_film(str(path)) as film:
+        assert film.next().shape == (48, 32, 3)
 
 
 @pytest.mark.parametrize("fps", [0, -1, 1000, 90_000, float("nan")])

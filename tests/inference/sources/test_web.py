@@ -48,6 +48,14 @@ def test_what_cannot_be_had_is_told(serve, answer, limits, message):
         got(serve(answer) + "again.png", **limits)
 
 
+def test_a_password_is_sent_to_who_asks_for_it(serve):
+    answer = Answer(PNG, "image/png", login="Basic bWU6c2VAY3JldA==")
+    url = serve(answer) + "a.png"
+    with pytest.raises(ValueError, match="answers 401"):
+        got(url)
+    np.testing.assert_array_equal(got(url.replace("//", "//me:se%40cret@")), PICTURE)
+
+
 def test_no_server_is_told():
     with pytest.raises(ValueError, match="cannot be downloaded: .*refused"):
         got("http://127.0.0.1:9/a.png")

@@ -83,7 +83,7 @@ def jobs(items: Iterable[Item], reading: Reading, told: Told) -> Iterator[Job]:
         try:
             kind = item.kind
             if kind == "address":
-                kind = web.kind_of(item.path, seconds=reading.url_seconds)
+                kind = web.kind_of(item.address, seconds=reading.url_seconds)
             if kind == "missing":
                 told(Skipped(item.path, item.content))
             elif kind == "stream":
@@ -128,7 +128,7 @@ class _Picture:
             return arrays.as_bgr(self.item.content, path, reading.order)
         if self.item.kind == "address":
             seconds, limit = reading.url_seconds, reading.url_bytes
-            return web.fetch(path, seconds=seconds, limit=limit), False
+            return web.fetch(self.item.address, seconds=seconds, limit=limit), False
         if not os.access(path, os.R_OK):
             raise ValueError("is gone, or must not be read by you")
         return read_image(path), False
@@ -142,7 +142,7 @@ def _of_film(item: Item, number: int, reading: Reading) -> Iterator[Job]:
     """
     stride = reading.vid_stride
     start = time.perf_counter()
-    with open_film(item.path) as film:
+    with open_film(item.address) as film:
         while (picture := film.next(stride)) is not None:
             frame = Frame(
                 picture,
@@ -178,7 +178,7 @@ def _together(
     with contextlib.ExitStack() as stack:
         for number, item in streams:
             try:
-                live = Live(item.path, reading.stream_buffer, reading.vid_stride)
+                live = Live(item.address, reading.stream_buffer, reading.vid_stride)
             except ValueError as error:
                 told(Skipped(item.path, str(error)))
                 continue

@@ -22,6 +22,7 @@ VIDEOS = frozenset(
 LISTS = frozenset(("txt", "csv"))
 _ADDRESS = re.compile(r"(https?|rtsps?|rtmps?|tcp|udp)://", re.IGNORECASE)
 _LIVE = re.compile(r"(rtsps?|rtmps?|tcp|udp)://", re.IGNORECASE)
+_PASSWORD = re.compile("(?<=://)([^/?#@:]*:)[^/?#]*(?=@)")  # user:password@host
 _CAMERA = re.compile("[0-9]{1,3}")
 _MAGIC = re.compile("[*?[]")  # what makes a pattern of a path
 _DEEP = 3  # lists that lists may name
@@ -31,9 +32,14 @@ class Item(NamedTuple):
     """One picture, video or stream, not opened yet."""
 
     kind: str  # image, video, stream, address (of any of them), array or missing
-    path: str  # as the user knows it
+    path: str  # as the user knows it, without a password
     below: str  # where its results go below a folder, with "/", without an ending
-    content: Any = None  # of an array: NumPy or PIL; of what is missing: why
+    content: Any = None  # NumPy or PIL; an address as given; why it is missing
+
+    @property
+    def address(self) -> str:
+        """What is opened, with its password."""
+        return self.path if self.content is None else self.content
 
     @property
     def live(self) -> bool:
@@ -144,7 +150,8 @@ def _found(
                 yield from _one_of_several(line, Path(), io.StringIO(), _DEEP)
     elif _ADDRESS.match(text):
         kind = "stream" if _LIVE.match(text) else "address"
-        yield Item(kind, text, _name_of_address(text))
+        shown = _PASSWORD.sub(r"\1***", text)
+        yield Item(kind, shown, _name_of_address(text), text)
     elif _CAMERA.fullmatch(text) and not os.path.exists(path):
         yield Item("stream", text, f"camera{text}")
     elif os.path.isdir(path) and text.strip():

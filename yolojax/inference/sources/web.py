@@ -1,5 +1,6 @@
 """Pictures at addresses: fetched whole, within limits of time and size."""
 
+import base64
 import contextlib
 import http.client
 import time
@@ -77,8 +78,9 @@ def fetch(address: str, *, seconds: float, limit: int) -> np.ndarray:
 def _opened(address: str, seconds: float) -> Iterator[http.client.HTTPResponse]:
     """Opens an address; what goes wrong with the connection is a ValueError."""
     try:
-        request = urllib.request.Request(address, headers={"User-Agent": "yolojax"})
-        with urllib.request.urlopen(request, timeout=min(_QUIET, seconds)) as answer:
+        with urllib.request.urlopen(
+            _request(address), timeout=min(_QUIET, seconds)
+        ) as answer:
             yield answer
     except urllib.error.HTTPError as error:
         error.close()
@@ -88,3 +90,18 @@ def _opened(address: str, seconds: float) -> Iterator[http.client.HTTPResponse]:
     except (OSError, http.client.HTTPException) as error:
         why = str(error) or type(error).__name__
         raise ValueError(f"cannot be downloaded: {why}") from error
+
+
+def _request(address: str) -> urllib.request.Request:
+    """Returns the request for an address, which may name a user and a password."""
+    parts = urllib.parse.urlsplit(address)
+    user, _, host = parts.netloc.rpartition("@")
+    headers = {"User-Agent": "yolojax"}
+    if not user:
+        return urllib.request.Request(address, headers=headers)
+    plain = urllib.parse.urlunsplit(parts._replace(netloc=host))
+    request = urllib.request.Request(plain, headers=headers)
+    secret = base64.b64encode(urllib.parse.unquote_to_bytes(user)).decode()
+    # Only for this server, not for one that it sends on to.
+    request.add_unredirected_header("Authorization", f"Basic {secret}")
+    return request
