@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from yolojax.inference.results import Found, Result
+from yolojax.inference.results.result import Found, Result
 
 NAMES = {0: "person", 1: "dog", 2: "cat"}
 HW = (120, 160)

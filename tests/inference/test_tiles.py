@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from yolojax.inference.results import Found
+from yolojax.inference.results.result import Found
 from yolojax.inference.tiles import automatic, cuts, merged, moved
 from yolojax.metrics.rotated import probabilistic_iou
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from yolojax.inference.results import Found
+from yolojax.inference.results.result import Found
 from yolojax.metrics.rotated import probabilistic_iou_of_pairs
 from yolojax.ops import rotated
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from results import BOXES, HW, NAMES, result_of
 
-from yolojax.inference import result_files
-from yolojax.inference.results import Result
+from yolojax.inference.results import files
+from yolojax.inference.results.result import Result
 
 
 @pytest.mark.parametrize(
@@ -27,16 +27,16 @@ from yolojax.inference.results import Result
     ],
 )
 def test_rows_of_label_files(task, row):
-    assert result_files.label_rows(result_of(task), False)[0] == row
+    assert files.label_rows(result_of(task), False)[0] == row
     ids = np.array([12, 13, 14], np.int32)
     tracked = result_of(task, ids=ids)
-    assert result_files.label_rows(tracked, False)[0] == f"{row} 12"
-    assert result_files.label_rows(tracked, True)[0] == f"{row} 0.9 12"
-    assert len(result_files.label_rows(tracked, True)) == 3
+    assert files.label_rows(tracked, False)[0] == f"{row} 12"
+    assert files.label_rows(tracked, True)[0] == f"{row} 0.9 12"
+    assert len(files.label_rows(tracked, True)) == 3
 
 
 def test_rows_of_a_classified_picture():
-    rows = result_files.label_rows(result_of("classify"), False)
+    rows = files.label_rows(result_of("classify"), False)
     assert rows == ["0.70 dog", "0.20 person", "0.10 cat"]
 
 
@@ -51,7 +51,7 @@ def test_a_label_file_is_replaced_and_none_is_written_for_nothing(tmp_path):
 
 
 def test_a_line_of_json_says_everything():
-    line = result_files.json_line(result_of("detect", 0), 1.5)
+    line = files.json_line(result_of("detect", 0), 1.5)
     assert line.count("\n") == 1 and line.endswith("\n")
     assert json.loads(line) == {
         "path": "folder/a.jpg",
@@ -63,7 +63,7 @@ def test_a_line_of_json_says_everything():
         "detections": [],
     }
     odd = result_of("detect", path="a\udcff\n.jpg")
-    assert json.loads(result_files.json_line(odd))["path"] == odd.path
+    assert json.loads(files.json_line(odd))["path"] == odd.path
 
 
 # Crops
@@ -78,15 +78,15 @@ def marked():
 
 def test_a_crop_is_a_little_larger_than_its_box():
     result = result_of("detect", img=marked())
-    part = result_files.crop(result, 0)  # 10 20 50 80: 40 x 60 pixels
+    part = files.crop(result, 0)  # 10 20 50 80: 40 x 60 pixels
     assert part.shape[:2] == (72, 52)  # 71.2 and 50.8, outwards
     np.testing.assert_array_equal(part[0, 0, :2], [4, 14])
     corner = np.array([[-9, -9, 3, 3]], np.float32)
     clipped = result_of("detect", 1, img=marked(), boxes=corner)
-    assert result_files.crop(clipped, 0).shape == (9, 9, 3)
+    assert files.crop(clipped, 0).shape == (9, 9, 3)
     outside = np.array([[500, 500, 600, 600]], np.float32)
     far = result_of("detect", 1, img=marked(), boxes=outside)
-    assert result_files.crop(far, 0).size > 0
+    assert files.crop(far, 0).size > 0
 
 
 def test_what_lies_in_a_rotated_box_is_turned_upright():
@@ -102,7 +102,7 @@ def test_what_lies_in_a_rotated_box_is_turned_upright():
             boxes=box.astype(np.float32),
             angles=np.array([np.deg2rad(angle)], np.float32),
         )
-        part = result_files.crop(result, 0)
+        part = files.crop(result, 0)
         assert part.shape[:2] == (30, 71)  # lying, whatever side is called width
         inside = part[9:-9, 9:-9]
         assert (inside > 200).mean() > 0.98 and (part[:3] < 50).mean() > 0.95
@@ -139,12 +139,12 @@ def test_crops_have_folders_of_classes_and_numbered_names(tmp_path):
     ],
 )
 def test_names_of_folders_are_one_name(text, name):
-    assert result_files.safe_name(text, 7) == name
+    assert files.safe_name(text, 7) == name
 
 
 def test_long_names_are_cut_between_characters():
     for letter in ("x", "µ", "血"):
-        name = result_files.safe_name(letter * 500)
+        name = files.safe_name(letter * 500)
         assert 97 <= len(name.encode()) <= 100 and set(name) == {letter}
 
 
@@ -152,7 +152,7 @@ def test_crops_stay_in_their_folder(tmp_path):
     names = {0: "../../out", 1: "/abs", 2: ".."}
     result = result_of("detect", classes=np.array([0, 1, 2], np.int32))
     hostile = Result(result.orig_img, "x", names, "detect", result.found)
-    written = result_files.write_crops(tmp_path / "crops", hostile, "../../up")
+    written = files.write_crops(tmp_path / "crops", hostile, "../../up")
     assert len(written) == 3
     for path in written:
         assert path.resolve().is_relative_to(tmp_path / "crops")

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image, ImageShow
 from results import BOXES, CLASSES, HW, NAMES, SCORES, TASKS, result_of
 
-from yolojax.inference import result_files
-from yolojax.inference.members import at_original
-from yolojax.inference.results import Found, Result
+from yolojax.inference.results import files
+from yolojax.inference.results.members import at_original
+from yolojax.inference.results.result import Found, Result
 from yolojax.ops.boxes import letterbox_geometry
 
 PARTS = {
@@ -218,7 +218,7 @@ def test_parts_are_one_outline_and_nothing_has_none():
     both, none = result.masks.xy
     assert (filled(both, HW) & masks[0]).sum() == masks[0].sum()
     assert none.shape == (0, 2)
-    assert len(result_files.label_rows(result, False)) == 1  # the other one has no row
+    assert len(files.label_rows(result, False)) == 1  # the other one has no row
 
 
 # Words and tables

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from yolojax import files, visualize
-from yolojax.inference import summaries
+from yolojax.inference.results import summaries
 
 if TYPE_CHECKING:
-    from yolojax.inference.results import Result
+    from yolojax.inference.results.result import Result
 
 _LONGEST = 100  # bytes of a name that comes from elsewhere
 _MARGIN, _GAIN = 10, 1.02  # of crops: pixels, factor on both sides

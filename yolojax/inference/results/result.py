@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image, ImageShow
 
 from yolojax import visualize
-from yolojax.inference import result_files, summaries
-from yolojax.inference.members import (
+from yolojax.inference.results import files, summaries
+from yolojax.inference.results.members import (
     OBB,
     Boxes,
     Keypoints,
@@ -250,7 +250,7 @@ class Result(OnHost):
             save_conf: write the score behind each object, which makes the rows no
                 labels to train with.
         """
-        written = result_files.write_labels(Path(txt_file), self, save_conf)
+        written = files.write_labels(Path(txt_file), self, save_conf)
         return str(txt_file) if written else None
 
     def save_crop(self, save_dir: str | Path, file_name: str | None = None) -> None:
@@ -261,7 +261,7 @@ class Result(OnHost):
             file_name: of the pictures; None: that of the picture.
         """
         stem = Path(file_name or self.path).stem
-        result_files.write_crops(Path(save_dir), self, stem)
+        files.write_crops(Path(save_dir), self, stem)
 
     def show(self) -> None:
         """Opens the drawn picture in the program that shows pictures here.

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolojax.inference.members import at_original
+from yolojax.inference.results.members import at_original
 
 if TYPE_CHECKING:
-    from yolojax.inference.results import Result
+    from yolojax.inference.results.result import Result
 
 TABLES = ("pandas", "polars")  # libraries that `table` asks for, in this order
 
