@@ -25,6 +25,8 @@ from yolojax.interrupts import CtrlC
 MODES = {  # name -> module with run(config, workdir), which may return an exit status
     "train": "yolojax.commands.train",
     "val": "yolojax.commands.evaluate",
+    "predict": "yolojax.commands.predict",
+    "track": "yolojax.commands.track",
     "import": "yolojax.commands.import_weights",
     "export": "yolojax.commands.export",
     "benchmark": "yolojax.commands.benchmark",

@@ -23,16 +23,18 @@ __all__ = ["KEYS", "changed", "check", "default", "for_shapes"]
 log = logging.getLogger("yolojax")
 
 
-def default(task: str) -> ml_collections.ConfigDict:
-    """Returns a config with every key at its default, for the given task.
+def default(task: str, command: str | None = None) -> ml_collections.ConfigDict:
+    """Returns a config with every key at its default.
 
-    None where the default depends on the command, which `check` is told.
+    Args:
+        task: what the model predicts.
+        command: what it is for, since some defaults depend on that; None: training, and
+            what comes of a run.
     """
     # Untyped fields: one key may hold a bool or a name (amp=True, amp='bf16'), which
     # ConfigDict's own types would refuse. `check` does the typing for all of them.
-    usual = {
-        name: None if key.by_command else key.usual(task) for name, key in KEYS.items()
-    } | {"task": task}
+    usual = {name: key.usual(task, command) for name, key in KEYS.items()}
+    usual["task"] = task
     return ml_collections.ConfigDict(
         {
             name: config_dict.FieldReference(value, field_type=object)
@@ -64,11 +66,8 @@ def check(
             " Start it from yolojax.config.default(task)."
         )
     given = {name: values.settle(name, KEYS[name], v) for name, v in given.items()}
-    for name, key in KEYS.items():
-        if given[name] is None and key.by_command:
-            given[name] = key.usual(given["task"], command)
     _resolve_batch(given)
-    _check_task(given)
+    _check_task(given, command)
     if command is not None:
         _check_command(given, command)
     across.check_across(given)
@@ -98,11 +97,11 @@ def _resolve_batch(given: dict[str, Any]) -> None:
     log.info("config.batch_size = %g is taken as config.batch", alias)
 
 
-def _check_task(given: dict[str, Any]) -> None:
+def _check_task(given: dict[str, Any], command: str | None) -> None:
     """Refuses settings that the task would ignore."""
     task = given["task"]
     for name, key in KEYS.items():
-        if task not in key.tasks and given[name] != key.usual(task):
+        if task not in key.tasks and given[name] != key.usual(task, command):
             raise ValueError(
                 f"config.{name} = {given[name]!r} has no meaning for task {task!r},"
                 f" only for {', '.join(key.tasks)} ({key.meaning}). Remove it."

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, NoReturn
 from absl import flags
 from ml_collections import config_flags
 
-from yolojax.config import grammar, helps, recorded, shipped
+from yolojax.config import grammar, helps, recorded, shipped, used
 from yolojax.config.grammar import Identify
-from yolojax.config.keys import COMMANDS, KEYS, check_name
+from yolojax.config.keys import COMMANDS, KEYS, USE, check_name
 from yolojax.registry import did_you_mean
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, helps.FLAGS["config"])
@@ -72,7 +72,7 @@ def parse(argv: Sequence[str], identify: Identify | None = None) -> list[str]:
             fail(_stray(rest[1]))
         if _WORKDIR.value == "":
             fail("--workdir is empty. Name a folder, or leave it out for runs/...")
-        if path == str(recorded.FILE):
+        if path in (str(recorded.FILE), str(used.FILE)):
             _check_code(flagged)
         return rest
     except flags.UnrecognizedFlagError as error:
@@ -106,7 +106,22 @@ def resolved(argv: Sequence[str], identify: Identify) -> list[str]:
     if len({word.partition("=")[2] for word in sizes}) > 1:
         both = " and ".join(sorted(sizes))
         raise ValueError(f"{both} contradict each other. Give one.")
-    return arrange([program, *_with_file(words), *rest])
+    words = [_for_use(word, words) for word in _with_file(words)]
+    return arrange([program, *words, *rest])
+
+
+def _for_use(word: str, words: list[str]) -> str:
+    """Returns the --config of what only uses a network as one that says no more of it.
+
+    A config file is made for training; its sizes may be those of its data.
+    """
+    command = next((w for w in words if re.match("--?mode=", w)), "").partition("=")[2]
+    if command not in USE or not _is_config(word):
+        return word
+    what = word.partition("=")[2]
+    if what.startswith(str(used.FILE)):
+        return word
+    return f"--config={used.of_file(command, what)}"
 
 
 def _with_file(words: list[str]) -> list[str]:
@@ -226,7 +241,8 @@ def _config_error(error: Exception, path: str) -> str:
         root = root.__cause__ or root.__context__  # type: ignore[assignment]
     if isinstance(root, SyntaxError):
         return f"--config {path}, line {root.lineno}: {root.msg}."
-    if path == str(recorded.FILE) and isinstance(root, ValueError):
+    own = path in (str(recorded.FILE), str(used.FILE))
+    if own and isinstance(root, ValueError):
         return str(root)
     lines = [
         frame.lineno

@@ -1,7 +1,8 @@
 """The short grammar of commands, put into flags: `train yolo11n data=D epochs=5`.
 
-A command, then a config, a run's folder or a file of weights, then key=value. It says
-nothing that flags cannot say, and the same parser reads what comes out.
+A command, then a config, a run's folder or a file of weights, then key=value. Behind
+what predicts or tracks there may be sources. It says nothing that flags cannot say, and
+the same parser reads what comes out.
 """
 
 import re
@@ -9,18 +10,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from yolojax.config import recorded, shipped
-from yolojax.config.keys import COMMANDS, TASKS
+from yolojax.config import recorded, shipped, used
+from yolojax.config.keys import COMMANDS, TASKS, USE
 from yolojax.registry import did_you_mean
 
 PROGRAM = "yolojax"
 WEIGHTS_FILES = (".pt", ".pth", ".safetensors")
 _FLAGS = ("workdir", "mode", "config", "debug")  # that may be written without dashes
 _SETTING = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
+PUBLISHED_IMGSZ = {"obb": 1024}  # that published weights were trained at, if unusual
 # The setting that takes weights, by command; the others have no use for any.
 _WEIGHTS = {
     "train": "pretrained",
     "val": "weights",
+    "predict": "weights",
+    "track": "weights",
     "import": "weights",
     "export": "weights",
 }
@@ -31,6 +35,7 @@ class Kind(NamedTuple):
 
     model: str
     task: str
+    imgsz: int | None = None  # pixels it was trained at, if the file says so
 
 
 Identify = Callable[[Path], Kind]  # raises ValueError where it is none that is known
@@ -55,8 +60,8 @@ def translated(words: list[str], identify: Identify) -> list[str]:
     Raises:
         ValueError: they make no command.
     """
-    plain = [word for word in words if not word.startswith("-")]
-    flags = [word for word in words if word.startswith("-")]
+    plain = [word for word in words if word == "-" or not word.startswith("-")]
+    flags = [word for word in words if word not in plain]
     by_flag = _has(flags, "config")
     if not plain or (by_flag and plain[0] not in COMMANDS):
         return words
@@ -104,7 +109,9 @@ def _read(plain: list[str], flags: list[str]) -> _Said:
     if names and names[0] in TASKS:
         task = names.pop(0)
     what = names.pop(0) if names else _taken(settings, "config")
-    if names:
+    if names and command in USE:
+        _add_sources(settings, names)
+    elif names:
         raise ValueError(
             f"unexpected argument {names[0]!r} after {what!r}. Settings look like"
             " epochs=3, without spaces around the equals sign."
@@ -117,6 +124,17 @@ def _read(plain: list[str], flags: list[str]) -> _Said:
             f" {', '.join(TASKS)}."
         )
     return _Said(command, task, what, settings)
+
+
+def _add_sources(settings: list[str], names: list[str]) -> None:
+    """Makes plain words the setting `source`."""
+    given = _taken(settings, "source")
+    if given is not None:
+        raise ValueError(
+            f"source={given} and {names[0]!r} both say what is looked at. Write all"
+            " sources behind the weights, without `source=`."
+        )
+    settings.append(f"source={tuple(names)!r}" if names[1:] else f"source={names[0]}")
 
 
 def _taken(settings: list[str], key: str) -> str | None:
@@ -140,8 +158,6 @@ def _fail_without_command(
     """Raises ValueError that says which command was not given, or is none."""
     listed = f"Commands: {', '.join(COMMANDS)}."
     word = given or (names[0] if names else None)
-    if word in ("predict", "track"):
-        raise ValueError(f"{word} is not there yet. {listed}")
     if word is None or (not given and _is_what(word)):
         said = " ".join([*(names or ["yolo11n"]), *settings])
         raise ValueError(
@@ -166,6 +182,12 @@ def _source(said: _Said, given: list[str], identify: Identify) -> list[str]:
         if what is not None:
             raise ValueError(f"--config and {what!r} both name a config. Give one.")
         return []
+    if what is None and said.command in USE:
+        raise ValueError(
+            f"{said.command} needs weights: {PROGRAM} {said.command} RUN_OR_WEIGHTS"
+            " source=PICTURES, such as"
+            f" {PROGRAM} {said.command} runs/detect/train source=photos."
+        )
     if what is None:
         folders = [w.partition("=")[2] for w in given if _is(w, "workdir")]
         if folders and recorded.holds_record(Path(folders[-1]).expanduser()):
@@ -180,6 +202,8 @@ def _source(said: _Said, given: list[str], identify: Identify) -> list[str]:
     if shipped.find(file):
         if not Path(file).exists() and file.endswith(".pt"):  # published weights
             name = re.sub(r"\.pt$", "", file)
+            if said.command in USE:
+                return [_of_published(name, said), *_weights(said, file)]
             return [f"--config={name}", *_weights(said, file)]
         return [f"--config={_with_task(what, said.task)}"]
     if Path(file).suffix == ".py":
@@ -206,7 +230,16 @@ def _config_of(kind: Kind, said: _Said) -> str:
     """Returns the flag that names the config of weights."""
     if said.task not in (None, kind.task):
         raise ValueError(f"{said.what} is for {kind.task}, not for {said.task}.")
+    if said.command in USE:
+        what = used.of_network(said.command, kind.task, kind.model, kind.imgsz)
+        return f"--config={what}"
     return f"--config={shipped.of_task(kind.task, kind.model)}"
+
+
+def _of_published(name: str, said: _Said) -> str:
+    """Returns the flag that names the network of published weights."""
+    task, model = shipped.task_in(name) or "detect", shipped.model_in(name)
+    return _config_of(Kind(model or name, task, PUBLISHED_IMGSZ.get(task)), said)
 
 
 def _weights(said: _Said, path: str | Path) -> list[str]:
@@ -230,6 +263,9 @@ def _of_folder(
         if said.command in ("val", "export") and not _has(given, "workdir"):
             return [config, f"--workdir={path}"]
         return [config, *_weights(said, path)]
+    if said.command in USE:
+        config = used.of_run(said.command, run)
+        return [f"--config={config}", *_weights(said, path)]
     whole = path.resolve() == run.resolve()
     if whole and said.command != "import" and not _has(given, "workdir"):
         return [f"--workdir={path}"]

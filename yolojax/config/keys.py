@@ -11,19 +11,32 @@ from typing import Any
 
 from yolojax.registry import did_you_mean
 
-COMMANDS = ("train", "val", "import", "export", "benchmark", "check")  # of --mode
+COMMANDS = (  # of --mode
+    "train",
+    "val",
+    "predict",
+    "track",
+    "import",
+    "export",
+    "benchmark",
+    "check",
+)
 
 # Which commands read a setting.
 RUN = ("train",)
 STEP = ("train", "benchmark")  # the training step and its batches
 VALIDATION = ("train", "val")
+USE = ("predict", "track")  # of a trained model
+FOUND = (*VALIDATION, *USE)  # detections, chosen among all that the network gives
 NETWORK = ("train", "val", "benchmark")  # that computes, and its batches
-MODEL = ("train", "val", "import", "export", "benchmark")
+RUNNING = (*NETWORK, *USE)
+MODEL = ("train", "val", *USE, "import", "export", "benchmark")
 DATA = ("train", "val", "check", "benchmark")
-WEIGHTS = ("val", "import", "export")
+WEIGHTS = ("val", *USE, "import", "export")
 
 LABELLED = ("detect", "segment", "pose", "obb")  # tasks with labelled objects
 TASKS = (*LABELLED, "classify")
+TRACKER_NAMES = ("bytetrack", "botsort")
 OPTIMIZER_NAMES = (
     "auto",
     "sgd",
@@ -121,15 +134,15 @@ KEYS: dict[str, Key] = {
     "single_cls": _switch(False, "treat all classes as one class named 'item'",
                           tasks=LABELLED, commands=NETWORK),
     "classes": Key(None, "integer or list", "class ids to keep; None: all",
-                   commands=NETWORK),
+                   commands=RUNNING),
     "fraction": Key(1.0, "number or list", "share (0..1] or number (> 1) of training"
                     " images; or one such number for each of train, val, test",
                     commands=NETWORK),
     "fraction_mode": _text("stratified", "which images a fraction takes: drawn with"
                            " `seed` so that all classes stay, or the first ones",
                            choices=("stratified", "head"), commands=NETWORK),
-    "weights": _text(None, "weights that --mode val, export and import work on",
-                     commands=WEIGHTS),
+    "weights": _text(None, "weights that --mode val, predict, track, export and import"
+                     " work on", commands=WEIGHTS),
     "weights_url": _text(PUBLISHED, "where published weights are; {file} is the name",
                          commands=(*RUN, *WEIGHTS), resume=True),
     # How long, how fast
@@ -141,15 +154,16 @@ KEYS: dict[str, Key] = {
                          commands=RUN, resume=True),
     "batch": Key(16, "number", "images per step over all devices; -1: as many as fit"
                  " into 60 % of the memory, 0.x: into that share", low=-1,
-                 commands=NETWORK),
+                 commands=RUNNING, by_command=dict.fromkeys(USE, 1)),
     "batch_size": Key(None, "number", "another name of `batch`", low=-1,
-                      commands=NETWORK, resume=True),
+                      commands=RUNNING, resume=True),
     "nbs": _integer(64, "gradients are summed up to about this many images", low=1,
                     commands=STEP),
     "imgsz": _integer(640, "input side, pixels; rounded up to multiples of 32", low=32,
                       by_task={"classify": 224}),
     "amp": Key(True, "switch or text", "precision: True (bf16 on GPU/TPU), 'bf16',"
-               " 'fp16', False or 'fp32'", choices=AMP_MODES, commands=NETWORK),
+               " 'fp16', False or 'fp32'", choices=AMP_MODES, commands=RUNNING,
+               by_command=dict.fromkeys(USE, False)),
     "remat": _switch(False, "recompute activations in the backward pass: less memory",
                      commands=STEP),
     "device": _text(None, "None (all of the best kind), 'cpu', 'gpu', 'tpu', or with a"
@@ -264,25 +278,78 @@ KEYS: dict[str, Key] = {
     "split": _text("val", "split that `--mode val` evaluates",
                    choices=("train", "val", "test"), commands=("val",), resume=True),
     "rect": _switch(None, "None: rectangular validation batches; False: square ones;"
-                    " True: rectangular ones also for training", tasks=LABELLED,
-                    commands=NETWORK, device_cache=False),
+                    " True: rectangular ones also for training. Prediction pads each"
+                    " picture as little as it can, with False to a square",
+                    tasks=LABELLED, commands=RUNNING, device_cache=False),
     # Rotated suppression compares every pair: fewer candidates keep it affordable.
-    "conf": _fraction(0.001, "score threshold of validation", tasks=LABELLED,
-                      commands=VALIDATION, by_task={"obb": 0.01}),
+    "conf": _fraction(0.001, "score threshold", tasks=LABELLED, commands=FOUND,
+                      by_task={"obb": 0.01},
+                      by_command={"predict": 0.25, "track": 0.1}),
     "iou": _fraction(0.7, "overlap threshold of non-maximum suppression",
-                     tasks=LABELLED, commands=VALIDATION),
+                     tasks=LABELLED, commands=FOUND),
     "max_det": _integer(300, "detections per image", low=1, tasks=LABELLED,
-                        commands=VALIDATION),
+                        commands=FOUND),
     "agnostic_nms": _switch(False, "suppress across classes", tasks=LABELLED,
-                            commands=VALIDATION),
+                            commands=FOUND),
     "save_json": _switch(False, "--mode val: write and evaluate COCO results: boxes,"
                          " and masks or keypoints; COCO knows no rotated boxes",
                          tasks=("detect", "segment", "pose"), commands=("val",)),
+    # Prediction and tracking
+    "source": Key(None, "text or list", "what is looked at: picture, video, folder,"
+                  " pattern such as 'photos/**/*.jpg', list (.txt, .csv), address,"
+                  " number of a camera, - for paths on the standard input; or several",
+                  commands=USE),
+    "augment": _switch(False, "test-time augmentation: also look at the picture smaller"
+                       " and mirrored", tasks=("detect",), commands=USE),
+    "tiles": Key(0, "integer or text", "also look at overlapping tiles of so many"
+                 " pixels; 'auto': as the picture's size asks for; 0: at none",
+                 tasks=("detect", "obb"), commands=("predict",)),
+    "retina_masks": _switch(False, "masks at the size of the picture, not of the"
+                            " network's input", tasks=("segment",), commands=USE),
+    "embed": Key(None, "integer or list", "instead of results: the mean output of these"
+                 " layers, joined", commands=("predict",)),
+    "vid_stride": _integer(1, "every so many frames of a video one is looked at",
+                           low=1, commands=USE),
+    "stream_buffer": _switch(False, "look at all frames of a stream; off: at the"
+                             " newest", commands=USE),
+    "save_txt": _switch(False, "write label files", commands=USE),
+    "save_conf": _switch(False, "scores in label files", commands=USE),
+    "save_crop": _switch(False, "write a picture of each object", tasks=LABELLED,
+                         commands=USE),
+    "save_frames": _switch(False, "write the drawn frames of videos as pictures",
+                           commands=USE),
+    "line_width": _integer(None, "of drawn boxes, pixels; None: by the picture's size",
+                           low=1, commands=USE),
+    "show_labels": _switch(True, "draw names of classes", commands=USE),
+    "show_conf": _switch(True, "draw scores", commands=USE),
+    "show_boxes": _switch(True, "draw boxes", tasks=LABELLED, commands=USE),
+    "tracker": _text("bytetrack", "how identities are kept", choices=TRACKER_NAMES,
+                     tasks=LABELLED, commands=("track",)),
+    "track_high_thresh": _fraction(0.25, "score from which a detection is the first"
+                                   " choice of a track", tasks=LABELLED,
+                                   commands=("track",)),
+    "track_low_thresh": _fraction(0.1, "score above which it is the second choice",
+                                  tasks=LABELLED, commands=("track",)),
+    "new_track_thresh": _fraction(0.25, "score from which it begins a track",
+                                  tasks=LABELLED, commands=("track",)),
+    "track_buffer": _integer(30, "frames for which a track that is not seen is"
+                             " remembered", tasks=LABELLED, commands=("track",)),
+    "match_thresh": _fraction(0.8, "largest cost of a first choice: 1 - IoU, or see"
+                              " fuse_score", tasks=LABELLED, commands=("track",)),
+    "fuse_score": _switch(True, "the cost of a first choice is 1 - IoU * score",
+                          tasks=LABELLED, commands=("track",)),
+    "per_class": _switch(False, "tracks take only detections of their own class",
+                         tasks=LABELLED, commands=("track",)),
+    "camera_motion": _switch(False, "tracks move with the picture; botsort only",
+                             tasks=LABELLED, commands=("track",)),
+    "trail": _integer(30, "frames for which the way of a track is drawn; 0: none",
+                      tasks=LABELLED, commands=("track",)),
     "format": _text("safetensors", "file that `--mode export` writes",
                     choices=("safetensors",), commands=("export",), resume=True),
     # Files, logs, checkpoints
-    "save": _switch(True, "save every epoch; off: only new bests and the end",
-                    commands=RUN, resume=True),
+    "save": _switch(True, "training: save every epoch; off: only new bests and the end."
+                    " Prediction: write drawn pictures and videos",
+                    commands=(*RUN, *USE), resume=True),
     "save_period": _integer(-1, "keep the weights of every so many epochs; below 1: of"
                             " none", low=-1, commands=RUN, resume=True),
     "save_minutes": _number(15.0, "also save in the middle of an epoch after so many"
@@ -306,6 +373,8 @@ GROUPS = {  # the first setting of a group -> its title
     "hsv_h": "Augmentation",
     "cache": "Data loading",
     "val": "Validation",
+    "source": "Prediction and tracking",
+    "format": "Export",
     "save": "Files, logs, checkpoints",
 }
 
@@ -347,6 +416,11 @@ NICKNAMES: dict[str, str] = {
         "degrees": "rotate rotation degree angles",
         "classes": "class classids",
         "freeze": "freezelayers frozen",
+        "augment": "tta",
+        "source": "input inputs images img0 path",
+        "save_txt": "savelabels labels",
+        "line_width": "linethickness thickness",
+        "tiles": "slice slices sahi tile",
         "rect": "rectangular",
         "single_cls": "singleclass",
         "multi_scale": "multiscaletraining",
@@ -367,9 +441,7 @@ NOT_YET: dict[str, str] = {
 } | dict.fromkeys(
     """
     cls_remap verbose deterministic profile compile channels_last distill_model dis
-    augment quantize dnn nms visualize retina_masks embed source vid_stride
-    stream_buffer show save_frames save_txt save_conf save_crop show_labels show_conf
-    show_boxes line_width optimize dynamic simplify opset workspace tracker rle dlog
+    quantize dnn nms visualize show optimize dynamic simplify opset workspace rle dlog
     dgrad dlam augmentations
     """.split(),
     "it is not supported yet; remove it",

@@ -58,6 +58,8 @@ KINDS = {  # each returns the settled value, or None for a wrong type
     "text": as_text,
     "list": as_list,
     "switch or text": _either(as_switch, as_text),
+    "text or list": _either(as_text, as_list),
+    "integer or text": _either(as_integer, as_text),
     "integer or list": _either(as_integer, as_list),
     "integer, list or text": _either(as_integer, as_list, as_text),
     "number or list": _either(as_number, as_list),

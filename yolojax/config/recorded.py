@@ -50,10 +50,8 @@ def get_config(folder: str) -> ConfigDict:
     if task not in TASKS:
         raise ValueError(f"{path} names no task that is known here: {task!r}.")
     config = config_lib.default(task)
-    for name, key in KEYS.items():
+    for name in KEYS:
         value = settings.get(name, config[name])
-        if key.by_command and value == key.usual(task, "train"):
-            value = None  # as it was not given, each command has its own
         if name not in _OF_THE_MACHINE:
             config[name] = value
     config.name = None  # the folder is known

@@ -18,7 +18,7 @@ def settle(name: str, key: Key, value: Any) -> Any:
     """Returns `value` in the type of the key, or raises ValueError."""
     if isinstance(value, list):
         value = tuple(value)
-    if value is None and (key.default is None or key.by_command):
+    if value is None and key.default is None:
         return None
     given = value
     if name == "device":

@@ -75,6 +75,24 @@ def fresh(parent: Path, name: str) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def given(folder: Path) -> Iterator[Path]:
+    """Yields a folder that the user named, made if need be and empty.
+
+    It is taken away again if it was made here and the body leaves nothing in it.
+
+    Raises:
+        ValueError: it cannot be made, or there is something in it.
+    """
+    made = _missing(folder)
+    make_empty(folder)
+    try:
+        yield folder
+    except BaseException:
+        _remove_empty(*made)
+        raise
+
+
 def _missing(folder: Path) -> list[Path]:
     """Returns a folder and those above it that are not there, the lowest first."""
     return [path for path in (folder, *folder.parents) if not path.exists()]

@@ -223,10 +223,10 @@ class Result(OnHost):
         if img is None or not self.rgb:
             picture = picture[..., ::-1]
         trails = options.pop("trails", None)
-        drawn = _drawn(self, picture, _draw_options(dict(options)), trails)
+        made = drawn(self, picture, _draw_options(dict(options)), trails)
         if pil:
-            return Image.fromarray(drawn)
-        return drawn if self.rgb else np.ascontiguousarray(drawn[..., ::-1])
+            return Image.fromarray(made)
+        return made if self.rgb else np.ascontiguousarray(made[..., ::-1])
 
     def save(self, filename: str | Path | None = None) -> str:
         """Writes the drawn picture and returns the file's name.
@@ -239,7 +239,7 @@ class Result(OnHost):
         if filename is None:
             known = cv2.haveImageWriter(f"x{Path(name).suffix}")
             filename = f"results_{name if known else Path(name).stem + '.jpg'}"
-        visualize.save_image(filename, _drawn(self, self.orig_img[..., ::-1]))
+        visualize.save_image(filename, drawn(self, self.orig_img[..., ::-1]))
         return str(filename)
 
     def save_txt(self, txt_file: str | Path, save_conf: bool = False) -> str | None:
@@ -269,7 +269,7 @@ class Result(OnHost):
         Raises:
             RuntimeError: there is none, as on a server.
         """
-        picture = Image.fromarray(_drawn(self, self.orig_img[..., ::-1]))
+        picture = Image.fromarray(drawn(self, self.orig_img[..., ::-1]))
         if not ImageShow.show(picture, Path(self.path).name):
             raise RuntimeError(
                 "no program that shows pictures was found on this machine;"
@@ -288,7 +288,7 @@ def _draw_options(options: Mapping[str, Any]) -> visualize.DrawOptions:
         ) from error
 
 
-def _drawn(
+def drawn(
     result: Result,
     picture: np.ndarray,
     options: visualize.DrawOptions = _USUAL,

@@ -31,6 +31,7 @@ class Frame:
     read_seconds: float = 0.0
     rgb: bool = False  # the user gave it as RGB
     lossless: bool = False  # its file keeps pixels as they are
+    live: bool = False  # a stream's, others of which may come in between
     seconds: float | None = None  # from the start of a video or stream to this frame
     announced: int | None = None  # frames that a video says are kept of it
 
@@ -200,6 +201,7 @@ def _together(
                     number=live.given,
                     fps=live.fps / reading.vid_stride,
                     read_seconds=time.perf_counter() - start,
+                    live=True,
                     seconds=live.seconds,
                 )
                 yield _given(frame)

@@ -1,0 +1,11 @@
+"""Finds things in pictures and videos: `--mode predict`."""
+
+from pathlib import Path
+from typing import Any
+
+from yolojax.inference import session
+
+
+def run(config: Any, workdir: Path | None) -> None:
+    """Looks at config.source and writes what is found into a folder."""
+    session.to_files(config, workdir, "predict")

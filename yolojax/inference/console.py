@@ -1,0 +1,168 @@
+"""What the console says of a prediction: a line per picture, and what came of it all."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from yolojax import writers
+from yolojax.inference.predictor import Seen, Times
+from yolojax.inference.results import Result
+from yolojax.inference.sources.frames import Skipped
+from yolojax.inference.sources.listing import Item
+
+_LISTED = 20  # sources that are named
+
+
+@dataclass
+class _Film:
+    """What is known of a video so far."""
+
+    path: str
+    started: float
+    frames: int = 0
+    objects: int = 0
+    shape: tuple[int, int] = (0, 0)
+
+
+@dataclass
+class Console:
+    """Tells of pictures as they come; of a video only where it is, and its end."""
+
+    stream: TextIO
+    items: list[Item] | None  # None: nobody knows how many
+    clock: Callable[[], float] = time.perf_counter
+    skipped: list[Skipped] = field(default_factory=list)
+    pictures: int = 0
+    frames: int = 0
+    objects: int = 0
+
+    def __post_init__(self):
+        count = len(self.items) if self.items is not None else 0
+        self._total = f"/{count}" if self.items is not None else ""
+        self._progress = writers.Progress(self.stream, 1, max(count, 1), ())
+        self._films: dict[int, _Film] = {}
+        self._started = self.clock()
+
+    def told(self, skipped: Skipped) -> None:
+        """Remembers what could not be read; it is told at the end."""
+        self.skipped.append(skipped)
+
+    def show(self, seen: Seen, result: Result | None) -> None:
+        """Tells of a picture or frame; `result` is None where features were made."""
+        count = 0 if result is None or result.probs is not None else len(result)
+        self.objects += count
+        if seen.frame.number is not None:
+            self._frame(seen, count)
+            return
+        self._end_films()
+        self.pictures += 1
+        height, width = seen.input_hw
+        words = "features" if result is None else result.verbose()
+        self._progress.print(
+            f"image {seen.frame.item + 1}{self._total} {seen.frame.path}:"
+            f" {height}x{width} {words}, {seen.speed['inference']:.1f}ms"
+        )
+        if self.items is not None:
+            self._progress.status(self._where(self.pictures))
+
+    def _where(self, done: int) -> str:
+        """Returns how far the pictures are."""
+        seconds = max(self.clock() - self._started, 1e-9)
+        total = len(self.items or ())
+        left = writers.duration((total - done) * seconds / done)
+        return f"{done}/{total}  {done / seconds:.1f} pictures/s  eta {left}"
+
+    def _frame(self, seen: Seen, count: int) -> None:
+        """Moves the line of a video on."""
+        frame = seen.frame
+        if frame.item not in self._films and not frame.live:
+            self._end_films()
+        film = self._films.setdefault(frame.item, _Film(frame.path, self.clock()))
+        film.frames, film.shape = film.frames + 1, seen.input_hw
+        film.objects += count
+        self.frames += 1
+        seconds = max(self.clock() - film.started, 1e-9)
+        self._progress.status(
+            f"video {frame.item + 1}{self._total} frame {frame.number}"
+            f"  {film.frames / seconds:.1f} frames/s  {count} now  {frame.path}"
+        )
+
+    def _end_films(self) -> None:
+        """Tells what came of the videos that are over."""
+        for item, film in self._films.items():
+            seconds = max(self.clock() - film.started, 1e-9)
+            height, width = film.shape
+            self._progress.print(
+                f"video {item + 1}{self._total} {film.path}: {film.frames} frames,"
+                f" {height}x{width}, {film.objects} objects,"
+                f" {film.frames / seconds:.1f} frames/s"
+            )
+        self._films.clear()
+
+    def end(self, times: Times, folder: Path, writing: float, labels: int) -> None:
+        """Tells the times of all stages, what could not be read and where files are.
+
+        Args:
+            times: of the network and what is around it.
+            folder: of the files.
+            writing: seconds of drawing and writing.
+            labels: label files that were written.
+        """
+        self._end_films()
+        self._progress.close()
+        wall = self.clock() - self._started
+        lines = [*self._speed(times, writing, wall), *self._unread()]
+        what = [_plural(self.pictures, "picture"), _plural(self.frames, "frame")]
+        lines.append(
+            f"{', '.join(filter(None, what)) or 'no pictures'}, {self.objects} objects:"
+            f" results saved to {folder}"
+        )
+        if labels:
+            lines.append(f"{_plural(labels, 'label file')} in {folder / 'labels'}")
+        print("\n".join(lines), file=self.stream, flush=True)
+
+    def _speed(self, times: Times, writing: float, wall: float) -> list[str]:
+        """Returns the lines about time."""
+        count = times.pictures
+        if not count:
+            return []
+        stages = {
+            "read": times.read,
+            "preprocess": times.preprocess,
+            "network": times.network,
+            "postprocess": times.postprocess,
+            "draw+write": writing,
+        }
+        each = ", ".join(f"{1e3 * s / count:.1f} {name}" for name, s in stages.items())
+        shapes = Counter(times.shapes).most_common(3)
+        sizes = ", ".join(f"{h}x{w}" for (h, w), _ in shapes)
+        more = len(times.shapes) - len(shapes)
+        lines = [
+            f"ms per picture: {each} (they overlap)",
+            f"wall time: {1e3 * (wall - times.compile) / count:.1f} ms per picture"
+            f" ({count / max(wall - times.compile, 1e-9):.1f} per second), at"
+            f" {sizes}{f' and {more} more shapes' if more > 0 else ''}",
+        ]
+        if times.compile:
+            lines.append(
+                f"compiling or loading {_plural(len(times.shapes), 'program')}:"
+                f" {times.compile:.1f} s, not counted above"
+            )
+        return lines
+
+    def _unread(self) -> list[str]:
+        """Returns the lines about what could not be read."""
+        if not self.skipped:
+            return []
+        lines = [f"warning: {_plural(len(self.skipped), 'source')} with a problem:"]
+        lines += [f"  {one.path}: {one.why}" for one in self.skipped[:_LISTED]]
+        if len(self.skipped) > _LISTED:
+            lines.append(f"  and {len(self.skipped) - _LISTED} more")
+        return lines
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}" if count else ""

@@ -1,0 +1,435 @@
+"""Pictures in, what is found in them out: reading, network and reader overlap.
+
+A feeder hands jobs to a few threads, which read pictures and fit them to the network.
+Inputs of one shape make a batch, filled up where there are fewer, so that a result
+never depends on what else is looked at. While the devices work on one batch, the one
+before is read; results come in the order of the pictures.
+"""
+
+import contextlib
+import dataclasses
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from yolojax.assembly.prediction import PredictOptions, Trained
+from yolojax.data.geometry import Hw
+from yolojax.devices import mesh as devices
+from yolojax.inference import fitting as fit
+from yolojax.inference import tiles
+from yolojax.inference.fitting import Fitting, View
+from yolojax.inference.results import Found
+from yolojax.inference.sources.frames import Frame, Job, Skipped
+from yolojax.program import prediction
+from yolojax.program.compiler import Compiler
+from yolojax.tasks.detect import DetectionRules
+
+READERS = 4  # threads at most
+AHEAD = 1  # batches that wait while the devices work on another one
+OPEN = 8  # batches of pictures that may wait for others of their shape
+
+
+@dataclass
+class Times:
+    """Seconds that the stages took, summed over pictures; they overlap."""
+
+    read: float = 0.0
+    preprocess: float = 0.0
+    network: float = 0.0
+    postprocess: float = 0.0
+    compile: float = 0.0
+    pictures: int = 0
+    shapes: dict[tuple[int, int], int] = field(default_factory=dict)  # of inputs
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture and what was found in it."""
+
+    frame: Frame
+    found: Found | None  # None: features were asked for
+    features: np.ndarray | None  # [F] float32
+    input_hw: tuple[int, int]  # of the picture as a whole
+    speed: dict[str, float]  # ms by stage
+
+
+@dataclass
+class _Entry:
+    """A picture on its way."""
+
+    frame: Frame
+    views: list[View]
+    whole: np.ndarray  # [H, W, 3] uint8 RGB, the first view; tiles are cut when needed
+    preprocess: float  # seconds
+    rows: list[dict[str, np.ndarray] | None]
+    network: float = 0.0
+
+    @property
+    def done(self) -> bool:
+        return all(row is not None for row in self.rows)
+
+    def pixels(self, number: int) -> np.ndarray:
+        if not number:
+            return self.whole
+        return fit.pixels(self.frame.picture, self.views[number])
+
+
+@dataclass
+class _Launched:
+    """A batch that the devices work on."""
+
+    slots: list[tuple[_Entry, int]]
+    out: Any
+    at: float
+
+
+class Predictor:
+    """A network and how it is used; any thread may ask it, several at a time too."""
+
+    def __init__(
+        self,
+        model: Trained,
+        options: PredictOptions,
+        device: str | None = None,
+        programs: "Programs | None" = None,
+    ) -> None:
+        """Computes nothing yet.
+
+        Args:
+            model: network and weights.
+            options: how pictures are looked at.
+            device: as of config.device.
+            programs: those of the same model that are there already.
+        """
+        self.model, self.options = model, options
+        self.programs = programs or Programs(model, device)
+        self.fitting = Fitting(
+            imgsz=options.imgsz,
+            rect=options.rect,
+            whole=_is_whole(model),
+            tiles=options.tiles,
+            retina_masks=options.retina_masks,
+        )
+
+    def __call__(
+        self,
+        jobs: Iterable[Job],
+        told: Callable[[Skipped], None],
+        times: Times | None = None,
+    ) -> Iterator[Seen]:
+        """Yields what is found in each picture that can be read, in order.
+
+        Args:
+            jobs: functions that read a picture each, as from `frames.jobs`.
+            told: is called for what cannot be read.
+            times: is added to.
+        """
+        with contextlib.ExitStack() as stack:
+            feed = stack.enter_context(contextlib.closing(_Feed(jobs, self._entry)))
+            yield from _Flow(self, feed, told, times or Times())
+
+    def _entry(self, job: Job) -> _Entry:
+        """Reads a picture and fits it to the network; in one of several threads."""
+        frame = job()
+        started = time.perf_counter()
+        views = fit.views(frame.picture.shape[:2], self.fitting)
+        whole = fit.pixels(frame.picture, views[0])
+        seconds = time.perf_counter() - started
+        return _Entry(frame, views, whole, seconds, [None] * len(views))
+
+
+class Programs:
+    """The weights on the devices, and the compiled programs of a model by their key."""
+
+    def __init__(self, model: Trained, device: str | None) -> None:
+        """Copies the weights; compiles nothing yet.
+
+        Args:
+            model: network and weights.
+            device: as of config.device.
+        """
+        self._model = model
+        self._mesh = devices.make_mesh(device, None)
+        self._variables = devices.replicate(model.variables, self._mesh)
+        self._compiler, self._lock = Compiler(), threading.Lock()
+        self._ready: set[Hashable] = set()  # keys of compiled programs
+        self._steps: dict[Any, prediction.Step] = {}
+        self._thresholds: dict[Any, prediction.Thresholds] = {}
+
+    def launch(self, options: PredictOptions, images: np.ndarray, times: Times) -> Any:
+        """Returns arrays that the devices still work on.
+
+        Args:
+            options: how pictures are looked at.
+            images: [B, H, W, 3] uint8 RGB.
+            times: compiling is added to it.
+        """
+        layout = PartitionSpec("data") if self._spread(images) else PartitionSpec()
+        placed = jax.device_put(images, NamedSharding(self._mesh, layout))
+        thresholds = self._numbers(options)
+        step = self._step(options)
+        key = self._key(options, images)
+
+        def make() -> Any:
+            lower = prediction.lowered_prediction(self._model.net, step)
+            return lower(self._variables, placed, thresholds).compile()
+
+        started = time.perf_counter()
+        with self._lock:
+            program = self._compiler.get(key, make)
+            if key not in self._ready:
+                self._ready.add(key)
+                times.compile += time.perf_counter() - started
+        return program(self._variables, placed, thresholds)
+
+    def ready(self, options: PredictOptions, images: np.ndarray) -> bool:
+        """Returns whether the program for such images is compiled."""
+        return self._key(options, images) in self._ready
+
+    def _key(self, options: PredictOptions, images: np.ndarray) -> Hashable:
+        return _static(options), images.shape, self._spread(images)
+
+    def _spread(self, images: np.ndarray) -> bool:
+        """Whether the devices share a batch evenly; else all of them do the same."""
+        return len(images) % self._mesh.size == 0
+
+    def _numbers(self, options: PredictOptions) -> prediction.Thresholds:
+        """Returns thresholds on the devices."""
+        key = (options.conf, options.iou, options.classes)
+        with self._lock:
+            if key not in self._thresholds:
+                keep = np.zeros(len(self._model.names), bool)
+                keep[slice(None) if options.classes is None else [*options.classes]] = 1
+                numbers = prediction.Thresholds(
+                    np.float32(options.conf), np.float32(options.iou), keep
+                )
+                self._thresholds = {key: devices.replicate(numbers, self._mesh)}
+            return self._thresholds[key]
+
+    def _step(self, options: PredictOptions) -> prediction.Step:
+        """Returns the step of what is no threshold; one for all that agree in it."""
+        key = _static(options)
+        if key not in self._steps:
+            rules = DetectionRules(
+                conf=options.conf,
+                iou=options.iou,
+                max_det=options.max_det,
+                multi_label=False,
+                agnostic=options.agnostic,
+                mixed_later=True,
+            )
+            net = self._model.net
+            self._steps[key] = (
+                prediction.make_predict_step(net, rules, augment=options.augment)
+                if options.embed is None
+                else prediction.make_embed_step(net, options.embed)
+            )
+        return self._steps[key]
+
+
+def _static(options: PredictOptions) -> tuple[Any, ...]:
+    """Returns what needs another program, shapes apart."""
+    return options.max_det, options.agnostic, options.augment, options.embed
+
+
+def _is_whole(model: Trained) -> bool:
+    """Whether the network looks at a whole picture, without boxes."""
+    return model.net.task.label_kind == "classes"
+
+
+class _Feed:
+    """Entries in the order of their jobs, made ahead by a few threads."""
+
+    def __init__(self, jobs: Iterable[Job], work: Callable[[Job], _Entry]) -> None:
+        self._jobs, self._work = jobs, work
+        count = min(READERS, os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="reading")
+        self._ready: queue.Queue[Future | BaseException | None] = queue.Queue(2 * count)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._feed, daemon=True)
+        self._thread.start()
+
+    def next(self, *, wait: bool) -> Future | None:
+        """Returns the next entry to be; None: there is none any more.
+
+        Raises:
+            queue.Empty: it would have to wait, and is not to.
+        """
+        found = self._ready.get(block=wait)
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def close(self) -> None:
+        """Stops to read."""
+        self._stopped.set()
+        with contextlib.suppress(queue.Empty):
+            while True:  # the feeder may wait for room
+                self._ready.get_nowait()
+        self._thread.join(timeout=1.0)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _feed(self) -> None:
+        jobs = iter(self._jobs)
+        try:
+            for job in jobs:
+                self._put(self._pool.submit(self._work, job))
+                if self._stopped.is_set():
+                    break
+            self._put(None)
+        except BaseException as error:
+            self._put(error)
+        finally:
+            if hasattr(jobs, "close"):
+                jobs.close()  # what is open of videos and streams
+
+    def _put(self, item: Future | BaseException | None) -> None:
+        while not self._stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self._ready.put(item, timeout=0.1)
+                return
+
+
+class _Flow:
+    """Entries through the network and out again, in their order."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        feed: _Feed,
+        told: Callable[[Skipped], None],
+        times: Times,
+    ) -> None:
+        self._predictor, self._feed = predictor, feed
+        self._told, self._times = told, times
+        self._batch = predictor.options.batch
+        self._line: deque[_Entry] = deque()  # in the order of the pictures
+        self._groups: dict[Hw, list[tuple[_Entry, int]]] = {}
+        self._launched: deque[_Launched] = deque()
+        self._free_at = 0.0  # when the devices had finished the batch before
+
+    def __iter__(self) -> Iterator[Seen]:
+        while True:
+            try:
+                future = self._feed.next(wait=not self._launched)
+            except queue.Empty:  # nothing to read yet: give what is there
+                self._collect()
+                yield from self._finished()
+                continue
+            if future is None:
+                break
+            try:
+                entry = future.result()
+            except ValueError as error:
+                self._told(_skipped(error))
+                continue
+            self._add(entry)
+            yield from self._finished()
+        for shape in list(self._groups):
+            self._launch(shape)
+            yield from self._finished()
+        while self._launched:
+            self._collect()
+            yield from self._finished()
+
+    def _add(self, entry: _Entry) -> None:
+        self._line.append(entry)
+        for number, view in enumerate(entry.views):
+            shape = view.input_hw
+            group = self._groups.setdefault(shape, [])
+            group.append((entry, number))
+            if len(group) == self._batch:
+                self._launch(shape)
+        if len(self._line) > OPEN * self._batch:  # the first one waits for too long
+            waiting = (s for s, group in self._groups.items() if self._line[0] in
+                       [entry for entry, _ in group])  # fmt: skip
+            for shape in list(waiting):
+                self._launch(shape)
+
+    def _launch(self, shape: Hw) -> None:
+        """Hands a group to the devices, filled up with its first input."""
+        slots = self._groups.pop(shape, [])
+        if not slots:
+            return
+        images = np.empty((self._batch, *shape, 3), np.uint8)
+        for row, (entry, number) in enumerate(slots):
+            images[row] = entry.pixels(number)
+        images[len(slots) :] = images[0]
+        programs, options = self._predictor.programs, self._predictor.options
+        most = AHEAD if programs.ready(options, images) else 0
+        while len(self._launched) > most:  # compiling is not counted as theirs
+            self._collect()
+        out = programs.launch(options, images, self._times)
+        self._launched.append(_Launched(slots, out, time.perf_counter()))
+        self._times.shapes[shape] = self._times.shapes.get(shape, 0) + len(slots)
+
+    def _collect(self) -> None:
+        """Waits for the oldest batch and hands its rows to their pictures."""
+        batch = self._launched.popleft()
+        out = jax.device_get(batch.out)
+        now = time.perf_counter()
+        seconds = now - max(batch.at, self._free_at)
+        self._free_at = now
+        self._times.network += seconds
+        fields = vars(out) if dataclasses.is_dataclass(out) else {"features": out}
+        for row, (entry, number) in enumerate(batch.slots):
+            entry.network += seconds / len(batch.slots)
+            entry.rows[number] = {
+                name: None if values is None else values[row]
+                for name, values in fields.items()
+            }
+
+    def _finished(self) -> Iterator[Seen]:
+        while self._line and self._line[0].done:
+            yield self._seen(self._line.popleft())
+
+    def _seen(self, entry: _Entry) -> Seen:
+        started = time.perf_counter()
+        features = found = None
+        if self._predictor.options.embed is not None:
+            features = entry.rows[0]["features"]  # type: ignore[index]
+        else:
+            found = self._found(entry)
+        seconds = time.perf_counter() - started
+        times = self._times
+        times.read += entry.frame.read_seconds
+        times.preprocess += entry.preprocess
+        times.postprocess += seconds
+        times.pictures += 1
+        speed = {
+            "read": 1e3 * entry.frame.read_seconds,
+            "preprocess": 1e3 * entry.preprocess,
+            "inference": 1e3 * entry.network,
+            "postprocess": 1e3 * seconds,
+        }
+        return Seen(entry.frame, found, features, entry.views[0].input_hw, speed)
+
+    def _found(self, entry: _Entry) -> Found:
+        """Returns what was found in all views of a picture."""
+        fitting = self._predictor.fitting
+        parts = []
+        for row, view in zip(entry.rows, entry.views, strict=True):
+            assert row is not None
+            part = fit.found_in(row, view, fitting)
+            if view.top or view.left:
+                shift = np.float32([view.left, view.top] * 2)
+                part = dataclasses.replace(part, boxes=part.boxes + shift)
+            parts.append(part)
+        if len(parts) == 1:
+            return parts[0]
+        return tiles.merged(parts).take(slice(self._predictor.options.max_det))
+
+
+def _skipped(error: ValueError) -> Skipped:
+    path, _, why = str(error).partition(": ")
+    return Skipped(path, why)

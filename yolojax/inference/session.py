@@ -1,0 +1,159 @@
+"""From settings and sources to results, and to files: what commands and API share."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from yolojax import visualize
+from yolojax.assembly import prediction
+from yolojax.inference.console import Console
+from yolojax.inference.outputs import OutputOptions, Outputs
+from yolojax.inference.predictor import Predictor, Programs, Seen, Times
+from yolojax.inference.results import Result
+from yolojax.inference.sources import frames, listing
+from yolojax.inference.tracked import tracked
+from yolojax.runs import folder as run_folder
+from yolojax.tracking import Tracker, TrackerOptions, make
+
+log = logging.getLogger("yolojax")
+
+_OPTIONS = TrackerOptions.__dataclass_fields__
+
+
+def to_files(config: Any, workdir: Path | None, name: str) -> None:
+    """Predicts or tracks, and writes what is found.
+
+    Args:
+        config: checked settings.
+        workdir: the folder of the files; None: one of config.task's is made.
+        name: predict or track, of that one.
+
+    Raises:
+        ValueError: sources, weights or settings cannot be used, or not one source can
+            be read.
+        OSError: a file cannot be written.
+    """
+    if config.source is None:
+        raise ValueError(
+            f"{name} needs config.source: pictures, videos, folders, addresses, a"
+            f" camera. Write them behind the weights: yolojax {name} WEIGHTS photos."
+        )
+    run_folder.refuse_two_places(config, workdir)
+    items = None
+    if "-" not in (config.source if isinstance(config.source, tuple) else ()) and (
+        config.source != "-"
+    ):
+        items = list(listing.listed(config.source))
+    model = prediction.trained(config)
+    options = prediction.predict_options(config, model)
+    predictor = Predictor(model, options, config.device)
+    follow = tracker_of(config) if name == "track" else None
+    console, times = Console(sys.stdout, items), Times()
+    with _folder(config, workdir, name) as folder:
+        with Outputs(folder, output_options(config, name)) as outputs:
+            found = items if items is not None else listing.listed(config.source)
+            stream = look(predictor, found, reading(config), console.told, times)
+            for seen in stream if follow is None else tracked(stream, follow):
+                result = None
+                if seen.features is not None:
+                    outputs.add_features(seen.frame, seen.features)
+                else:
+                    result = result_of(seen, model, config.task, str(folder))
+                    outputs.add(seen.frame, result)
+                console.show(seen, result)
+            outputs.close()
+        if not times.pictures:
+            _refuse_nothing(console)
+        console.end(times, folder, outputs.seconds, outputs.labels)
+
+
+def look(
+    predictor: Predictor,
+    items: Iterable[listing.Item],
+    how: frames.Reading,
+    told: Callable[[frames.Skipped], None],
+    times: Times | None = None,
+) -> Iterator[Seen]:
+    """Yields what is found in every picture and frame of some sources."""
+    return predictor(frames.jobs(items, how, told), told, times)
+
+
+def result_of(
+    seen: Seen, model: prediction.Trained, task: str, save_dir: str | None = None
+) -> Result:
+    """Returns what was found in a picture under the names that users know."""
+    assert seen.found is not None
+    return Result(
+        orig_img=seen.frame.picture,
+        path=seen.frame.path,
+        names=dict(enumerate(model.names)),
+        task=task,
+        found=seen.found,
+        speed=seen.speed,
+        frame=seen.frame.number,
+        save_dir=save_dir,
+        rgb=seen.frame.rgb,
+    )
+
+
+def reading(config: Any, order: str = "bgr") -> frames.Reading:
+    """Returns how sources are read.
+
+    Args:
+        config: checked settings.
+        order: "bgr" or "rgb", of arrays.
+    """
+    return frames.Reading(
+        vid_stride=config.vid_stride, stream_buffer=config.stream_buffer, order=order
+    )
+
+
+def tracker_of(config: Any) -> Callable[[], Tracker]:
+    """Returns the maker of trackers that a config asks for.
+
+    Raises:
+        ValueError: options that this tracker does not have, or do not fit together.
+    """
+    options = TrackerOptions(**{name: config[name] for name in _OPTIONS})
+    make(config.tracker, options)  # or say what is wrong, before anything is read
+    return lambda: make(config.tracker, options)
+
+
+def output_options(config: Any, command: str) -> OutputOptions:
+    """Returns what a config wants to be written."""
+    return OutputOptions(
+        save=config.save,
+        txt=config.save_txt,
+        conf=config.save_conf,
+        crop=config.save_crop,
+        frames=config.save_frames,
+        trail=config.trail if command == "track" else 0,
+        draw=visualize.DrawOptions(
+            labels=config.show_labels,
+            conf=config.show_conf,
+            boxes=config.show_boxes,
+            line_width=config.line_width,
+        ),
+    )
+
+
+def _folder(config: Any, workdir: Path | None, name: str) -> Any:
+    """Returns the context of the folder of the files.
+
+    One that the user named is used as it is, and must be empty.
+    """
+    if workdir is None:
+        return run_folder.fresh(run_folder.runs_of(config.task), config.name or name)
+    return run_folder.given(workdir)
+
+
+def _refuse_nothing(console: Console) -> None:
+    """Raises ValueError since not one source could be read."""
+    first = console.skipped[0] if console.skipped else None
+    why = f", {first.path}: {first.why}" if first else ""
+    count = len(console.skipped)
+    raise ValueError(
+        f"no picture could be read: {count} source{'' if count == 1 else 's'}{why}"
+    )
