@@ -1,4 +1,4 @@
-"""What the console says of a prediction: a line per picture, and what came of it all."""
+"""What the console says of a prediction: a line per picture, and what came of it."""
 
 import time
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import TextIO
 
 from yolojax import writers
 from yolojax.inference.predictor import Seen, Times
-from yolojax.inference.results import Result
+from yolojax.inference.results.result import Result
 from yolojax.inference.sources.frames import Skipped
 from yolojax.inference.sources.listing import Item
 

@@ -12,7 +12,7 @@ from yolojax.data.batches.whole import centre_crop
 from yolojax.data.geometry import Hw, Letterbox, letterbox
 from yolojax.data.store.images import letterbox_into
 from yolojax.inference import tiles
-from yolojax.inference.results import Found
+from yolojax.inference.results.result import Found
 from yolojax.ops import masks as mask_ops
 from yolojax.ops.boxes import letterbox_geometry, scale_boxes
 from yolojax.ops.keypoints import scale_keypoints

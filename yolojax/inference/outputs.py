@@ -18,8 +18,8 @@ from typing import Any, Self
 import numpy as np
 
 from yolojax import visualize
-from yolojax.inference import result_files
-from yolojax.inference.results import Result, drawn
+from yolojax.inference.results import files as result_files
+from yolojax.inference.results.result import Result, drawn
 from yolojax.inference.sources.frames import Frame
 from yolojax.inference.sources.video import FilmWriter
 from yolojax.inference.tracked import Trails

@@ -28,8 +28,8 @@ from yolojax.devices import mesh as devices
 from yolojax.inference import fitting as fit
 from yolojax.inference import tiles
 from yolojax.inference.fitting import Fitting, View
-from yolojax.inference.results import Found
-from yolojax.inference.sources.frames import Frame, Job, Skipped
+from yolojax.inference.results.result import Found
+from yolojax.inference.sources.frames import Frame, Job, Skipped, UnreadableError
 from yolojax.program import prediction
 from yolojax.program.compiler import Compiler
 from yolojax.tasks.detect import DetectionRules
@@ -330,8 +330,8 @@ class _Flow:
                 break
             try:
                 entry = future.result()
-            except ValueError as error:
-                self._told(_skipped(error))
+            except UnreadableError as error:
+                self._told(error.skipped)
                 continue
             self._add(entry)
             yield from self._finished()
@@ -428,8 +428,3 @@ class _Flow:
         if len(parts) == 1:
             return parts[0]
         return tiles.merged(parts).take(slice(self._predictor.options.max_det))
-
-
-def _skipped(error: ValueError) -> Skipped:
-    path, _, why = str(error).partition(": ")
-    return Skipped(path, why)

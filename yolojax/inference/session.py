@@ -10,8 +10,8 @@ from yolojax import visualize
 from yolojax.assembly import prediction
 from yolojax.inference.console import Console
 from yolojax.inference.outputs import OutputOptions, Outputs
-from yolojax.inference.predictor import Predictor, Programs, Seen, Times
-from yolojax.inference.results import Result
+from yolojax.inference.predictor import Predictor, Seen, Times
+from yolojax.inference.results.result import Result
 from yolojax.inference.sources import frames, listing
 from yolojax.inference.tracked import tracked
 from yolojax.runs import folder as run_folder

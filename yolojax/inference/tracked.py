@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from yolojax.inference.predictor import Seen
-from yolojax.inference.results import Found
+from yolojax.inference.results.result import Found
 from yolojax.tracking import Tracker
 
 
