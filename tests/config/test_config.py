@@ -1,5 +1,4 @@
 import ast
-import dataclasses
 import logging
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from yolojax.assembly import network as build
 from yolojax.assembly.optimizer import run_schedule
 from yolojax.config import keys
 from yolojax.models.blocks import INFERENCE
+from yolojax.tracking import TrackerOptions
 
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
@@ -37,20 +37,26 @@ REFERENCE = {
     **{"format": "torchscript", "pose": 12.0, "kobj": 1.0, "angle": 1.0},
     **{"dropout": 0.0, "overlap_mask": True, "mask_ratio": 4, "erasing": 0.4},
     **{"copy_paste_mode": "flip", "auto_augment": "randaugment", "time": None},
-    **{"save_period": -1},
+    **{"save_period": -1, "source": None, "augment": False, "retina_masks": False},
+    **{"embed": None, "vid_stride": 1, "stream_buffer": False, "save_txt": False},
+    **{"save_conf": False, "save_crop": False, "save_frames": False},
+    **{"line_width": None, "show_labels": True, "show_conf": True, "show_boxes": True},
+    **{"tracker": "tracktrack"},
 }
 DEVIATIONS = {
     "pretrained": False,  # published weights have a licence of their own: ask for them
     "rect": None,  # None: rectangular for validation alone, as the reference does
     "workers": -1,  # chosen by the number of cores
     "format": "safetensors",  # the reference's own cannot be written without it
+    "tracker": "bytetrack",  # the reference's own has no paper
     "conf": 0.001,  # the key concerns validation, where the reference means 0.001 too
 }
 OWN = {  # settings the reference does not have
     *("model", "data", "batch_size", "remat", "clip_norm", "object_buckets"),
     *("save_minutes", "log_every", "compile_cache", "weights", "weights_url"),
     *("pretrained_partial", "fraction_mode", "multi_scale_sizes", "scan_steps"),
-    *("blur", "median_blur", "to_gray", "clahe"),
+    *("blur", "median_blur", "to_gray", "clahe", "tiles", "trail"),
+    *TrackerOptions.__dataclass_fields__,
 }
 BAD_BY_KIND = {
     "number": "fast",
@@ -62,6 +68,8 @@ BAD_BY_KIND = {
     "integer or list": "ab",
     "integer, list or text": 2.5,
     "number or list": "ab",
+    "text or list": 1.5,
+    "integer or text": 1.5,
 }
 
 
@@ -166,7 +174,7 @@ def test_unknown_setting_without_a_near_one():
     ("name", "advice"),
     [("resume", "--workdir"), ("project", "--workdir"), ("mode", "--mode val")]
     + [("half", "amp='fp16'"), ("verbose", "not supported yet")]
-    + [("save_txt", "not supported yet"), ("rle", "not supported yet")],
+    + [("visualize", "not supported yet"), ("rle", "not supported yet")],
 )
 def test_settings_known_from_elsewhere_are_answered(name, advice):
     with pytest.raises(ValueError, match=f"config.{name}: .*{advice}"):
@@ -215,8 +223,13 @@ def test_the_refusal_of_coco_results_for_rotated_boxes_says_why():
     ("command", "name", "value", "answer"),
     [
         ("train", "weights", "x.pt", "To start training from weights.*pretrained"),
-        ("check", "weights", "x.pt", "is for --mode val, import, export. Remove it"),
-        ("benchmark", "weights", "x.pt", "is for --mode val, import, export"),
+        (
+            "check",
+            "weights",
+            "x.pt",
+            "is for --mode val, predict, track, import, export. Remove",
+        ),
+        ("benchmark", "weights", "x.pt", "is for --mode val, predict, track"),
         ("train", "save_json", True, "True is for --mode val"),
         ("export", "save_json", True, "True is for --mode val"),
         ("train", "split", "test", "is for --mode val"),
@@ -236,17 +249,6 @@ def test_a_config_file_of_a_run_serves_the_other_commands():
     values.update(epochs=3, mosaic=0.5, optimizer="sgd")
     for command in keys.COMMANDS:
         assert config.check(values, command).epochs == 3
-
-
-def test_a_default_may_depend_on_the_command(monkeypatch):
-    key = dataclasses.replace(keys.KEYS["conf"], by_command={"val": 0.25})
-    monkeypatch.setitem(keys.KEYS, "conf", key)
-    values = config.default("detect")
-    assert values.conf is None  # the command is not known yet
-    found = [config.check(values, command).conf for command in (None, "train", "val")]
-    assert found == [0.001, 0.001, 0.25]
-    values.conf = 0.1
-    assert config.check(values, "val").conf == 0.1
 
 
 def test_the_table_of_settings_names_what_exists():

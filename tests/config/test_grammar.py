@@ -132,7 +132,6 @@ def test_words_stand_for_flags(place, words, wanted):
         ("runs/a", "write yolojax train runs/a."),
         ("trian yolo11n", "'trian' is not a command. Did you mean 'train'? Commands: "),
         ("mode=vla", "'vla' is not a command. Did you mean 'val'?"),
-        ("predict yolo11n", "predict is not there yet. Commands: train"),
         ("segment", "a command is missing"),
         ("train yolo12n", "Did you mean 'yolo11n'? Configs that come along: yolo11l"),
         ("--config yolo12n", "--config yolo12n: there is no such file. Did you mean"),

@@ -93,7 +93,7 @@ def predict_options(config: Any, model: Trained) -> PredictOptions:
         augment=config.augment,
         tiles=config.tiles,
         retina_masks=config.retina_masks,
-        embed=_layers(config.embed),
+        embed=config.embed,
     )
 
 
@@ -106,7 +106,3 @@ def _check_classes(classes: tuple[int, ...] | None, model: Trained) -> None:
             f"config.classes = {classes!r}: {model.source} knows {count} classes, 0 to"
             f" {count - 1}, and {wrong[0]} is none of them."
         )
-
-
-def _layers(embed: int | tuple[int, ...] | None) -> tuple[int, ...] | None:
-    return (embed,) if isinstance(embed, int) else embed

@@ -15,7 +15,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from yolojax.config import across, values
-from yolojax.config.keys import KEYS, check_name
+from yolojax.config.keys import KEYS, USE, check_name
 from yolojax.config.recipes import for_shapes
 
 __all__ = ["KEYS", "changed", "check", "default", "for_shapes"]
@@ -71,6 +71,8 @@ def check(
     if command is not None:
         _check_command(given, command)
     across.check_across(given)
+    if command in USE:
+        across.check_use(given, command)
     # A run must find them again from another folder.
     if given["data"] != "shapes" and not given["data"].startswith("tfds:"):
         given["data"] = values.absolute("data", given["data"])
@@ -101,7 +103,8 @@ def _check_task(given: dict[str, Any], command: str | None) -> None:
     """Refuses settings that the task would ignore."""
     task = given["task"]
     for name, key in KEYS.items():
-        if task not in key.tasks and given[name] != key.usual(task, command):
+        usual = key.usual(task), key.usual(task, command)
+        if task not in key.tasks and given[name] not in usual:
             raise ValueError(
                 f"config.{name} = {given[name]!r} has no meaning for task {task!r},"
                 f" only for {', '.join(key.tasks)} ({key.meaning}). Remove it."

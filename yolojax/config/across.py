@@ -4,8 +4,8 @@ import re
 from typing import Any
 
 from yolojax.config import device as devices
-from yolojax.config import kinds
 from yolojax.config.keys import HOST_ONLY, LABELLED
+from yolojax.config.values import as_integer, as_number
 
 
 def check_across(values: dict[str, Any]) -> None:
@@ -36,10 +36,51 @@ def check_across(values: dict[str, Any]) -> None:
     _check_places(values)
 
 
+def check_use(values: dict[str, Any], command: str) -> None:
+    """Settles and checks what prediction and tracking make of settings.
+
+    Args:
+        values: every setting, each of its kind; changed in place.
+        command: predict or track.
+
+    Raises:
+        ValueError: some cannot be followed.
+    """
+    batch, tiles, embed = values["batch"], values["tiles"], values["embed"]
+    if command == "track" and values["task"] not in LABELLED:
+        raise ValueError(
+            f"task {values['task']} says what a picture as a whole shows: there are no"
+            f" objects to track. Tasks that can: {', '.join(LABELLED)}."
+        )
+    if batch != int(batch) or batch < 1:
+        raise ValueError(
+            f"config.batch = {batch:g}: {command} looks at a whole number of pictures"
+            " at a time, 1 or more."
+        )
+    if values["save_conf"] and not values["save_txt"]:
+        raise ValueError(
+            "config.save_conf = True writes scores into label files, which"
+            " save_txt=True asks for. Set both."
+        )
+    if isinstance(tiles, str) and tiles != "auto":
+        raise ValueError(
+            f"config.tiles = {tiles!r}: expected the side of a tile in pixels, such as"
+            " 640, 'auto', or 0."
+        )
+    if embed is not None:
+        layers = tuple(map(as_integer, (embed,) if isinstance(embed, int) else embed))
+        if None in layers or min(layers) < 0:
+            raise ValueError(
+                f"config.embed = {embed!r}: expected numbers of layers, such as (16,"
+                " 19, 22)."
+            )
+        values["embed"] = layers
+
+
 def _check_scale(scale: Any) -> None:
     """Checks one number, or a pair of zoom factors."""
     if isinstance(scale, tuple):
-        if len(scale) != 2 or not all(kinds.as_number(s) is not None for s in scale):
+        if len(scale) != 2 or not all(as_number(s) is not None for s in scale):
             raise ValueError(f"config.scale = {scale!r}: a pair must be (min, max).")
         if not 0 < scale[0] <= scale[1]:
             raise ValueError(
@@ -58,7 +99,7 @@ def _check_fraction(fraction: Any) -> None:
     """Checks one number, or one for each of up to three splits."""
     numbers = fraction if isinstance(fraction, tuple) else (fraction,)
     for position, number in enumerate(numbers):
-        value = kinds.as_number(number)
+        value = as_number(number)
         low_ok = value is not None and (value > 0 or (position == 2 and value == 0))
         if not low_ok or (value > 1 and value != int(value)) or len(numbers) > 3:
             raise ValueError(
@@ -86,7 +127,7 @@ def _check_sizes(values: dict[str, Any]) -> None:
     sizes = values["multi_scale_sizes"]
     if sizes is None:
         return
-    whole = tuple(kinds.as_integer(size) for size in sizes)
+    whole = tuple(as_integer(size) for size in sizes)
     if any(size is None or size < 32 or size % 32 for size in whole):
         raise ValueError(
             f"config.multi_scale_sizes = {sizes!r}: every size must be a multiple of 32"
@@ -151,7 +192,7 @@ def _check_whole(values: dict[str, Any]) -> None:
         value = (value,) if isinstance(value, int) else value
         low = 1 if name == "object_buckets" else 0
         if value is not None:
-            whole = tuple(kinds.as_integer(item) for item in value)
+            whole = tuple(as_integer(item) for item in value)
             if any(item is None or item < low for item in whole):
                 raise ValueError(
                     f"config.{name} = {values[name]!r}: every entry must be a whole"
@@ -166,7 +207,7 @@ def _layers(freeze: Any) -> Any:
         return freeze
     entries = []
     for entry in freeze:
-        number = kinds.as_integer(entry)
+        number = as_integer(entry)
         if number is None and not (isinstance(entry, str) and entry):
             raise ValueError(
                 f"config.freeze = {freeze!r}: {entry!r} is neither the number of a"

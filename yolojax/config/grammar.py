@@ -205,6 +205,11 @@ def _source(said: _Said, given: list[str], identify: Identify) -> list[str]:
             if said.command in USE:
                 return [_of_published(name, said), *_weights(said, file)]
             return [f"--config={name}", *_weights(said, file)]
+        if said.command in USE and not _has(given, "config.weights"):
+            raise ValueError(
+                f"{what} is a config, and {said.command} needs weights: {file}.pt for"
+                " the published ones, or the folder of a run."
+            )
         return [f"--config={_with_task(what, said.task)}"]
     if Path(file).suffix == ".py":
         return [f"--config={what}"]

@@ -59,7 +59,7 @@ class Key:
     """One setting."""
 
     default: Any
-    kind: str  # one of kinds.KINDS
+    kind: str  # one of values.KINDS
     meaning: str
     low: float = -math.inf
     high: float = math.inf

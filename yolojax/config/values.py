@@ -1,4 +1,7 @@
-"""One value, against the line of its setting."""
+"""What kinds of values a setting may hold, and one value against its line.
+
+Each `as_...` returns the value in its plain type, or None if it is of another kind.
+"""
 
 import logging
 import math
@@ -7,11 +10,69 @@ import re
 from typing import Any
 
 from yolojax.config import device as devices
-from yolojax.config import kinds
 from yolojax.config.keys import OPTIMIZER_NAMES, Key
 from yolojax.registry import did_you_mean
 
 log = logging.getLogger("yolojax")
+
+
+def among(value: Any, allowed: tuple[Any, ...]) -> bool:
+    """True if `value` is in `allowed`, telling True from 1 and False from 0."""
+    return any(
+        value == one and isinstance(value, bool) == isinstance(one, bool)
+        for one in allowed
+    )
+
+
+def as_number(value: Any) -> Any:
+    """Returns a finite number as a float."""
+    ok = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if ok and math.isfinite(value) else None
+
+
+def as_integer(value: Any) -> Any:
+    """Returns a whole number as an int."""
+    number = as_number(value)
+    return int(number) if number is not None and number == int(number) else None
+
+
+def as_switch(value: Any) -> Any:
+    """Returns true or false."""
+    return value if isinstance(value, bool) else None
+
+
+def as_text(value: Any) -> Any:
+    """Returns text that is not empty."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # --config.name=3 arrives as a number
+    return value if isinstance(value, str) and value else None
+
+
+def as_list(value: Any) -> Any:
+    """Returns a tuple that is not empty."""
+    return value if isinstance(value, tuple) and value else None
+
+
+def _either(*kinds: Any) -> Any:
+    def settle(value: Any) -> Any:
+        return next((s for s in (kind(value) for kind in kinds) if s is not None), None)
+
+    return settle
+
+
+KINDS = {  # each returns the settled value, or None for a wrong type
+    "number": as_number,
+    "integer": as_integer,
+    "switch": as_switch,
+    "text": as_text,
+    "list": as_list,
+    "switch or text": _either(as_switch, as_text),
+    "text or list": _either(as_text, as_list),
+    "integer or text": _either(as_integer, as_text),
+    "integer or list": _either(as_integer, as_list),
+    "integer, list or text": _either(as_integer, as_list, as_text),
+    "number or list": _either(as_number, as_list),
+}
 
 
 def settle(name: str, key: Key, value: Any) -> Any:
@@ -25,7 +86,7 @@ def settle(name: str, key: Key, value: Any) -> Any:
         value = devices.as_text(value)
     if name == "imgsz":
         value = _side(value)
-    value = kinds.KINDS[key.kind](value)
+    value = KINDS[key.kind](value)
     if value is None:
         raise ValueError(f"config.{name} = {given!r}: expected {_expected(key)}.")
     if name == "optimizer" and ":" not in value:
@@ -44,7 +105,7 @@ def settle(name: str, key: Key, value: Any) -> Any:
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, int | float) and not key.low <= number <= key.high:
             raise ValueError(f"config.{name} = {value!r}: expected {_expected(key)}.")
-    if key.choices and not kinds.among(value, key.choices):
+    if key.choices and not among(value, key.choices):
         hint = did_you_mean(value, [c for c in key.choices if isinstance(c, str)]) \
             if isinstance(value, str) else ""  # fmt: skip
         raise ValueError(

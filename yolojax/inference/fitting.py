@@ -45,10 +45,10 @@ def views(hw: Hw, fitting: Fitting) -> list[View]:
     if fitting.whole:
         return [View(hw, (fitting.imgsz, fitting.imgsz), None)]
     found = [_boxed(hw, fitting)]
-    side = fitting.tiles
-    if side == "auto":
-        side = tiles.automatic(hw, fitting.imgsz)
-    cuts = tiles.cuts(hw, int(side)) if side else []
+    asked = fitting.tiles
+    # The only word that is taken is "auto".
+    side = tiles.automatic(hw, fitting.imgsz) if isinstance(asked, str) else asked
+    cuts = tiles.cuts(hw, side) if side else []
     if len(cuts) > 1:
         found += [_boxed((h, w), fitting, top, left) for top, left, h, w in cuts]
     return found
@@ -71,7 +71,7 @@ def pixels(picture: np.ndarray, view: View) -> np.ndarray:
     return bgr[..., ::-1]
 
 
-def found_in(row: dict[str, np.ndarray], view: View, fitting: Fitting) -> Found:
+def found_in(row: dict[str, Any], view: View, fitting: Fitting) -> Found:
     """Returns what the network found in one input, in pixels of the part it shows.
 
     Args:

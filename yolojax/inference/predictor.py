@@ -71,7 +71,7 @@ class _Entry:
     views: list[View]
     whole: np.ndarray  # [H, W, 3] uint8 RGB, the first view; tiles are cut when needed
     preprocess: float  # seconds
-    rows: list[dict[str, np.ndarray] | None]
+    rows: list[dict[str, Any] | None]  # by view; None: not there yet
     network: float = 0.0
 
     @property
@@ -422,7 +422,7 @@ class _Flow:
             assert row is not None
             part = fit.found_in(row, view, fitting)
             if view.top or view.left:
-                shift = np.float32([view.left, view.top] * 2)
+                shift = np.array([view.left, view.top] * 2, np.float32)
                 part = dataclasses.replace(part, boxes=part.boxes + shift)
             parts.append(part)
         if len(parts) == 1:
