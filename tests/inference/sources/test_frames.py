@@ -216,6 +216,7 @@ def test_a_stream_at_an_address_is_read_by_the_way(serve, photo, monkeypatch):
     assert [frame.item for frame in frames] == [1, *[0] * 6]  # live ones come last
     assert [number_of(frame.picture) for frame in frames[1:]] == [0, 1, 2, 3, 4, 5]
     assert [frame.number for frame in frames[1:]] == [1, 2, 3, 4, 5, 6]
+    assert [frame.live for frame in frames] == [False, *[True] * 6]
     times = [frame.seconds for frame in frames[1:]]
     assert times == sorted(times) and times[0] >= 0
     assert [path for path, _ in skipped] == [url]

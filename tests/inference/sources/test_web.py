@@ -31,7 +31,7 @@ def test_a_picture_of_unknown_length_is_fetched(serve):
     ("answer", "limits", "message"),
     [
         (Answer(b"", status=404), {}, "the server answers 404 Not Found"),
-        (Answer(PNG, forever=0.01), {"seconds": 0.1}, "did not come within 0.1 s"),
+        (Answer(PNG, forever=0.01), {"seconds": 0.3}, "did not come within 0.3 s"),
         (Answer(PNG, stall=5), {"seconds": 0.1}, "cannot be downloaded: .*timed out"),
         (Answer(PNG, late=5), {"seconds": 0.1}, "cannot be downloaded: timed out"),
         (Answer(PNG), {"limit": 50}, "has more than 4.7.*e-05 MiB"),
