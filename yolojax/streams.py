@@ -24,6 +24,7 @@ NUMBERS = {  # what follows the name
     "single_scene_layout": ("seed", "split", "scene"),
     "moving_layout": ("seed",),
     "moving_ground": ("seed",),
+    "moving_grain": ("seed",),
     "moving_paint": ("seed", "object"),
     "moving_camera": ("seed",),
     "moving_sway": ("seed",),

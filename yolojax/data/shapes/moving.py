@@ -44,6 +44,7 @@ _FILLED = 0.4  # share of the picture that the largest upright boxes would fill
 _LARGEST = 0.5  # extent of any object, in shorter sides of the picture
 _SMALLEST = 0.5  # extent of any object, in those of the largest
 _SPIN = math.radians(2)  # largest turn from frame to frame
+_GRAIN, _DEPTH = 8, 0.15  # pixels and strength of the grain that a swing shows
 _SWAY_PERIODS = (23.0, 17.0)  # frames in which the camera swings, across and down
 
 
@@ -166,6 +167,8 @@ class MovingScene:
         ground, colours = background(
             stream("moving_ground", self.seed), max(self.size) + 2 * self.sway
         )
+        if self.sway:
+            _roughen(ground, stream("moving_grain", self.seed))
         rng = stream("moving_layout", self.seed)
         light = rng.uniform(0, 2 * math.pi)
         courses = []
@@ -286,6 +289,14 @@ def _thrown_back(way: Array, low: Array, high: Array) -> Array:
     """Returns where a straight way between two walls has led."""
     span = high - low
     return low + span - np.abs(np.mod(way - low, 2 * span) - span)
+
+
+def _roughen(ground: Array, rng: np.random.Generator) -> None:
+    """Gives the ground a grain in place: on a smooth one no motion could be seen."""
+    cells = len(ground) // _GRAIN
+    grain = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
+    grain = cv2.resize(grain, ground.shape[:2], interpolation=cv2.INTER_CUBIC)
+    ground *= (1 + _DEPTH * grain)[..., None]
 
 
 def _stacked(arrays: list[Array], shape: tuple[int, ...]) -> Array:
