@@ -236,23 +236,20 @@ def _draw_labels(
 ) -> list[int]:
     """Puts labels beside the boxes, in their order; returns the boxes without one."""
     height, width = canvas.shape[:2]
-    placed: list[Spot] = []
+    spots: dict[int, Spot] = {}
     bounds = np.concatenate([corners.min(1), corners.max(1)], 1)  # [n, 4] xyxy
-    bare = []
     for i, tag in enumerate(tags):
-        shape, spot = tag.shape[:2], None
-        if areas[i] >= shape[0] * shape[1]:
-            for box in _anchors(corners[i], rotated):
-                spot = place(shape, box, (height, width), placed, bounds, line)
-                if spot is not None:
-                    break
-        if spot is None:
-            bare.append(i)
+        shape = tag.shape[:2]
+        if areas[i] < shape[0] * shape[1]:
             continue
-        placed.append(spot)
-        left, top, right, bottom = spot
-        canvas[top:bottom, left:right] = tag[: bottom - top, : right - left]
-    return bare
+        anchors, placed = _anchors(corners[i], rotated), list(spots.values())
+        spot = place(shape, anchors, (height, width), placed, bounds, line)
+        if spot is not None:
+            spots[i] = spot
+    for i, (left, top, right, bottom) in reversed(spots.items()):
+        # The first come last: where labels meet, they are the ones that are read.
+        canvas[top:bottom, left:right] = tags[i][: bottom - top, : right - left]
+    return [i for i in range(len(tags)) if i not in spots]
 
 
 def _anchors(corners: np.ndarray, rotated: bool) -> list[np.ndarray]:

@@ -32,7 +32,7 @@ def make_tag(text: str, size: int, background: tuple[int, int, int]) -> np.ndarr
 
 def place(
     tag: tuple[int, int],
-    box: np.ndarray,
+    anchors: Sequence[np.ndarray],
     image: tuple[int, int],
     placed: list[Spot],
     objects: np.ndarray,
@@ -42,29 +42,15 @@ def place(
 
     Args:
         tag: height and width of the label, pixels.
-        box: that it belongs to, xyxy pixels.
+        anchors: boxes xyxy that it may lean on, best first, pixels.
         image: height and width.
         placed: labels that are there already.
         objects: [n, 4] xyxy of all objects, none of which it may hide.
         line: width of the lines of boxes.
     """
     height, width = min(tag[0], image[0]), min(tag[1], image[1])
-    half = line - line // 2
-    x1, y1, x2, y2 = (int(v) for v in box)
-    left, right = x1 - line // 2, x2 + half - width
-    above, below = y1 - line // 2 - height, y2 + half
-    inside_top, inside_bottom = y1 + half, y2 - line // 2 - height
     best, least = None, _COVERED
-    for x, y in (
-        (left, above),
-        (left, below),
-        (right, above),
-        (right, below),
-        (left, inside_top),
-        (right, inside_top),
-        (left, inside_bottom),
-        (right, inside_bottom),
-    ):
+    for x, y in (spot for box in anchors for spot in _beside(box, height, width, line)):
         if not -height < y < image[0] or not -width < x < image[1]:
             continue
         if y < 0 or y + height > image[0]:
@@ -79,6 +65,27 @@ def place(
         if covered < least:
             best, least = spot, covered
     return best
+
+
+def _beside(
+    box: np.ndarray, height: int, width: int, line: int
+) -> tuple[tuple[int, int], ...]:
+    """The places left, top of a label at the corners of a box, best first."""
+    half = line - line // 2
+    x1, y1, x2, y2 = (int(v) for v in box)
+    left, right = x1 - line // 2, x2 + half - width
+    above, below = y1 - line // 2 - height, y2 + half
+    inside_top, inside_bottom = y1 + half, y2 - line // 2 - height
+    return (
+        (left, above),
+        (left, below),
+        (right, above),
+        (right, below),
+        (left, inside_top),
+        (right, inside_top),
+        (left, inside_bottom),
+        (right, inside_bottom),
+    )
 
 
 def legend_bar(

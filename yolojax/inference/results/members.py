@@ -377,7 +377,8 @@ def at_original(
         return masks
     sized = np.zeros((len(masks), *hw), bool)
     for large, mask in zip(sized, masks, strict=True):
-        large[:] = cv2.resize(mask.astype(np.float32), hw[::-1]) > 0.5
+        # Half of 254 is a whole number, so that rounding changes no pixel.
+        large[:] = cv2.resize(mask.astype(np.uint8) * 254, hw[::-1]) > 127
     return sized
 
 
