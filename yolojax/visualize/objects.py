@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import cv2
@@ -67,11 +68,14 @@ class DrawOptions:
             )
         for name in ("line_width", "font_size", "kpt_radius"):
             value = getattr(self, name)
-            if value is not None and not 1 <= value <= 1000:
+            if value is None:
+                continue
+            if not isinstance(value, Real) or not 1 <= value <= 1000:
                 raise ValueError(
                     f"{name} = {value!r} is no number of pixels from 1 to 1000; leave"
                     " it out for one that fits the picture."
                 )
+            object.__setattr__(self, name, round(value))  # as OpenCV wants it
 
 
 def draw_objects(

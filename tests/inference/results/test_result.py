@@ -1,6 +1,7 @@
 """What a prediction is for a user: members, parts, words, tables, pictures."""
 
 import csv
+import dataclasses
 import io
 import json
 import sys
@@ -85,7 +86,9 @@ def test_code_written_for_tensors_reads_boxes():
     x1, y1, x2, y2 = array[0].astype(int)  # as OpenCV wants them, and as they come
     for ends in ((x1, y1), (x2, y2)), array[0].int().reshape(2, 2):
         cv2.rectangle(np.zeros((*HW, 3), np.uint8), *map(tuple, ends), (1, 1, 1))
-    assert repr(array).startswith("array(")
+    assert repr(array).startswith("array(") and array.to("cpu") is array
+    with pytest.raises(TypeError, match="stays on the host and has no 'cuda' to go"):
+        array.to("cuda")
     with pytest.raises((TypeError, ValueError)):
         int(array)
 
@@ -224,6 +227,14 @@ def test_parts_are_one_outline_and_nothing_has_none():
 # Words and tables
 
 
+def test_a_printed_result_is_one_line():
+    text = "<Result of 'folder/a.jpg', 120x160, detect: 2 persons, 1 dog>"
+    assert repr(result_of("detect")) == str(result_of("detect")) == text
+    frame = dataclasses.replace(result_of("pose", 0), frame=7)
+    text = "<Result of 'folder/a.jpg', frame 7, 120x160, pose: (no detections)>"
+    assert repr(frame) == text
+
+
 def test_what_was_found_in_words():
     assert result_of("detect").verbose() == "2 persons, 1 dog"
     assert result_of("obb", 1).verbose() == "1 person"
@@ -317,8 +328,14 @@ def test_what_is_drawn_can_be_chosen():
     assert (plain.plot(color_mode="instance") != plain.plot()).any()
     with pytest.raises(TypeError, match="no option lable; there are labels, conf"):
         result.plot(lable=True)
-    with pytest.raises(ValueError, match="line_width = 0 is no number of pixels"):
-        result.plot(line_width=0)
+    for width in (0, 0.4, float("nan"), "2"):
+        with pytest.raises(ValueError, match="line_width = .* is no number of pixels"):
+            result.plot(line_width=width)
+    sizes = {"line_width": 2.0, "font_size": 12.4, "kpt_radius": 3.2}
+    for task in TASKS:  # what is computed from a picture's size is rarely whole
+        whole = {name: round(value) for name, value in sizes.items()}
+        drawn = result_of(task).plot(**sizes)
+        np.testing.assert_array_equal(drawn, result_of(task).plot(**whole))
     with pytest.raises(ValueError, match="color_mode = 'x' is unknown"):
         result.plot(color_mode="x")
 
@@ -330,11 +347,15 @@ def test_pictures_are_saved_and_shown(tmp_path, monkeypatch):
     assert result.save(filename=tmp_path / "b.png") == str(tmp_path / "b.png")
     np.testing.assert_array_equal(cv2.imread("b.png"), result.plot())
     assert result_of("detect", path="film.mp4").save() == "results_film.jpg"
+    result.save("c.png", labels=False, line_width=5)
+    plain = result.plot(labels=False, line_width=5)
+    np.testing.assert_array_equal(cv2.imread("c.png"), plain)
     shown = []
     viewer = SimpleNamespace(show=lambda image, **options: shown.append(image) or 1)
     monkeypatch.setattr(ImageShow, "_viewers", [viewer])
-    result.show()
+    result.show(labels=False, line_width=5)
     assert isinstance(shown[0], Image.Image) and shown[0].size == HW[::-1]
+    np.testing.assert_array_equal(shown[0], plain[..., ::-1])
     monkeypatch.setattr(ImageShow, "_viewers", [])
     with pytest.raises(RuntimeError, match=r"result.save\('drawn.jpg'\)"):
         result.show()

@@ -76,6 +76,15 @@ class HostArray(np.ndarray):
         """Returns the array: it is on the host."""
         return self
 
+    def to(self, place: str) -> Self:
+        """Returns the array for "cpu"; TypeError for everything else."""
+        if place == "cpu":
+            return self
+        raise TypeError(
+            f"an array of NumPy stays on the host and has no {place!r} to go to; take"
+            " a copy of it there, for instance jax.numpy.asarray(array)."
+        )
+
     def detach(self) -> Self:
         """Returns the array: there are no gradients."""
         return self

@@ -94,6 +94,14 @@ class Result(OnHost):
     save_dir: str | None = None
     rgb: bool = False  # the picture was given as RGB, and `plot` returns it so
 
+    def __repr__(self) -> str:
+        height, width = self.orig_shape
+        frame = "" if self.frame is None else f", frame {self.frame}"
+        return (
+            f"<Result of {self.path!r}{frame}, {height}x{width}, {self.task}:"
+            f" {self.verbose()}>"
+        )
+
     def __len__(self) -> int:
         return 1 if self.found.probabilities is not None else len(self.found.boxes)
 
@@ -228,18 +236,21 @@ class Result(OnHost):
             return Image.fromarray(made)
         return made if self.rgb else np.ascontiguousarray(made[..., ::-1])
 
-    def save(self, filename: str | Path | None = None) -> str:
+    def save(
+        self, filename: str | Path | None = None, **options: Unpack[PlotOptions]
+    ) -> str:
         """Writes the drawn picture and returns the file's name.
 
         Args:
             filename: its suffix tells the format; None: `results_` and the name of the
                 picture, in the current folder.
+            options: as of `plot`.
         """
         name = Path(self.path).name
         if filename is None:
             known = cv2.haveImageWriter(f"x{Path(name).suffix}")
             filename = f"results_{name if known else Path(name).stem + '.jpg'}"
-        visualize.save_image(filename, drawn(self, self.orig_img[..., ::-1]))
+        visualize.save_image(filename, np.asarray(self.plot(pil=True, **options)))
         return str(filename)
 
     def save_txt(self, txt_file: str | Path, save_conf: bool = False) -> str | None:
@@ -263,13 +274,16 @@ class Result(OnHost):
         stem = Path(file_name or self.path).stem
         files.write_crops(Path(save_dir), self, stem)
 
-    def show(self) -> None:
+    def show(self, **options: Unpack[PlotOptions]) -> None:
         """Opens the drawn picture in the program that shows pictures here.
+
+        Args:
+            options: as of `plot`.
 
         Raises:
             RuntimeError: there is none, as on a server.
         """
-        picture = Image.fromarray(drawn(self, self.orig_img[..., ::-1]))
+        picture = self.plot(pil=True, **options)
         if not ImageShow.show(picture, Path(self.path).name):
             raise RuntimeError(
                 "no program that shows pictures was found on this machine;"
