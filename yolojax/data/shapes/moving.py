@@ -295,8 +295,8 @@ def _roughen(ground: Array, rng: np.random.Generator) -> None:
     """Gives the ground a grain in place: on a smooth one no motion could be seen."""
     cells = len(ground) // _GRAIN
     grain = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
-    grain = cv2.resize(grain, ground.shape[:2], interpolation=cv2.INTER_CUBIC)
-    ground *= (1 + _DEPTH * grain)[..., None]
+    fine = cv2.resize(grain, ground.shape[:2], interpolation=cv2.INTER_CUBIC)
+    ground *= (1 + _DEPTH * np.asarray(fine))[..., None]
 
 
 def _stacked(arrays: list[Array], shape: tuple[int, ...]) -> Array:
