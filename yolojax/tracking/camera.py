@@ -12,6 +12,7 @@ from yolojax.tracking.types import FrameDetections, upright
 
 _LONGEST = 640  # pixels a side; larger frames are reduced, the flow costs by area
 _CORNERS = 500
+_MARGIN = 0.15  # of the sides of a box, left out around it
 _FEWEST = 12  # corners for which a motion is believed
 _ERROR = 1.5  # pixels of the reduced frame by which a corner may miss the motion
 
@@ -33,7 +34,7 @@ class CameraMotion:
         Args:
             frame: [H, W, 3] uint8 BGR.
             found: the objects in it. They may move on their own, so that corners are
-                sought outside.
+                sought outside, and at some distance: shadows go with them.
         """
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
             raise ValueError(
@@ -59,6 +60,8 @@ def _corners(grey: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Returns corners [n, 1, 2] outside the boxes; anywhere if there are too few."""
     outside = np.full(grey.shape, 255, np.uint8)
     height, width = grey.shape
+    margin = _MARGIN * (boxes[:, 2:] - boxes[:, :2])
+    boxes = np.concatenate([boxes[:, :2] - margin, boxes[:, 2:] + margin], axis=1)
     limits = (width, height, width, height)
     for x1, y1, x2, y2 in np.clip(boxes, 0, limits).astype(int):
         outside[y1 : y2 + 1, x1 : x2 + 1] = 0
