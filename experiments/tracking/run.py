@@ -72,9 +72,13 @@ def once(name, found):
     return (time.perf_counter() - start) / len(found)
 
 
-if __name__ == "__main__":
+def main():
     if sys.argv[1:] == ["speed"]:
         speed()
     else:
         recorded()
         drawn()
+
+
+if __name__ == "__main__":
+    main()
