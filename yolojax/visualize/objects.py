@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import cv2
@@ -70,7 +69,8 @@ class DrawOptions:
             value = getattr(self, name)
             if value is None:
                 continue
-            if not isinstance(value, Real) or not 1 <= value <= 1000:
+            number = isinstance(value, (int, float, np.integer, np.floating))
+            if not number or not 1 <= value <= 1000:
                 raise ValueError(
                     f"{name} = {value!r} is no number of pixels from 1 to 1000; leave"
                     " it out for one that fits the picture."
