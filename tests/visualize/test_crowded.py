@@ -39,6 +39,27 @@ def test_labels_of_rotated_boxes_look_for_a_corner_that_is_free():
     assert shown(np.arange(4)) == [shown(np.array([i]))[0] for i in range(4)]
 
 
+def test_small_objects_have_small_labels_where_there_is_room():
+    boxes = np.array([[100, 100, 125, 125], [300, 100, 303, 103], [400, 100, 550, 200]])
+    objects = Objects(boxes, np.arange(3), np.array([0.9, 0.8, 0.7]))
+    drawn, bare = draw(grey(300, 600), objects, NAMES)
+    assert bare == [1]  # a label would be many times as large as the object
+    rows = [np.flatnonzero((drawn == color(k)).all(-1).any(1)) for k in (0, 2)]
+    small, usual = (99 - row.min() for row in rows)
+    assert 9 < small < usual
+    without, bare = draw(
+        grey(300, 600), objects, NAMES, DrawOptions(small_labels=False)
+    )
+    assert sorted(bare) == [0, 1] and (without[:98, :200] == 128).all()
+    # Another label is never covered by a small one.
+    close = boxes + [[0, 0, 0, 0], [-172, 0, -150, 22], [0, 0, 0, 0]]
+    drawn, bare = draw(grey(300, 600), Objects(close, [0, 1, 2], objects.scores), NAMES)
+    first, _ = draw(grey(300, 600), Objects(close[:1], [0], np.array([0.9])), NAMES)
+    label = (first[:98] != 128).any(-1)
+    assert not bare and label.sum() > 300
+    np.testing.assert_array_equal(drawn[:98][label], first[:98][label])
+
+
 def test_joints_and_seams_of_large_pictures_are_as_thick_as_their_lines():
     size = 4000
     points = np.array([[[1500, 1500, 2], [2500, 2500, 2]]])

@@ -1,7 +1,8 @@
 """One picture with its objects: boxes, masks, keypoints, labels and trails."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 
 from yolojax.visualize import marks
 from yolojax.visualize.style import class_name, color
-from yolojax.visualize.tags import Spot, make_tag, place
+from yolojax.visualize.tags import Spot, covers, make_tag, place
 
 _UNTRACKED = (200, 200, 200)  # of an object without an identity among others with one
+_LEAST_FONT = 9  # pixels
+_LARGEST = 4  # a small label has at most that many times the area of its object
 _CLASSES = 5  # of a whole picture that are named
 COLOR_MODES = ("class", "instance")
 
@@ -57,6 +60,8 @@ class DrawOptions:
     font_size: int | None = None  # pixels
     kpt_radius: int | None = None  # of joints, pixels
     kpt_line: bool = True  # lines between the joints of people
+    # Objects smaller than their label have one in small letters where there is room.
+    small_labels: bool = True
     color_mode: str = "class"  # or "instance"; tracked objects have that of theirs
 
     def __post_init__(self):
@@ -78,6 +83,9 @@ class DrawOptions:
             object.__setattr__(self, name, round(value))  # as OpenCV wants it
 
 
+_WITH_LEGEND = DrawOptions(small_labels=False)
+
+
 def draw_objects(
     image: np.ndarray,
     boxes: np.ndarray,
@@ -86,8 +94,8 @@ def draw_objects(
     scores: np.ndarray | None = None,
     **more: np.ndarray | None,
 ) -> tuple[np.ndarray, list[int]]:
-    """As `draw` with usual options, of the fields of `Objects`."""
-    return draw(image, Objects(boxes, classes, scores, **more), names)
+    """As `draw` for a picture with a legend, of the fields of `Objects`."""
+    return draw(image, Objects(boxes, classes, scores, **more), names, _WITH_LEGEND)
 
 
 def draw(
@@ -100,8 +108,8 @@ def draw(
     """A copy of the image with its objects and their labels.
 
     Colours are those of classes, or of identities if there are any. Labels cover
-    neither each other nor objects. Those that are smaller than theirs, or in a crowd
-    that leaves no place, have none.
+    neither each other nor objects. Those that are smaller than theirs have small ones;
+    in a crowd that leaves no place there are none.
 
     Args:
         image: [H, W, 3] uint8 RGB.
@@ -141,7 +149,9 @@ def draw(
         return canvas, []
     best, texts = _by_score(found, names, options.conf)
     size = options.font_size or _font_size(canvas)
-    tags = [make_tag(texts[i], size, shades[i]) for i in best]
+    sizes = [size, max(_LEAST_FONT, round(0.7 * size))][: 1 + options.small_labels]
+    tag = lambda i, size: make_tag(texts[best[i]], size, shades[best[i]])
+    tags = [functools.partial(tag, size=size) for size in sizes]
     rotated = found.angles is not None
     bare = _draw_labels(canvas, corners[best], rotated, areas[best], tags, line)
     return canvas, found.classes[best][bare].tolist()
@@ -235,25 +245,32 @@ def _draw_labels(
     corners: np.ndarray,
     rotated: bool,
     areas: np.ndarray,
-    tags: Sequence[np.ndarray],
+    tags: Sequence[Callable[[int], np.ndarray]],
     line: int,
 ) -> list[int]:
-    """Puts labels beside the boxes, in their order; returns the boxes without one."""
-    height, width = canvas.shape[:2]
-    spots: dict[int, Spot] = {}
+    """Puts labels beside the boxes, in their order; returns the boxes without one.
+
+    `tags` make the label of a box; and a small one where that has found no place.
+    """
+    hw = canvas.shape[:2]
+    spots: dict[int, tuple[Spot, np.ndarray]] = {}
     bounds = np.concatenate([corners.min(1), corners.max(1)], 1)  # [n, 4] xyxy
-    for i, tag in enumerate(tags):
-        shape = tag.shape[:2]
-        if areas[i] < shape[0] * shape[1]:
-            continue
-        anchors, placed = _anchors(corners[i], rotated), list(spots.values())
-        spot = place(shape, anchors, (height, width), placed, bounds, line)
-        if spot is not None:
-            spots[i] = spot
-    for i, (left, top, right, bottom) in reversed(spots.items()):
+    for extra, (tag_of, most) in enumerate(zip(tags, (1, _LARGEST), strict=False)):
+        for i in [i for i in range(len(corners)) if i not in spots]:
+            tag = tag_of(i)
+            shape = tag.shape[:2]
+            if shape[0] * shape[1] > most * areas[i]:
+                continue
+            placed = [spot for spot, _ in spots.values()]
+            anchors = _anchors(corners[i], rotated)
+            spot = place(shape, anchors, hw, placed, bounds, line)
+            if spot is None or (extra and covers(spot, placed)):
+                continue
+            spots[i] = spot, tag
+    for (left, top, right, bottom), tag in reversed(spots.values()):
         # The first come last: where labels meet, they are the ones that are read.
-        canvas[top:bottom, left:right] = tags[i][: bottom - top, : right - left]
-    return [i for i in range(len(tags)) if i not in spots]
+        canvas[top:bottom, left:right] = tag[: bottom - top, : right - left]
+    return [i for i in range(len(corners)) if i not in spots]
 
 
 def _anchors(corners: np.ndarray, rotated: bool) -> list[np.ndarray]:

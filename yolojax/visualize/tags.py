@@ -67,6 +67,11 @@ def place(
     return best
 
 
+def covers(spot: Spot, placed: Sequence[Spot]) -> bool:
+    """Whether a label lies on a part of others."""
+    return any(_overlap(spot, other) for other in placed)
+
+
 def _beside(
     box: np.ndarray, height: int, width: int, line: int
 ) -> tuple[tuple[int, int], ...]:

@@ -72,6 +72,7 @@ class PlotOptions(TypedDict, total=False):
     font_size: int | None
     kpt_radius: int | None
     kpt_line: bool
+    small_labels: bool
     color_mode: str
     trails: Mapping[int, np.ndarray] | None  # identity -> [n, 2] x, y, oldest first
 
