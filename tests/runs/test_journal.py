@@ -29,6 +29,7 @@ FULL = RunRecord(
         optimizer="sgd",
         class_width=80,
         licence="AGPL-3.0",
+        kpt_shape=(5, 2),
     ),
 )
 

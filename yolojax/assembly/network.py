@@ -121,11 +121,13 @@ def keypoints_of(source: Any) -> Keypoints | None:
 
 def network_of(config: Any, weights: Weights) -> Network:
     """Returns the network that weights of the config's model and task belong to."""
-    values = transfer.keypoint_values(weights)
-    # Only the product matters for the shapes of the network.
-    shape = None if values is None else Keypoints((values // 3, 3), None)
-    if values is not None and values % 3:
-        shape = Keypoints((values // 2, 2), None)
+    values, known = transfer.keypoint_values(weights), weights.kpt_shape
+    shape = None
+    if values is not None and known and known[0] * known[1] == values:
+        shape = Keypoints(known, None)
+    elif values is not None:  # of 6, 12, ... nobody said how many are of a keypoint
+        each = 2 if values % 3 else 3
+        shape = Keypoints((values // each, each), None)
     classes = transfer.num_classes(weights)
     return network(config, classes, None, transfer.class_width(weights), shape)
 

@@ -41,6 +41,7 @@ def run(config: Any, workdir: Path | None) -> None:
         imgsz=given.imgsz or config.imgsz,
         class_width=transfer.class_width(given),
         licence=given.licence,
+        kpt_shape=given.kpt_shape,
     )
     record = RunRecord(identity=identity).to_json()
     with checkpoint.open_checkpoints(workdir) as checkpoints:

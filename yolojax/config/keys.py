@@ -297,7 +297,8 @@ KEYS: dict[str, Key] = {
     # Prediction and tracking
     "source": Key(None, "text or list", "what is looked at: picture, video, folder,"
                   " pattern such as 'photos/**/*.jpg', list (.txt, .csv), address,"
-                  " number of a camera, - for paths on the standard input; or several",
+                  " number of a camera, - for paths on the standard input, or several;"
+                  " 'shapes': drawn ones",
                   commands=USE),
     "augment": _switch(False, "test-time augmentation: also look at the picture smaller"
                        " and mirrored", tasks=("detect",), commands=USE),

@@ -12,7 +12,7 @@ from yolojax.inference.console import Console
 from yolojax.inference.outputs import OutputOptions, Outputs
 from yolojax.inference.predictor import Predictor, Seen, Times
 from yolojax.inference.results.result import Result
-from yolojax.inference.sources import frames, listing
+from yolojax.inference.sources import drawn, frames, listing
 from yolojax.inference.tracked import tracked
 from yolojax.runs import folder as run_folder
 from yolojax.tracking import Tracker, TrackerOptions, make
@@ -41,11 +41,11 @@ def to_files(config: Any, workdir: Path | None, name: str) -> None:
             f" camera. Write them behind the weights: yolojax {name} WEIGHTS photos."
         )
     run_folder.refuse_two_places(config, workdir)
-    items = None
-    if "-" not in (config.source if isinstance(config.source, tuple) else ()) and (
-        config.source != "-"
-    ):
-        items = list(listing.listed(config.source))
+    source = named(config, name)
+    listed = listing.listed(source)
+    # How many come in on the standard input, nobody knows before they do.
+    endless = "-" in (source if isinstance(source, tuple) else (source,))
+    items = None if endless else list(listed)
     model = prediction.trained(config)
     options = prediction.predict_options(config, model)
     predictor = Predictor(model, options, config.device)
@@ -53,8 +53,9 @@ def to_files(config: Any, workdir: Path | None, name: str) -> None:
     console, times = Console(sys.stdout, items), Times()
     with _folder(config, workdir, name) as folder:
         with Outputs(folder, output_options(config, name)) as outputs:
-            found = items if items is not None else listing.listed(config.source)
-            stream = look(predictor, found, reading(config), console.told, times)
+            stream = look(
+                predictor, items or listed, reading(config), console.told, times
+            )
             for seen in stream if follow is None else tracked(stream, follow):
                 result = None
                 if seen.features is not None:
@@ -67,6 +68,13 @@ def to_files(config: Any, workdir: Path | None, name: str) -> None:
         if not times.pictures:
             _refuse_nothing(console)
         console.end(times, folder, outputs.seconds, outputs.labels)
+
+
+def named(config: Any, command: str) -> Any:
+    """Returns config.source, with files in the place of the word `shapes`."""
+    if not drawn.is_meant(config.source):
+        return config.source
+    return drawn.video() if command == "track" else drawn.pictures(config.task)
 
 
 def look(

@@ -52,6 +52,7 @@ class Identity:
     optimizer: str = ""
     class_width: int | None = None  # of the head's class branch, None: the usual one
     licence: str | None = None  # of the weights that the run started from
+    kpt_shape: tuple[int, int] | None = None  # pose: keypoints, values of each
 
     def check_same_data(
         self, now: "Identity", folder: Path, fields: tuple[str, ...]
@@ -94,7 +95,7 @@ class RunRecord:
             journal["stopper"] = optim.Stopper(**journal["stopper"])
         return cls(
             Journal(**journal),
-            Identity(**identity | {"names": tuple(identity.get("names", ()))}),
+            Identity(**identity | _tuples(identity)),
         )
 
     def check_same_run(self, now: Identity, folder: Path) -> None:
@@ -132,6 +133,13 @@ def names_hash(paths: Sequence[str]) -> str:
     """Returns a short hash of the file names, wherever their folder lies."""
     names = "\n".join(Path(path).name for path in paths)
     return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _tuples(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of an identity that JSON has made lists of."""
+    shape = identity.get("kpt_shape")
+    names = tuple(identity.get("names", ()))
+    return {"names": names, "kpt_shape": None if shape is None else tuple(shape)}
 
 
 def _known(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -246,6 +246,7 @@ def _identity(
         batch=config.batch,
         optimizer=program.schedule.optimizer,
         class_width=program.net.class_width,
+        kpt_shape=getattr(source, "kpt_shape", None),
         licence=None if start is None else start.licence,
         start="" if start is None else weights_hash(start),
     )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -40,6 +41,7 @@ class Weights:
     licence: str | None
     skipped: dict[str, str]  # tensors of the file that are no weights -> why
     batch: int | None = None  # images that the run's validation took at a time
+    kpt_shape: tuple[int, int] | None = None  # pose: keypoints, values of each
 
 
 def read_weights(path: Path) -> Weights:
@@ -79,6 +81,7 @@ def _from_checkpoint(path: Path) -> Weights:
         licence=identity.licence,
         skipped={},
         batch=identity.batch,
+        kpt_shape=identity.kpt_shape,
     )
 
 
@@ -97,6 +100,7 @@ def _from_torch(path: Path) -> Weights:
         imgsz=imgsz if isinstance(imgsz, int) and imgsz > 0 else None,
         licence=_printable(found.licence),
         skipped=skipped,
+        kpt_shape=_shape(found.architecture.get("kpt_shape")),
     )
 
 
@@ -119,8 +123,17 @@ def _from_safetensors(path: Path) -> Weights:
         names=_checked_names(_class_names(metadata.get("names")), leaves, path),
         licence=_printable(metadata.get("license")),
         skipped=skipped,
+        kpt_shape=_shape(_json(metadata.get("kpt_shape"))),
         **{key: _size(metadata.get(key, "")) for key in _SIZES},
     )
+
+
+def _shape(value: Any) -> tuple[int, int] | None:
+    """Returns number and values of keypoints that a file gives; None: anything else."""
+    whole = isinstance(value, list | tuple) and all(type(n) is int for n in value)
+    if whole and len(value) == 2 and value[0] > 0 and value[1] in (2, 3):
+        return value[0], value[1]
+    return None
 
 
 def _size(text: str) -> int | None:
@@ -157,6 +170,8 @@ def write_safetensors(path: Path, weights: Weights, *, task: str, model: str) ->
     for key in _SIZES:
         if (size := getattr(weights, key)) is not None:
             metadata[key] = str(size)
+    if weights.kpt_shape is not None:
+        metadata["kpt_shape"] = json.dumps(weights.kpt_shape)
     if weights.licence is not None:
         metadata["license"] = weights.licence
     files.replace_bytes(path, safetensors.numpy.save(tensors, metadata))
@@ -247,14 +262,19 @@ def _printable(text: str | None) -> str | None:
     return "".join(c if c.isprintable() else "?" for c in text[:_TEXT_LIMIT])
 
 
-def _class_names(text: str | None) -> tuple[str, ...] | None:
-    """Returns class names from a file's header, None if it holds none."""
+def _json(text: str | None) -> Any:
+    """Returns what a text of a file's header says, None if that is nothing."""
     if text is None or len(text) > _METADATA_LIMIT:
         return None
     try:
-        listed = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _class_names(text: str | None) -> tuple[str, ...] | None:
+    """Returns class names from a file's header, None if it holds none."""
+    listed = _json(text)
     if isinstance(listed, dict):  # {"0": "person", ...}
         listed = [listed.get(str(i)) for i in range(len(listed))]
     if not isinstance(listed, list) or not all(isinstance(n, str) for n in listed):
