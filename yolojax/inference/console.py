@@ -157,7 +157,8 @@ class Console:
         """Returns the lines about what could not be read."""
         if not self.skipped:
             return []
-        lines = [f"warning: {_plural(len(self.skipped), 'source')} with a problem:"]
+        count = _plural(len(self.skipped), "source")
+        lines = [f"warning: of {count} not everything was looked at:"]
         lines += [f"  {one.path}: {one.why}" for one in self.skipped[:_LISTED]]
         if len(self.skipped) > _LISTED:
             lines.append(f"  and {len(self.skipped) - _LISTED} more")

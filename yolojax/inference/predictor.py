@@ -29,7 +29,13 @@ from yolojax.inference import fitting as fit
 from yolojax.inference import tiles
 from yolojax.inference.fitting import Fitting, View
 from yolojax.inference.results.result import Found
-from yolojax.inference.sources.frames import Frame, Job, Skipped, UnreadableError
+from yolojax.inference.sources.frames import (
+    Frame,
+    Given,
+    Job,
+    Skipped,
+    UnreadableError,
+)
 from yolojax.program import prediction
 from yolojax.program.compiler import Compiler
 from yolojax.tasks.detect import DetectionRules
@@ -255,7 +261,7 @@ class _Feed:
         count = min(READERS, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="reading")
         self._ready: queue.Queue[Future | BaseException | None] = queue.Queue(2 * count)
-        self._stopped = threading.Event()
+        self._stopped, self._taken = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._feed, daemon=True)
         self._thread.start()
 
@@ -266,6 +272,7 @@ class _Feed:
             queue.Empty: it would have to wait, and is not to.
         """
         found = self._ready.get(block=wait)
+        self._taken.set()
         if isinstance(found, BaseException):
             raise found
         return found
@@ -283,7 +290,12 @@ class _Feed:
         jobs = iter(self._jobs)
         try:
             for job in jobs:
+                self._taken.clear()
                 self._put(self._pool.submit(self._work, job))
+                # The newest frame would grow old in the queue.
+                live = isinstance(job, Given) and job.frame.live
+                while live and not self._stopped.is_set():
+                    live = not self._taken.wait(timeout=0.1)
                 if self._stopped.is_set():
                     break
             self._put(None)

@@ -156,7 +156,7 @@ def _of_film(item: Item, number: int, reading: Reading) -> Iterator[Job]:
                 seconds=film.seconds,
                 announced=film.announced // stride or None,
             )
-            yield _given(frame)
+            yield Given(frame)
             start = time.perf_counter()
     if not film.read:
         raise ValueError("not a single frame of this video can be read")
@@ -167,8 +167,15 @@ def _of_film(item: Item, number: int, reading: Reading) -> Iterator[Job]:
         )
 
 
-def _given(frame: Frame) -> Job:
-    return lambda: frame
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """A frame that is read already."""
+
+    frame: Frame
+
+    def __call__(self) -> Frame:
+        """Returns it."""
+        return self.frame
 
 
 def _together(
@@ -204,7 +211,7 @@ def _together(
                     live=True,
                     seconds=live.seconds,
                 )
-                yield _given(frame)
+                yield Given(frame)
 
 
 def _closed(live: Live, item: Item, told: Told) -> None:
