@@ -96,14 +96,13 @@ class Outputs:
         """
         try:
             self._wait(0)
-            for film in self._films.values():
-                film.close()
-            self._films.clear()
         finally:
             self._pool.shutdown(cancel_futures=True)
             self._serial.shutdown(cancel_futures=True)
+            # Only now does nobody write into them any more.
             for film in self._films.values():
                 film.close()
+            self._films.clear()
             self._manifest.close()
 
     def __enter__(self) -> Self:
