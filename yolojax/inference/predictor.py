@@ -433,10 +433,7 @@ class _Flow:
         for row, view in zip(entry.rows, entry.views, strict=True):
             assert row is not None
             part = fit.found_in(row, view, fitting)
-            if view.top or view.left:
-                shift = np.array([view.left, view.top] * 2, np.float32)
-                part = dataclasses.replace(part, boxes=part.boxes + shift)
-            parts.append(part)
+            parts.append(tiles.moved(part, view.top, view.left) if parts else part)
         if len(parts) == 1:
             return parts[0]
         return tiles.merged(parts).take(slice(self._predictor.options.max_det))
