@@ -429,7 +429,7 @@ class _Flow:
     def _found(self, entry: _Entry) -> Found:
         """Returns what was found in all views of a picture."""
         fitting = self._predictor.fitting
-        parts = []
+        parts: list[Found] = []
         for row, view in zip(entry.rows, entry.views, strict=True):
             assert row is not None
             part = fit.found_in(row, view, fitting)
