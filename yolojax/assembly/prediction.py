@@ -3,9 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import numpy as np
+
 from yolojax import models
 from yolojax.assembly import network
 from yolojax.assembly.weights import given_weights
+from yolojax.models.blocks import Pass
 from yolojax.types import PyTree
 from yolojax.weights import transfer
 from yolojax.weights.sources import Weights
@@ -81,6 +85,7 @@ def predict_options(config: Any, model: Trained) -> PredictOptions:
         ValueError: settings that the network cannot follow.
     """
     _check_classes(config.classes, model)
+    _check_batch(config.batch)
     return PredictOptions(
         conf=config.conf,
         iou=config.iou,
@@ -93,7 +98,7 @@ def predict_options(config: Any, model: Trained) -> PredictOptions:
         augment=config.augment,
         tiles=config.tiles,
         retina_masks=config.retina_masks,
-        embed=config.embed,
+        embed=_layers(config, model),
     )
 
 
@@ -106,3 +111,52 @@ def _check_classes(classes: tuple[int, ...] | None, model: Trained) -> None:
             f"config.classes = {classes!r}: {model.source} knows {count} classes, 0 to"
             f" {count - 1}, and {wrong[0]} is none of them."
         )
+
+
+def _check_batch(batch: float) -> None:
+    """Raises ValueError for a size that is left to the memory of a training."""
+    if not isinstance(batch, int) or batch < 1:
+        raise ValueError(
+            f"config.batch = {batch:g}: only training asks how many pictures fit. Give"
+            " a whole number of 1 or more, such as 16."
+        )
+
+
+def _layers(config: Any, model: Trained) -> tuple[int, ...] | None:
+    """Returns the layers of config.embed.
+
+    Raises:
+        ValueError: the network has no such layer, or other settings ask for results.
+    """
+    embed = config.embed
+    if embed is None:
+        return None
+    for name in ("augment", "tiles"):
+        if config[name]:
+            raise ValueError(
+                f"config.{name} = {config[name]!r} cannot go with embed, which makes"
+                " one vector of the picture as a whole. Give one of them."
+            )
+    layers = embed if isinstance(embed, tuple) else (embed,)
+    known = _known_layers(model)
+    wrong = [layer for layer in layers if layer not in known]
+    if wrong or not layers:
+        numbers = f"{min(known)} to {max(known)}" if known else "none"
+        raise ValueError(
+            f"config.embed = {embed!r}: expected numbers of layers. The network"
+            f" {config.model} has {numbers} to take."
+        )
+    return layers
+
+
+def _known_layers(model: Trained) -> set[int]:
+    """Returns the numbers of the layers whose outputs can be had."""
+    mode = Pass(train=False, platform=model.net.platform)
+    image = np.zeros((1, 64, 64, 3), np.float32)
+
+    def sown(variables: PyTree) -> Any:
+        apply = model.net.model.apply
+        return apply(variables, image, mode=mode, mutable=["intermediates"])[1]
+
+    names = jax.eval_shape(sown, model.variables).get("intermediates", {})
+    return {int(name.removeprefix("layer_")) for name in names if "layer_" in name}

@@ -4,8 +4,10 @@ Pictures are drawn and encoded by a few threads, everything that has an order is
 by one; neither keeps the network waiting.
 """
 
+import functools
 import json
 import os
+import re
 import threading
 import time
 from collections import deque
@@ -29,6 +31,7 @@ from yolojax.tracking.mot import mot_text
 MANIFEST = "predictions.jsonl"
 LABELS, CROPS, TRACKS = "labels", "crops", "tracks"  # folders
 _THREADS, _WAITING = 4, 16
+_NUMBERED = re.compile("_[0-9]+$")  # the end of the name of a frame
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ class Outputs:
         self.seconds = 0.0  # of drawing and writing, summed over threads
         self._lock = threading.Lock()
         self._taken: set[str] = set()  # places of results below the folder
-        self._films: dict[int, _Film] = {}
+        self._films: dict[int, _Film] = {}  # by source, those that go on
+        self._film_places: set[str] = set()
+        self._writers: list[FilmWriter] = []  # that are not closed
         count = min(_THREADS, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="drawing")
         self._serial = ThreadPoolExecutor(1, thread_name_prefix="writing")
@@ -97,13 +102,7 @@ class Outputs:
         try:
             self._wait(0)
         finally:
-            self._pool.shutdown(cancel_futures=True)
-            self._serial.shutdown(cancel_futures=True)
-            # Only now does nobody write into them any more.
-            for film in self._films.values():
-                film.close()
-            self._films.clear()
-            self._manifest.close()
+            self._end()
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -111,9 +110,19 @@ class Outputs:
 
     def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
         """Completes all files; what an error cuts off is not waited for."""
-        if kind is not None:
-            self._waiting.clear()
-        self.close()
+        if kind is None:
+            self.close()
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        """Ends the threads, then completes the files: nobody else writes by then."""
+        self._pool.shutdown(cancel_futures=True)
+        self._serial.shutdown(cancel_futures=True)
+        for writer in self._writers:
+            writer.close()
+        self._writers.clear()
+        self._manifest.close()
 
     def _wait(self, most: int) -> None:
         """Waits until no more than so many things are left to write."""
@@ -152,11 +161,12 @@ class Outputs:
         if film is None:
             if not frame.live:  # videos come one after the other
                 self._close_films()
-            place = self._free(frame.below)
+            place = self._free(frame.below, film=True)
             film = self._films[frame.item] = _Film(place, Trails(self.options.trail))
             if self.options.save:
                 path = self.folder / f"{place}.mp4"
                 film.writer = FilmWriter(path, result.orig_shape, frame.fps or 0)
+                self._writers.append(film.writer)
         options = self.options
         trails = film.trails.add(result.found) if options.trail else None
         if film.writer is not None or options.frames:
@@ -195,20 +205,37 @@ class Outputs:
         """Returns the picture [h, w, 3] uint8 RGB with what was found in it."""
         return drawn(result, result.orig_img[..., ::-1], self.options.draw, trails)
 
-    def _free(self, below: str) -> str:
-        """Returns a place below the folder that no other result has."""
+    def _free(self, below: str, *, film: bool = False) -> str:
+        """Returns a place below the folder that no other result has.
+
+        Args:
+            below: where it goes if nothing is there.
+            film: frames take the places that begin with it and end in a number.
+        """
         place, number = below, 1
-        while place.casefold() in self._taken:
+        while self._is_taken(place.casefold(), film):
             number += 1
             place = f"{below}-{number}"
         self._taken.add(place.casefold())
+        if film:
+            self._film_places.add(place.casefold())
         return place
+
+    def _is_taken(self, place: str, film: bool) -> bool:
+        if place in self._taken or _NUMBERED.sub("", place) in self._film_places:
+            return True
+        return film and any(_NUMBERED.sub("", one) == place for one in self._taken)
 
     def _close_films(self) -> None:
         """Completes the videos that came before."""
         for film in self._films.values():
-            self._then(film.close)
+            if film.writer is not None:
+                self._then(functools.partial(self._close_writer, film.writer))
         self._films.clear()
+
+    def _close_writer(self, writer: FilmWriter) -> None:
+        writer.close()
+        self._writers.remove(writer)
 
 
 @dataclass
@@ -218,10 +245,6 @@ class _Film:
     place: str
     trails: Trails
     writer: FilmWriter | None = None
-
-    def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
 
 
 def _write_picture(path: Path, drawn: np.ndarray) -> None:

@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +43,7 @@ from yolojax.tasks.detect import DetectionRules
 READERS = 4  # threads at most
 AHEAD = 1  # batches that wait while the devices work on another one
 OPEN = 8  # batches of pictures that may wait for others of their shape
+_PATIENCE = 0.3  # seconds for a source to close; one that hangs is left to itself
 
 
 @dataclass
@@ -69,9 +70,9 @@ class Seen:
     speed: dict[str, float]  # ms by stage
 
 
-@dataclass
+@dataclass(eq=False)
 class _Entry:
-    """A picture on its way."""
+    """A picture on its way; equal to itself alone."""
 
     frame: Frame
     views: list[View]
@@ -132,8 +133,10 @@ class Predictor:
         jobs: Iterable[Job],
         told: Callable[[Skipped], None],
         times: Times | None = None,
-    ) -> Iterator[Seen]:
+    ) -> Generator[Seen]:
         """Yields what is found in each picture that can be read, in order.
+
+        Whoever stops early closes it, so that nothing more is read.
 
         Args:
             jobs: functions that read a picture each, as from `frames.jobs`.
@@ -283,7 +286,7 @@ class _Feed:
         with contextlib.suppress(queue.Empty):
             while True:  # the feeder may wait for room
                 self._ready.get_nowait()
-        self._thread.join(timeout=1.0)
+        self._thread.join(timeout=_PATIENCE)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _feed(self) -> None:
@@ -340,6 +343,9 @@ class _Flow:
                 continue
             if future is None:
                 break
+            while self._launched and not future.done():  # a slow source keeps none back
+                self._collect()
+                yield from self._finished()
             try:
                 entry = future.result()
             except UnreadableError as error:
@@ -363,10 +369,19 @@ class _Flow:
             if len(group) == self._batch:
                 self._launch(shape)
         if len(self._line) > OPEN * self._batch:  # the first one waits for too long
-            waiting = (s for s, group in self._groups.items() if self._line[0] in
-                       [entry for entry, _ in group])  # fmt: skip
-            for shape in list(waiting):
-                self._launch(shape)
+            self._complete(self._line[0])
+
+    def _complete(self, entry: _Entry) -> None:
+        """Has everything of a picture looked at, in batches that are not full."""
+        waiting = [
+            shape
+            for shape, group in self._groups.items()
+            if any(other is entry for other, _ in group)
+        ]
+        for shape in waiting:
+            self._launch(shape)
+        while not entry.done:
+            self._collect()
 
     def _launch(self, shape: Hw) -> None:
         """Hands a group to the devices, filled up with its first input."""

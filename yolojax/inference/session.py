@@ -1,8 +1,9 @@
 """From settings and sources to results, and to files: what commands and API share."""
 
+import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,12 @@ def to_files(config: Any, workdir: Path | None, name: str) -> None:
     follow = tracker_of(config) if name == "track" else None
     console, times = Console(sys.stdout, items), Times()
     with _folder(config, workdir, name) as folder:
-        with Outputs(folder, output_options(config, name)) as outputs:
-            stream = look(
-                predictor, items or listed, reading(config), console.told, times
-            )
+        with (
+            Outputs(folder, output_options(config, name)) as outputs,
+            contextlib.closing(
+                look(predictor, items or listed, reading(config), console.told, times)
+            ) as stream,
+        ):
             for seen in stream if follow is None else tracked(stream, follow):
                 result = None
                 if seen.features is not None:
@@ -64,7 +67,6 @@ def to_files(config: Any, workdir: Path | None, name: str) -> None:
                     result = result_of(seen, model, config.task, str(folder))
                     outputs.add(seen.frame, result)
                 console.show(seen, result)
-            outputs.close()
         if not times.pictures:
             _refuse_nothing(console)
         console.end(times, folder, outputs.seconds, outputs.labels)
@@ -83,8 +85,8 @@ def look(
     how: frames.Reading,
     told: Callable[[frames.Skipped], None],
     times: Times | None = None,
-) -> Iterator[Seen]:
-    """Yields what is found in every picture and frame of some sources."""
+) -> Generator[Seen]:
+    """Yields what is found in every picture and frame of some sources; close it."""
     return predictor(frames.jobs(items, how, told), told, times)
 
 
