@@ -85,7 +85,6 @@ def predict_options(config: Any, model: Trained) -> PredictOptions:
         ValueError: settings that the network cannot follow.
     """
     _check_classes(config.classes, model)
-    _check_batch(config.batch)
     return PredictOptions(
         conf=config.conf,
         iou=config.iou,
@@ -113,15 +112,6 @@ def _check_classes(classes: tuple[int, ...] | None, model: Trained) -> None:
         )
 
 
-def _check_batch(batch: float) -> None:
-    """Raises ValueError for a size that is left to the memory of a training."""
-    if not isinstance(batch, int) or batch < 1:
-        raise ValueError(
-            f"config.batch = {batch:g}: only training asks how many pictures fit. Give"
-            " a whole number of 1 or more, such as 16."
-        )
-
-
 def _layers(config: Any, model: Trained) -> tuple[int, ...] | None:
     """Returns the layers of config.embed.
 
@@ -137,16 +127,14 @@ def _layers(config: Any, model: Trained) -> tuple[int, ...] | None:
                 f"config.{name} = {config[name]!r} cannot go with embed, which makes"
                 " one vector of the picture as a whole. Give one of them."
             )
-    layers = embed if isinstance(embed, tuple) else (embed,)
     known = _known_layers(model)
-    wrong = [layer for layer in layers if layer not in known]
-    if wrong or not layers:
+    if set(embed) - known:
         numbers = f"{min(known)} to {max(known)}" if known else "none"
         raise ValueError(
-            f"config.embed = {embed!r}: expected numbers of layers. The network"
-            f" {config.model} has {numbers} to take."
+            f"config.embed = {embed!r}: of the layers of {config.model} these can be"
+            f" had: {numbers}."
         )
-    return layers
+    return embed
 
 
 def _known_layers(model: Trained) -> set[int]:
