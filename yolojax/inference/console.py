@@ -21,10 +21,16 @@ class _Film:
     """What is known of a video so far."""
 
     path: str
-    started: float
+    started: float  # when its first frame was there
     frames: int = 0
     objects: int = 0
     shape: tuple[int, int] = (0, 0)
+
+    def speed(self, now: float) -> str:
+        """Returns the frames per second between the first and the last one."""
+        if self.frames < 2:
+            return ""
+        return f"  {(self.frames - 1) / max(now - self.started, 1e-9):.1f} frames/s"
 
 
 @dataclass
@@ -84,21 +90,20 @@ class Console:
         film.frames, film.shape = film.frames + 1, seen.input_hw
         film.objects += count
         self.frames += 1
-        seconds = max(self.clock() - film.started, 1e-9)
         self._progress.status(
             f"video {frame.item + 1}{self._total} frame {frame.number}"
-            f"  {film.frames / seconds:.1f} frames/s  {count} now  {frame.path}"
+            f"{film.speed(self.clock())}  {count} now  {frame.path}"
         )
 
     def _end_films(self) -> None:
         """Tells what came of the videos that are over."""
         for item, film in self._films.items():
-            seconds = max(self.clock() - film.started, 1e-9)
             height, width = film.shape
+            speed = film.speed(self.clock()).replace("  ", ", ")
             self._progress.print(
-                f"video {item + 1}{self._total} {film.path}: {film.frames} frames,"
-                f" {height}x{width}, {film.objects} objects,"
-                f" {film.frames / seconds:.1f} frames/s"
+                f"video {item + 1}{self._total} {film.path}:"
+                f" {_plural(film.frames, 'frame')}, {height}x{width},"
+                f" {film.objects} objects{speed}"
             )
         self._films.clear()
 

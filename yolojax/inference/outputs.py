@@ -168,7 +168,8 @@ class Outputs:
                 film.writer = FilmWriter(path, result.orig_shape, frame.fps or 0)
                 self._writers.append(film.writer)
         options = self.options
-        trails = film.trails.add(result.found) if options.trail else None
+        tracked = result.found.ids is not None
+        trails = film.trails.add(result.found) if options.trail and tracked else None
         if film.writer is not None or options.frames:
             picture = self._aside(lambda: self._drawn(result, trails))
             if film.writer is not None:
@@ -179,7 +180,7 @@ class Outputs:
                 path = self.folder / f"{film.place}_frames" / name
                 self._then(lambda drawn: _write_picture(path, drawn), picture)
         self._write_texts(result, f"{film.place}_{frame.number}")
-        if result.found.ids is not None:
+        if tracked:
             path = self.folder / TRACKS / f"{film.place}.txt"
             text = mot_text(frame.number or 0, _tracks(result))
             self._then(lambda: _append(path, text))
