@@ -22,15 +22,18 @@ class _Film:
 
     path: str
     started: float  # when its first frame was there
+    last: float  # and the one that is there now
     frames: int = 0
     objects: int = 0
     shape: tuple[int, int] = (0, 0)
 
-    def speed(self, now: float) -> str:
+    def speed(self) -> str:
         """Returns the frames per second between the first and the last one."""
         if self.frames < 2:
             return ""
-        return f"  {(self.frames - 1) / max(now - self.started, 1e-9):.1f} frames/s"
+        return (
+            f"  {(self.frames - 1) / max(self.last - self.started, 1e-9):.1f} frames/s"
+        )
 
 
 @dataclass
@@ -86,20 +89,22 @@ class Console:
         frame = seen.frame
         if frame.item not in self._films and not frame.live:
             self._end_films()
-        film = self._films.setdefault(frame.item, _Film(frame.path, self.clock()))
+        now = self.clock()
+        film = self._films.setdefault(frame.item, _Film(frame.path, now, now))
+        film.last = now
         film.frames, film.shape = film.frames + 1, seen.input_hw
         film.objects += count
         self.frames += 1
         self._progress.status(
             f"video {frame.item + 1}{self._total} frame {frame.number}"
-            f"{film.speed(self.clock())}  {count} now  {frame.path}"
+            f"{film.speed()}  {count} now  {frame.path}"
         )
 
     def _end_films(self) -> None:
         """Tells what came of the videos that are over."""
         for item, film in self._films.items():
             height, width = film.shape
-            speed = film.speed(self.clock()).replace("  ", ", ")
+            speed = film.speed().replace("  ", ", ")
             self._progress.print(
                 f"video {item + 1}{self._total} {film.path}:"
                 f" {_plural(film.frames, 'frame')}, {height}x{width},"
