@@ -296,10 +296,11 @@ def test_own_errors_are_one_line_and_foreign_ones_keep_their_trace():
 LATE = """
 import time
 import numpy as np
-from yolojax import config, main
+from yolojax import config
+from yolojax.program import start
 settings = config.default("detect")
 settings.device, settings.compile_cache = "cpu:2", "off"
-main._set_up_jax(config.check(settings))
+start.set_up_jax(config.check(settings))
 import jax
 def wait(i):
     time.sleep(2.0 * (int(i) == 0))

@@ -16,11 +16,13 @@ from absl import app
 from absl import logging as absl_logging
 
 from yolojax import config as config_lib
-from yolojax.config import command_line, device
+from yolojax import writers
+from yolojax.config import command_line
 from yolojax.config.grammar import Kind
-from yolojax.errors import DiskFull, Interrupted, NonFiniteLoss, install_hint
+from yolojax.errors import DiskFull, Interrupted, NonFiniteLoss
 from yolojax.files import full_disk, local_path
 from yolojax.interrupts import CtrlC
+from yolojax.program import start
 
 MODES = {  # name -> module with run(config, workdir), which may return an exit status
     "train": "yolojax.commands.train",
@@ -48,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
         if given.unread:
             log.info("not read by --mode %s: %s", given.mode, ", ".join(given.unread))
         workdir = local_path(given.workdir, "--workdir") if given.workdir else None
-        _set_up_jax(config)
+        start.set_up_jax(config)
         status = _load(MODES[given.mode]).run(config, workdir)
     except BrokenPipeError:  # nobody reads any more, as behind `| head`
         _leave_in_silence()
@@ -117,95 +119,11 @@ def _set_up_logging() -> None:
     for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    handler = _ToScreen(sys.stdout)
-    handler.setFormatter(_Plain())
-    log.handlers[:] = [handler]
+    log.handlers[:] = [writers.to_screen(sys.stdout)]
     log.setLevel(logging.INFO)
     log.propagate = False
     # Orbax comments on every save, and prints traces of what it raises as well.
     absl_logging.set_verbosity(absl_logging.FATAL)
-
-
-class _ToScreen(logging.StreamHandler):
-    """Prints messages; where nobody reads any more it says so as `print` does."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Raises BrokenPipeError, and reports other errors as usual."""
-        error = sys.exc_info()[1]
-        if isinstance(error, BrokenPipeError):
-            raise error
-        super().handleError(record)
-
-
-class _Plain(logging.Formatter):
-    """Plain lines, with the level named only where it says something."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
-        if record.levelno > logging.INFO:
-            return f"{record.levelname.lower()}: {text}"
-        return text
-
-
-def _set_up_jax(config: Any) -> None:
-    """Chooses platform and compilation cache; must run before JAX makes devices."""
-    _silence_xla()
-    import jax
-
-    from yolojax.cache import cache_root
-
-    wanted = device.parsed(config.device) if config.device else None
-    if wanted is not None:
-        platform_name = {"gpu": "cuda"}.get(wanted.kind, wanted.kind)
-        jax.config.update("jax_platforms", platform_name)
-        if wanted.kind == "cpu" and wanted.count:
-            jax.config.update("jax_num_cpu_devices", wanted.count)
-        if wanted.numbers is not None:  # the others are left to other programs
-            numbers = ",".join(map(str, wanted.numbers))
-            jax.config.update("jax_cuda_visible_devices", numbers)
-        try:
-            jax.devices()
-        except (RuntimeError, AssertionError) as error:  # which one depends on JAX
-            raise ValueError(
-                f"config.device = {config.device!r}: JAX finds no usable {wanted.kind}"
-                " here. Leave the key out to use what there is, or write device=cpu."
-                f" For GPUs: {install_hint('cuda12')}. For TPUs: {install_hint('tpu')}."
-            ) from error
-    if config.compile_cache != "off":
-        _keep_compiled(config.compile_cache, cache_root() / "compiled")
-
-
-def _silence_xla() -> None:
-    """Keeps XLA from writing between our lines: what it logs is not for users.
-
-    It reads the setting when JAX is loaded. What ends a program comes as an exception.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
-def _keep_compiled(setting: str, usual: Path) -> None:
-    """Lets JAX keep compiled programs, in the usual folder or the one that is set."""
-    import jax
-
-    from yolojax.program.kept import mend_entries
-
-    folder = usual
-    if setting != "auto":
-        folder = local_path(setting, "config.compile_cache").absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        text = f"compiled programs cannot be kept in {folder}: it cannot be written to"
-        if setting != "auto":
-            raise ValueError(f"config.compile_cache = {setting!r}: {text}.")
-        log.warning("%s, so each run compiles anew", text)
-        return
-    mend_entries(folder)
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 def _use_huge_pages() -> None:

@@ -34,6 +34,7 @@ INSIDE = {  # the same within a room; what stands in one tuple are strangers
     ),
     "program": (
         ("step", "compiler", "kept"),
+        ("start",),
         ("dispatch", "feed", "prediction"),
         ("train_program",),
         ("memory", "ahead"),

@@ -18,7 +18,7 @@ import numpy as np
 import safetensors.numpy
 
 from yolojax import config as config_lib
-from yolojax import main, models, optim
+from yolojax import models, optim
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
 from yolojax.assembly.optimizer import run_schedule
@@ -27,6 +27,7 @@ from yolojax.commands import check, evaluate, export, train
 from yolojax.data.batches import prefetch
 from yolojax.devices import mesh as sharding
 from yolojax.models.blocks import Pass
+from yolojax.program import start
 from yolojax.program.train_program import (
     batch_shapes,
     lowered_evaluation,
@@ -167,7 +168,7 @@ def devices(config):
 def set_up(config, folder):
     """Returns what is asked of JAX before anything is computed."""
     with contextlib.chdir(folder), mock.patch.object(jax.config, "update") as update:
-        main._set_up_jax(config)
+        start.set_up_jax(config)
     return update.call_args_list
 
 

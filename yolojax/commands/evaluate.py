@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 from yolojax import models, writers
 from yolojax.assembly import data as loading
@@ -32,9 +32,31 @@ _SHOWN = 5  # names of classes in a message
 log = logging.getLogger("yolojax")
 
 
+class Validation(NamedTuple):
+    """What came of an evaluation."""
+
+    result: evaluate.Result
+    figures: dict[str, float]  # by the names of the results file
+    folder: Path  # of the files
+
+
 def run(config: Any, workdir: Path | None) -> None:
     """Evaluates config.weights, or the best weights of a run."""
-    given = weights_of(config, workdir)
+    validated(config, workdir, weights_of(config, workdir))
+
+
+def validated(
+    config: Any, workdir: Path | None, given: Weights, stream: TextIO | None = None
+) -> Validation:
+    """Returns what an evaluation found, which also goes to files and to a console.
+
+    Args:
+        config: checked settings.
+        workdir: the folder that gets that of the files; None: that of config.task's.
+        given: what is evaluated.
+        stream: the console; None: sys.stdout.
+    """
+    stream = stream or sys.stdout
     automatic = batch_size.is_automatic(config)
     mesh = devices.make_mesh(config.device, None if automatic else config.batch)
     source = loading.open_split(config, config.split, known=given.names)
@@ -49,7 +71,7 @@ def run(config: Any, workdir: Path | None) -> None:
     rules = network.detection_rules(config, loading.most_objects(source))
     parent = workdir or run_folder.runs_of(config.task)
     variables = devices.replicate(variables, mesh)
-    progress = writers.Progress(sys.stdout, 1, len(batches), net.task.loss_names)
+    progress = writers.Progress(stream, 1, len(batches), net.task.loss_names)
     with (
         run_folder.fresh(parent, config.name or config.split) as folder,
         Compiler() as compiler,
@@ -58,28 +80,35 @@ def run(config: Any, workdir: Path | None) -> None:
         data_notes.report_problems([source], folder)
         step = EvalDispatch(lowered_evaluation(net, rules), compiler)
         prepare_evaluation(step, variables, batches, mesh, needed=True)
-        stream = forward(step, variables, loader, mesh)
-        stream = _shown(stream, progress, len(batches))
+        found_in = _shown(
+            forward(step, variables, loader, mesh), progress, len(batches)
+        )
         if results is not None:
-            stream = results.collected(stream)
+            found_in = results.collected(found_in)
         found = evaluate.evaluate(
-            stream,
+            found_in,
             names=source.names,
             metrics=net.task.metrics(),
             keep=evaluate.PICTURES if config.plots else 0,
         )
     progress.close()
     log.info("%s on %s of %s", given.source, config.split, config.data)
-    print(writers.class_table(found.result, writers.console_width(sys.stdout)))
-    summary = {k: v for k, v in found.result.summary().items() if isinstance(v, float)}
+    table = writers.class_table(found.result, writers.console_width(stream))
+    print(table, file=stream)
+    figures = _figures(found.result)
     if results is not None:
-        summary |= results.finish(rules.max_det, folder)
+        figures |= results.finish(rules.max_det, folder)
     writers.JsonLines(folder / "metrics.jsonl").write(
-        {"weights": given.source, "split": config.split, **summary}
+        {"weights": given.source, "split": config.split, **figures}
     )
     if config.plots:
         evaluate.draw(found, source, folder)
     log.info("written to %s", folder)
+    return Validation(found.result, figures, folder)
+
+
+def _figures(result: evaluate.Result) -> dict[str, float]:
+    return {k: v for k, v in result.summary().items() if isinstance(v, float)}
 
 
 def _with_batch(config: Any, given: Weights, source: loading.Source, mesh: Any) -> Any:

@@ -34,7 +34,12 @@ log = logging.getLogger("yolojax")
 
 
 def run(config: Any, workdir: Path | None, means: Means | None = None) -> None:
-    """Trains until the run of the folder is complete.
+    """Trains until the run of the folder is complete; arguments as of `trained`."""
+    trained(config, workdir, means)
+
+
+def trained(config: Any, workdir: Path | None, means: Means | None = None) -> Path:
+    """Returns the folder of a run, once that is complete.
 
     What can be wrong without looking at the data is found before them, and a start
     that is refused leaves no folder behind.
@@ -68,7 +73,7 @@ def run(config: Any, workdir: Path | None, means: Means | None = None) -> None:
         for halvings in itertools.count():
             smaller = _attempt(job, smaller, halvings)
             if smaller is None:
-                return
+                return folder
             gc.collect()  # what ran out of memory must be gone before the next one
 
 

@@ -5,6 +5,7 @@ Everything here takes plain numbers. Epochs and steps count from 1, as people re
 
 from yolojax.writers.files import JsonLines, ResultsCsv, TensorBoard
 from yolojax.writers.progress import Progress
+from yolojax.writers.screen import to_screen
 from yolojax.writers.tables import (
     class_table,
     confusion_csv,
@@ -27,4 +28,5 @@ __all__ = [
     "epoch_header",
     "epoch_row",
     "run_columns",
+    "to_screen",
 ]
