@@ -142,16 +142,9 @@ def _use_huge_pages() -> None:
 
 def _identify(path: Path) -> Kind:
     """Returns the model and the task that a file or folder of weights is of."""
-    from yolojax.weights import family, sources
+    from yolojax.assembly.weights import kind_of_file
 
-    weights = sources.read_weights(path)
-    kind = family.kind_of(weights.leaves)
-    if kind is None:
-        raise ValueError(
-            f"{path} holds weights that no config comes along for: it is"
-            f" {family.described(weights.leaves)}."
-        )
-    return kind
+    return kind_of_file(path)
 
 
 def _open_closed_streams() -> None:

@@ -126,7 +126,7 @@ def test_who_stops_early_leaves_no_thread_and_an_open_source_is_closed():
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_a_stream_that_is_forgotten_is_closed_as_well():

@@ -6,7 +6,8 @@ from typing import Any
 
 from yolojax import files, models, tasks
 from yolojax.config import values
-from yolojax.weights import hub, sources
+from yolojax.config.grammar import Kind
+from yolojax.weights import family, hub, sources
 from yolojax.weights.sources import Weights
 
 log = logging.getLogger("yolojax")
@@ -59,3 +60,19 @@ def weights_of(config: Any, workdir: Path | None) -> Weights:
             " that of a training run that has finished an epoch."
         )
     return sources.read_weights(workdir)
+
+
+def kind_of_file(path: Path) -> Kind:
+    """Returns the model and the task that a file or folder of weights is of.
+
+    Raises:
+        ValueError: it cannot be read, or is of none that is built in.
+    """
+    weights = sources.read_weights(path)
+    kind = family.kind_of(weights.leaves)
+    if kind is None:
+        raise ValueError(
+            f"{path} holds weights that no config comes along for: it is"
+            f" {family.described(weights.leaves)}."
+        )
+    return kind._replace(imgsz=weights.imgsz)

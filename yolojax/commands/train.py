@@ -75,6 +75,7 @@ def trained(config: Any, workdir: Path | None, means: Means | None = None) -> Pa
             if smaller is None:
                 return folder
             gc.collect()  # what ran out of memory must be gone before the next one
+    raise AssertionError("numbers do not end")
 
 
 def _sources(config: Any) -> list[loading.Source]:

@@ -7,6 +7,7 @@ before is read; results come in the order of the pictures.
 """
 
 import contextlib
+import copy
 import dataclasses
 import os
 import queue
@@ -16,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -39,6 +40,7 @@ from yolojax.inference.sources.frames import (
 from yolojax.program import prediction
 from yolojax.program.compiler import Compiler
 from yolojax.tasks.detect import DetectionRules
+from yolojax.types import PyTree
 
 READERS = 4  # threads at most
 AHEAD = 1  # batches that wait while the devices work on another one
@@ -119,7 +121,7 @@ class Predictor:
             programs: those of the same model that are there already.
         """
         self.model, self.options = model, options
-        self.programs = programs or Programs(model, device)
+        self.programs = Programs(model, device) if programs is None else programs
         self.fitting = Fitting(
             imgsz=options.imgsz,
             rect=options.rect,
@@ -167,7 +169,7 @@ class Programs:
             model: network and weights.
             device: as of config.device.
         """
-        self._model = model
+        self.model = model
         self._mesh = devices.make_mesh(device, None)
         self._variables = devices.replicate(model.variables, self._mesh)
         self._compiler, self._lock = Compiler(), threading.Lock()
@@ -190,7 +192,7 @@ class Programs:
         key = self._key(options, images)
 
         def make() -> Any:
-            lower = prediction.lowered_prediction(self._model.net, step)
+            lower = prediction.lowered_prediction(self.model.net, step)
             return lower(self._variables, placed, thresholds).compile()
 
         started = time.perf_counter()
@@ -199,7 +201,20 @@ class Programs:
             if key not in self._ready:
                 self._ready.add(key)
                 times.compile += time.perf_counter() - started
-        return program(self._variables, placed, thresholds)
+            # Several devices must all be given the batches in one order.
+            return program(self._variables, placed, thresholds)
+
+    def with_variables(self, variables: PyTree) -> Self:
+        """Returns the same programs for other weights of the same network."""
+        other = copy.copy(self)
+        other.model = dataclasses.replace(self.model, variables=variables)
+        other._variables = devices.replicate(variables, self._mesh)
+        return other
+
+    @property
+    def compiled(self) -> int:
+        """How many programs there are."""
+        return len(self._ready)
 
     def ready(self, options: PredictOptions, images: np.ndarray) -> bool:
         """Returns whether the program for such images is compiled."""
@@ -217,7 +232,7 @@ class Programs:
         key = (options.conf, options.iou, options.classes)
         with self._lock:
             if key not in self._thresholds:
-                keep = np.zeros(len(self._model.names), bool)
+                keep = np.zeros(len(self.model.names), bool)
                 keep[slice(None) if options.classes is None else [*options.classes]] = 1
                 numbers = prediction.Thresholds(
                     np.float32(options.conf), np.float32(options.iou), keep
@@ -237,7 +252,7 @@ class Programs:
                 agnostic=options.agnostic,
                 mixed_later=True,
             )
-            net = self._model.net
+            net = self.model.net
             self._steps[key] = (
                 prediction.make_predict_step(net, rules, augment=options.augment)
                 if options.embed is None

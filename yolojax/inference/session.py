@@ -20,7 +20,7 @@ from yolojax.tracking import Tracker, TrackerOptions, make
 
 log = logging.getLogger("yolojax")
 
-_OPTIONS = TrackerOptions.__dataclass_fields__
+TRACKER_SETTINGS = tuple(TrackerOptions.__dataclass_fields__)
 
 
 def to_files(config: Any, workdir: Path | None, name: str) -> None:
@@ -42,7 +42,7 @@ def to_files(config: Any, workdir: Path | None, name: str) -> None:
             f" camera. Write them behind the weights: yolojax {name} WEIGHTS photos."
         )
     run_folder.refuse_two_places(config, workdir)
-    source = named(config, name)
+    source = named(config.source, name, config.task)
     listed = listing.listed(source)
     # How many come in on the standard input, nobody knows before they do.
     endless = "-" in (source if isinstance(source, tuple) else (source,))
@@ -52,7 +52,7 @@ def to_files(config: Any, workdir: Path | None, name: str) -> None:
     predictor = Predictor(model, options, config.device)
     follow = tracker_of(config) if name == "track" else None
     console, times = Console(sys.stdout, items), Times()
-    with _folder(config, workdir, name) as folder:
+    with folder_for(config, workdir, name) as folder:
         with (
             Outputs(folder, output_options(config, name)) as outputs,
             contextlib.closing(
@@ -72,11 +72,17 @@ def to_files(config: Any, workdir: Path | None, name: str) -> None:
         console.end(times, folder, outputs.seconds, outputs.labels)
 
 
-def named(config: Any, command: str) -> Any:
-    """Returns config.source, with files in the place of the word `shapes`."""
-    if not drawn.is_meant(config.source):
-        return config.source
-    return drawn.video() if command == "track" else drawn.pictures(config.task)
+def named(source: Any, command: str, task: str) -> Any:
+    """Returns a source, with files in the place of the word `shapes`.
+
+    Args:
+        source: as of `listing.listed`.
+        command: predict or track.
+        task: of the network.
+    """
+    if not drawn.is_meant(source):
+        return source
+    return drawn.video() if command == "track" else drawn.pictures(task)
 
 
 def look(
@@ -126,7 +132,7 @@ def tracker_of(config: Any) -> Callable[[], Tracker]:
     Raises:
         ValueError: options that this tracker does not have, or do not fit together.
     """
-    options = TrackerOptions(**{name: config[name] for name in _OPTIONS})
+    options = TrackerOptions(**{name: config[name] for name in TRACKER_SETTINGS})
     make(config.tracker, options)  # or say what is wrong, before anything is read
     return lambda: make(config.tracker, options)
 
@@ -149,7 +155,7 @@ def output_options(config: Any, command: str) -> OutputOptions:
     )
 
 
-def _folder(config: Any, workdir: Path | None, name: str) -> Any:
+def folder_for(config: Any, workdir: Path | None, name: str) -> Any:
     """Returns the context of the folder of the files.
 
     One that the user named is used as it is, and must be empty.

@@ -25,8 +25,9 @@ def set_up_jax(config: Any) -> None:
         ValueError: there are no such devices, or the cache cannot be written to.
     """
     silence_xla()
-    if config.device:
-        _choose_platform(config.device)
+    wanted = device.parsed(config.device) if config.device else None
+    if wanted is not None:
+        _choose_platform(wanted, config.device)
     keep_compiled(config.compile_cache)
 
 
@@ -74,8 +75,9 @@ def keep_compiled_unless_set() -> None:
     """
     import jax
 
-    chosen = jax.config.jax_compilation_cache_dir
-    if chosen is None and jax.config.jax_enable_compilation_cache:
+    values = jax.config.values
+    wanted = values["jax_enable_compilation_cache"]
+    if wanted and values["jax_compilation_cache_dir"] is None:
         from jax.experimental.compilation_cache import compilation_cache
 
         keep_compiled("auto")
@@ -92,11 +94,10 @@ def _keep_in(folder: Path) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
-def _choose_platform(setting: str) -> None:
+def _choose_platform(wanted: device.Device, setting: str) -> None:
     """Lets JAX see the devices that are wanted, and no others."""
     import jax
 
-    wanted = device.parsed(setting)
     platform_name = {"gpu": "cuda"}.get(wanted.kind, wanted.kind)
     jax.config.update("jax_platforms", platform_name)
     if wanted.kind == "cpu" and wanted.count:

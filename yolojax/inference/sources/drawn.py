@@ -39,4 +39,4 @@ def video() -> str:
 
 def is_meant(source: object) -> bool:
     """Whether a source is the word, and no file or folder of that name."""
-    return source == NAME and not Path(NAME).exists()
+    return isinstance(source, str) and source == NAME and not Path(NAME).exists()
