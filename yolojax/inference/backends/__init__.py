@@ -1,0 +1,1 @@
+"""What computes predictions: compiled by JAX, or an exported file and its runtime."""
