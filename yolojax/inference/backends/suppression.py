@@ -83,7 +83,7 @@ def _greedy(boxes: np.ndarray, iou: np.float32, most: int) -> np.ndarray:
 
 def _unbeaten(boxes: np.ndarray, angles: np.ndarray, iou: np.float32) -> np.ndarray:
     """Returns rows of rotated boxes, best first, that no better one overlaps."""
-    kept = []
+    kept: list[np.ndarray] = []
     for start in range(0, len(boxes), _BLOCK):
         stop = min(start + _BLOCK, len(boxes))
         alike = probabilistic_iou(

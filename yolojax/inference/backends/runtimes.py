@@ -1,0 +1,137 @@
+"""The programs that run exported files: onnxruntime and OpenVINO."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yolojax.errors import install_hint
+from yolojax.inference.backends.exported import (
+    ONNX,
+    Exported,
+    described,
+    of_folder,
+)
+
+# [B, 3, H, W] of the file's type -> its outputs
+Runtime = Callable[[np.ndarray], Sequence[np.ndarray]]
+
+
+def opened(path: Path, backend: str) -> tuple[Exported, Runtime]:
+    """Returns what an exported file says of itself, and what runs it.
+
+    Args:
+        path: of an .onnx file or the folder of an OpenVINO model.
+        backend: onnx or openvino.
+
+    Raises:
+        ValueError: it is missing, damaged, or of another kind; or the runtime is not
+            installed.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: there is no such file or folder.")
+    if backend == "openvino":
+        return _openvino(path)
+    if path.suffix != ONNX:
+        raise ValueError(
+            f"{path}: backend=onnx runs .onnx files. Leave backend out, or use"
+            " backend=openvino."
+        )
+    return _onnx(path)
+
+
+def _onnx(path: Path) -> tuple[Exported, Runtime]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ValueError(
+            f"{path} is run by onnxruntime: {install_hint('onnx')}."
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what it has to say comes as an exception
+    providers = onnxruntime.get_available_providers()
+    wanted = [p for p in ("CUDAExecutionProvider",) if p in providers]
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=[*wanted, "CPUExecutionProvider"]
+        )
+    except Exception as error:  # its exceptions have no class of their own in common
+        raise ValueError(
+            f"{path} cannot be opened by onnxruntime: {_first_line(error)}"
+        ) from error
+    found = described(path, session.get_modelmeta().custom_metadata_map)
+    name = session.get_inputs()[0].name
+    return found, lambda images: session.run(None, {name: images})
+
+
+def _openvino(path: Path) -> tuple[Exported, Runtime]:
+    try:
+        import openvino
+    except ImportError as error:
+        raise ValueError(
+            f"{path} is to be run by OpenVINO: {install_hint('openvino')}."
+        ) from error
+    if path.suffix == ONNX:
+        found, file = _described_onnx(path), path
+    else:
+        found = of_folder(path)
+        files = sorted(path.glob("*.xml"))
+        if len(files) != 1:
+            raise ValueError(
+                f"{path} holds {len(files)} files that end in .xml instead of one."
+            )
+        file = files[0]
+    core = openvino.Core()
+    # Its default on processors with matrix units is bfloat16, which moves boxes by
+    # pixels.
+    kind = "f16" if found.half else "f32"
+    settings = {"INFERENCE_PRECISION_HINT": kind, "PERFORMANCE_HINT": "LATENCY"}
+    try:
+        compiled = core.compile_model(core.read_model(file), "CPU", settings)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{file} cannot be opened by OpenVINO: {_first_line(error)}"
+        ) from error
+    outputs = compiled.outputs
+
+    def run(images: np.ndarray) -> Sequence[np.ndarray]:
+        request = compiled.create_infer_request()
+        answers = request.infer([images])
+        return [answers[output] for output in outputs]
+
+    return found, run
+
+
+def _described_onnx(path: Path) -> Exported:
+    """Returns what an .onnx file says of itself, read without onnxruntime."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise ValueError(
+            f"{path} is read by the package onnx: {install_hint('onnx')}."
+        ) from error
+    try:
+        model = onnx.load(os.fspath(path), load_external_data=False)
+    except Exception as error:  # protobuf's, whose class depends on its version
+        raise ValueError(f"{path} is no usable .onnx file.") from error
+    return described(path, {p.key: p.value for p in model.metadata_props})
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def as_input(images: np.ndarray, half: bool) -> np.ndarray:
+    """Returns pictures as such files take them.
+
+    Args:
+        images: [B, H, W, 3] uint8 RGB.
+        half: float16 instead of float32.
+
+    Returns:
+        [B, 3, H, W] in 0..1.
+    """
+    scaled: Any = images.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+    return np.ascontiguousarray(scaled, np.float16 if half else np.float32)
