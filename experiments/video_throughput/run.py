@@ -13,12 +13,13 @@ import numpy as np
 import psutil
 
 from yolojax import config as config_lib
-from yolojax.assembly import prediction
 from yolojax.config import used
 from yolojax.data.shapes.moving import MovingScene, write_video
 from yolojax.inference import session
+from yolojax.inference.backends.opening import opened
+from yolojax.inference.backends.types import Times
 from yolojax.inference.outputs import Outputs
-from yolojax.inference.predictor import Predictor, Times
+from yolojax.inference.predictor import Predictor
 from yolojax.inference.sources.listing import listed
 from yolojax.inference.tracked import tracked
 
@@ -45,7 +46,7 @@ def end_to_end(predictor, config, video, folder, command):
         stream = session.look(predictor, items, session.reading(config), print, times)
         for seen in stream if follow is None else tracked(stream, follow):
             tracking += seen.speed.get("track", 0.0)
-            result = session.result_of(seen, predictor.model, "detect")
+            result = session.result_of(seen, predictor.backend.names, "detect")
             outputs.add(seen.frame, result)
             if seen.frame.number == 100:
                 resident.append(process.memory_info().rss)
@@ -61,7 +62,7 @@ def alone(predictor):
     taken = []
     for _ in range(ALONE):
         start = time.perf_counter()
-        out = predictor.programs.launch(predictor.options, images, Times())
+        out = predictor.backend.launch(predictor.options, images, Times())
         jax.block_until_ready(out)
         taken.append(time.perf_counter() - start)
     return float(np.median(taken))
@@ -78,8 +79,7 @@ def main():
         print("|---|---|---|---|---|---|---|---|---|")
         for command in ("predict", "track"):
             config = settings(weights, command)
-            model = prediction.trained(config)
-            predictor = Predictor(model, prediction.predict_options(config, model))
+            predictor = Predictor(*opened(config))
             alone(predictor)
             network = alone(predictor)
             folder = Path(place) / command

@@ -8,9 +8,10 @@ import numpy as np
 
 from yolojax import config as config_lib
 from yolojax.assembly import network, prediction
-from yolojax.inference.predictor import Predictor, Programs, Times
+from yolojax.inference.backends.compiled import Compiled
+from yolojax.inference.backends.types import Times
+from yolojax.inference.predictor import Predictor
 from yolojax.inference.sources import frames, listing
-from yolojax.types import Detections
 
 NAMES = ("circle", "square", "star")
 KEYPOINTS = network.Keypoints((2, 3), None)
@@ -50,13 +51,13 @@ def trained(task="detect"):
 @functools.cache
 def programs(task="detect"):
     """Returns the programs of a task, which tests share."""
-    return Programs(trained(task), "cpu:1")
+    return Compiled(trained(task), "cpu:1")
 
 
 def predictor(task="detect", programs=programs, **values):
     """Returns a predictor with other settings."""
     options = prediction.predict_options(settings(task, **values), trained(task))
-    return Predictor(trained(task), options, "cpu:1", programs(task))
+    return Predictor(programs(task), options)
 
 
 def seen(source, task="detect", told=None, times=None, programs=programs, **values):
@@ -76,6 +77,8 @@ class Looker:
     and column.
     """
 
+    names, whole = NAMES, False
+
     def __init__(self, before=lambda images: None):
         """Calls `before` with the images of each batch."""
         self.shapes, self.threads, self._before = [], set(), before
@@ -90,12 +93,19 @@ class Looker:
         count, height, width, _ = images.shape
         box = np.array([0, 0, width, height], np.float32)
         grey = images[:, height // 2, width // 2, 0]
-        return Detections(
-            boxes=np.tile(box, (count, 1, 1)),
-            scores=(grey[:, None] / 255).astype(np.float32),
-            classes=np.zeros((count, 1), np.int32),
-            valid=np.ones((count, 1), bool),
-        )
+        scores = (grey[:, None] / 255).astype(np.float32)
+        return [
+            {
+                "boxes": box[None],
+                "scores": scores[row],
+                "classes": np.zeros(1, np.int32),
+                "valid": np.ones(1, bool),
+            }
+            for row in range(count)
+        ]
+
+    def collect(self, launched):
+        return launched
 
 
 def greys(found):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from results import result_of
 
+from yolojax.inference.backends.types import Times
 from yolojax.inference.console import Console
-from yolojax.inference.predictor import Seen, Times
+from yolojax.inference.predictor import Seen
 from yolojax.inference.sources.frames import Frame, Skipped
 from yolojax.inference.sources.listing import Item
 

@@ -18,7 +18,8 @@ from yolojax import config as config_lib
 from yolojax.assembly import prediction
 from yolojax.config import used
 from yolojax.inference import predictor as predictor_module
-from yolojax.inference.predictor import Predictor, Times
+from yolojax.inference.backends.types import Times
+from yolojax.inference.predictor import Predictor
 from yolojax.inference.sources.frames import Frame, Reading, Skipped, UnreadableError
 from yolojax.inference.sources.frames import jobs as jobs_of
 from yolojax.inference.sources.listing import listed

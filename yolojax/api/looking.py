@@ -185,13 +185,14 @@ def _results(
             options = session.output_options(config, command)
             outputs = stack.enter_context(Outputs(stack.enter_context(folder), options))
         place = None if outputs is None else str(outputs.folder)
+        names = predictor.backend.names
         for seen in stream:
             seen_any, result = True, None
             if seen.features is not None:
                 if outputs is not None:
                     outputs.add_features(seen.frame, seen.features)
             else:
-                result = session.result_of(seen, predictor.model, config.task, place)
+                result = session.result_of(seen, names, config.task, place)
                 if outputs is not None:
                     outputs.add(seen.frame, result)
             if console is not None:

@@ -22,7 +22,8 @@ from yolojax.assembly.weights import given_weights
 from yolojax.commands import evaluate, export
 from yolojax.config import KEYS, recorded, shipped
 from yolojax.config.grammar import Kind
-from yolojax.inference.predictor import Predictor, Programs
+from yolojax.inference.backends.compiled import Compiled
+from yolojax.inference.predictor import Predictor
 from yolojax.models.blocks import Pass
 from yolojax.program import start
 from yolojax.tasks.detect import DetectionRules
@@ -107,7 +108,7 @@ class Model:
     _run: Path | None  # the run that the weights are of
     _given: Weights  # what the file says, without its arrays
     _replaced: bool = False
-    _uses: dict[Any, Programs] = field(default_factory=dict)
+    _uses: dict[Any, Compiled] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
     _kept: looking.Kept = field(default_factory=looking.Kept)
 
@@ -229,11 +230,9 @@ class Model:
         key = config.device, config.amp
         with self._lock:
             if key not in self._uses:
-                self._uses[key] = Programs(self._trained(config), config.device)
-            programs = self._uses[key]
-        model = programs.model
-        options = prediction.predict_options(config, model)
-        return Predictor(model, options, programs=programs)
+                self._uses[key] = Compiled(self._trained(config), config.device)
+            compiled = self._uses[key]
+        return Predictor(compiled, prediction.predict_options(config, compiled.model))
 
     def _trained(self, config: Any) -> prediction.Trained:
         """Returns the network in the precision of a config."""

@@ -1,5 +1,6 @@
 """From a checked config to a trained network and how it is used."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,12 @@ def predict_options(config: Any, model: Trained) -> PredictOptions:
     Raises:
         ValueError: settings that the network cannot follow.
     """
-    _check_classes(config.classes, model)
+    check_classes(config.classes, model.names, model.source)
+    return dataclasses.replace(options_of(config), embed=_layers(config, model))
+
+
+def options_of(config: Any) -> PredictOptions:
+    """Returns how a config wants pictures to be looked at, whatever the network."""
     return PredictOptions(
         conf=config.conf,
         iou=config.iou,
@@ -97,17 +103,25 @@ def predict_options(config: Any, model: Trained) -> PredictOptions:
         augment=config.augment,
         tiles=config.tiles,
         retina_masks=config.retina_masks,
-        embed=_layers(config, model),
+        embed=None,
     )
 
 
-def _check_classes(classes: tuple[int, ...] | None, model: Trained) -> None:
-    """Raises ValueError for a class that the network does not know."""
-    count = len(model.names)
+def check_classes(
+    classes: tuple[int, ...] | None, names: tuple[str, ...], source: str
+) -> None:
+    """Raises ValueError for a class that the network does not know.
+
+    Args:
+        classes: ids that are asked for; None: all.
+        names: of those that it knows.
+        source: where the network comes from, in words.
+    """
+    count = len(names)
     wrong = [number for number in classes or () if number >= count]
     if wrong:
         raise ValueError(
-            f"config.classes = {classes!r}: {model.source} knows {count} classes, 0 to"
+            f"config.classes = {classes!r}: {source} knows {count} classes, 0 to"
             f" {count - 1}, and {wrong[0]} is none of them."
         )
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TextIO
 
 from yolojax import writers
-from yolojax.inference.predictor import Seen, Times
+from yolojax.inference.backends.types import Times
+from yolojax.inference.predictor import Seen
 from yolojax.inference.results.result import Result
 from yolojax.inference.sources.frames import Skipped
 from yolojax.inference.sources.listing import Item

@@ -7,27 +7,23 @@ before is read; results come in the order of the pictures.
 """
 
 import contextlib
-import copy
-import dataclasses
 import os
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
-import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
-from yolojax.assembly.prediction import PredictOptions, Trained
+from yolojax.assembly.prediction import PredictOptions
 from yolojax.data.geometry import Hw
-from yolojax.devices import mesh as devices
 from yolojax.inference import fitting as fit
 from yolojax.inference import tiles
+from yolojax.inference.backends.types import Backend, Times
 from yolojax.inference.fitting import Fitting, View
 from yolojax.inference.results.result import Found
 from yolojax.inference.sources.frames import (
@@ -37,28 +33,11 @@ from yolojax.inference.sources.frames import (
     Skipped,
     UnreadableError,
 )
-from yolojax.program import prediction
-from yolojax.program.compiler import Compiler
-from yolojax.tasks.detect import DetectionRules
-from yolojax.types import PyTree
 
 READERS = 4  # threads at most
 AHEAD = 1  # batches that wait while the devices work on another one
 OPEN = 8  # batches of pictures that may wait for others of their shape
 _PATIENCE = 0.3  # seconds for a source to close; one that hangs is left to itself
-
-
-@dataclass
-class Times:
-    """Seconds that the stages took, summed over pictures; they overlap."""
-
-    read: float = 0.0
-    preprocess: float = 0.0
-    network: float = 0.0
-    postprocess: float = 0.0
-    compile: float = 0.0
-    pictures: int = 0
-    shapes: dict[tuple[int, int], int] = field(default_factory=dict)  # of inputs
 
 
 @dataclass(frozen=True)
@@ -107,25 +86,20 @@ class Predictor:
 
     def __init__(
         self,
-        model: Trained,
+        backend: Backend,
         options: PredictOptions,
-        device: str | None = None,
-        programs: "Programs | None" = None,
     ) -> None:
         """Computes nothing yet.
 
         Args:
-            model: network and weights.
+            backend: the network.
             options: how pictures are looked at.
-            device: as of config.device.
-            programs: those of the same model that are there already.
         """
-        self.model, self.options = model, options
-        self.programs = Programs(model, device) if programs is None else programs
+        self.backend, self.options = backend, options
         self.fitting = Fitting(
             imgsz=options.imgsz,
             rect=options.rect,
-            whole=_is_whole(model),
+            whole=backend.whole,
             tiles=options.tiles,
             retina_masks=options.retina_masks,
         )
@@ -157,118 +131,6 @@ class Predictor:
         whole = fit.pixels(frame.picture, views[0])
         seconds = time.perf_counter() - started
         return _Entry(frame, views, whole, seconds, [None] * len(views))
-
-
-class Programs:
-    """The weights on the devices, and the compiled programs of a model by their key."""
-
-    def __init__(self, model: Trained, device: str | None) -> None:
-        """Copies the weights; compiles nothing yet.
-
-        Args:
-            model: network and weights.
-            device: as of config.device.
-        """
-        self.model = model
-        self._mesh = devices.make_mesh(device, None)
-        self._variables = devices.replicate(model.variables, self._mesh)
-        self._compiler, self._lock = Compiler(), threading.Lock()
-        self._ready: set[Hashable] = set()  # keys of compiled programs
-        self._steps: dict[Any, prediction.Step] = {}
-        self._thresholds: dict[Any, prediction.Thresholds] = {}
-
-    def launch(self, options: PredictOptions, images: np.ndarray, times: Times) -> Any:
-        """Returns arrays that the devices still work on.
-
-        Args:
-            options: how pictures are looked at.
-            images: [B, H, W, 3] uint8 RGB.
-            times: compiling is added to it.
-        """
-        layout = PartitionSpec("data") if self._spread(images) else PartitionSpec()
-        placed = jax.device_put(images, NamedSharding(self._mesh, layout))
-        thresholds = self._numbers(options)
-        step = self._step(options)
-        key = self._key(options, images)
-
-        def make() -> Any:
-            lower = prediction.lowered_prediction(self.model.net, step)
-            return lower(self._variables, placed, thresholds).compile()
-
-        started = time.perf_counter()
-        with self._lock:
-            program = self._compiler.get(key, make)
-            if key not in self._ready:
-                self._ready.add(key)
-                times.compile += time.perf_counter() - started
-            # Several devices must all be given the batches in one order.
-            return program(self._variables, placed, thresholds)
-
-    def with_variables(self, variables: PyTree) -> Self:
-        """Returns the same programs for other weights of the same network."""
-        other = copy.copy(self)
-        other.model = dataclasses.replace(self.model, variables=variables)
-        other._variables = devices.replicate(variables, self._mesh)
-        return other
-
-    @property
-    def compiled(self) -> int:
-        """How many programs there are."""
-        return len(self._ready)
-
-    def ready(self, options: PredictOptions, images: np.ndarray) -> bool:
-        """Returns whether the program for such images is compiled."""
-        return self._key(options, images) in self._ready
-
-    def _key(self, options: PredictOptions, images: np.ndarray) -> Hashable:
-        return _static(options), images.shape, self._spread(images)
-
-    def _spread(self, images: np.ndarray) -> bool:
-        """Whether the devices share a batch evenly; else all of them do the same."""
-        return len(images) % self._mesh.size == 0
-
-    def _numbers(self, options: PredictOptions) -> prediction.Thresholds:
-        """Returns thresholds on the devices."""
-        key = (options.conf, options.iou, options.classes)
-        with self._lock:
-            if key not in self._thresholds:
-                keep = np.zeros(len(self.model.names), bool)
-                keep[slice(None) if options.classes is None else [*options.classes]] = 1
-                numbers = prediction.Thresholds(
-                    np.float32(options.conf), np.float32(options.iou), keep
-                )
-                self._thresholds = {key: devices.replicate(numbers, self._mesh)}
-            return self._thresholds[key]
-
-    def _step(self, options: PredictOptions) -> prediction.Step:
-        """Returns the step of what is no threshold; one for all that agree in it."""
-        key = _static(options)
-        if key not in self._steps:
-            rules = DetectionRules(
-                conf=options.conf,
-                iou=options.iou,
-                max_det=options.max_det,
-                multi_label=False,
-                agnostic=options.agnostic,
-                mixed_later=True,
-            )
-            net = self.model.net
-            self._steps[key] = (
-                prediction.make_predict_step(net, rules, augment=options.augment)
-                if options.embed is None
-                else prediction.make_embed_step(net, options.embed)
-            )
-        return self._steps[key]
-
-
-def _static(options: PredictOptions) -> tuple[Any, ...]:
-    """Returns what needs another program, shapes apart."""
-    return options.max_det, options.agnostic, options.augment, options.embed
-
-
-def _is_whole(model: Trained) -> bool:
-    """Whether the network looks at a whole picture, without boxes."""
-    return model.net.task.label_kind == "classes"
 
 
 class _Feed:
@@ -407,29 +269,25 @@ class _Flow:
         for row, (entry, number) in enumerate(slots):
             images[row] = entry.pixels(number)
         images[len(slots) :] = images[0]
-        programs, options = self._predictor.programs, self._predictor.options
-        most = AHEAD if programs.ready(options, images) else 0
+        backend, options = self._predictor.backend, self._predictor.options
+        most = AHEAD if backend.ready(options, images) else 0
         while len(self._launched) > most:  # compiling is not counted as theirs
             self._collect()
-        out = programs.launch(options, images, self._times)
+        out = backend.launch(options, images, self._times)
         self._launched.append(_Launched(slots, out, time.perf_counter()))
         self._times.shapes[shape] = self._times.shapes.get(shape, 0) + len(slots)
 
     def _collect(self) -> None:
         """Waits for the oldest batch and hands its rows to their pictures."""
         batch = self._launched.popleft()
-        out = jax.device_get(batch.out)
+        rows = self._predictor.backend.collect(batch.out)
         now = time.perf_counter()
         seconds = now - max(batch.at, self._free_at)
         self._free_at = now
         self._times.network += seconds
-        fields = vars(out) if dataclasses.is_dataclass(out) else {"features": out}
-        for row, (entry, number) in enumerate(batch.slots):
+        for (entry, number), row in zip(batch.slots, rows, strict=False):
             entry.network += seconds / len(batch.slots)
-            entry.rows[number] = {
-                name: None if values is None else values[row]
-                for name, values in fields.items()
-            }
+            entry.rows[number] = row
 
     def _finished(self) -> Iterator[Seen]:
         while self._line and self._line[0].done:

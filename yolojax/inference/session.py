@@ -3,15 +3,16 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from yolojax import visualize
-from yolojax.assembly import prediction
+from yolojax.inference.backends.opening import opened
+from yolojax.inference.backends.types import Times
 from yolojax.inference.console import Console
 from yolojax.inference.outputs import OutputOptions, Outputs
-from yolojax.inference.predictor import Predictor, Seen, Times
+from yolojax.inference.predictor import Predictor, Seen
 from yolojax.inference.results.result import Result
 from yolojax.inference.sources import drawn, frames, listing
 from yolojax.inference.tracked import tracked
@@ -47,9 +48,7 @@ def to_files(config: Any, workdir: Path | None, name: str) -> None:
     # How many come in on the standard input, nobody knows before they do.
     endless = "-" in (source if isinstance(source, tuple) else (source,))
     items = None if endless else list(listed)
-    model = prediction.trained(config)
-    options = prediction.predict_options(config, model)
-    predictor = Predictor(model, options, config.device)
+    predictor = Predictor(*opened(config))
     follow = tracker_of(config) if name == "track" else None
     console, times = Console(sys.stdout, items), Times()
     with folder_for(config, workdir, name) as folder:
@@ -64,7 +63,8 @@ def to_files(config: Any, workdir: Path | None, name: str) -> None:
                 if seen.features is not None:
                     outputs.add_features(seen.frame, seen.features)
                 else:
-                    result = result_of(seen, model, config.task, str(folder))
+                    names = predictor.backend.names
+                    result = result_of(seen, names, config.task, str(folder))
                     outputs.add(seen.frame, result)
                 console.show(seen, result)
         if not times.pictures:
@@ -97,14 +97,14 @@ def look(
 
 
 def result_of(
-    seen: Seen, model: prediction.Trained, task: str, save_dir: str | None = None
+    seen: Seen, names: Sequence[str], task: str, save_dir: str | None = None
 ) -> Result:
     """Returns what was found in a picture under the names that users know."""
     assert seen.found is not None
     return Result(
         orig_img=seen.frame.picture,
         path=seen.frame.path,
-        names=dict(enumerate(model.names)),
+        names=dict(enumerate(names)),
         task=task,
         found=seen.found,
         speed=seen.speed,

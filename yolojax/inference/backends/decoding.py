@@ -33,7 +33,11 @@ class Layout:
 
 
 def rows(
-    outputs: Sequence[np.ndarray], layout: Layout, options: PredictOptions
+    outputs: Sequence[np.ndarray],
+    layout: Layout,
+    options: PredictOptions,
+    *,
+    suppressed: bool = False,
 ) -> list[dict[str, Any]]:
     """Returns what was found in each picture, by the fields of `Detections`.
 
@@ -41,11 +45,16 @@ def rows(
         outputs: of a file: the anchors, and for segment the prototypes [B, 32, h, w].
         layout: of the first one.
         options: thresholds.
+        suppressed: the file has chosen among its anchors already and gives rows
+            [B, N, 6 + extra] of corners, score, class and what the task adds.
     """
     first = np.asarray(outputs[0], np.float32)
     if layout.task == "classify":
         return [{"probabilities": shares} for shares in first]
-    found = [_row(anchors.T, layout, options) for anchors in first]
+    if suppressed:
+        found = [_chosen(given, layout, options) for given in first]
+    else:
+        found = [_row(anchors.T, layout, options) for anchors in first]
     if layout.task == "segment":
         for row, protos in zip(found, np.asarray(outputs[1], np.float32), strict=True):
             row["protos"] = np.ascontiguousarray(protos.transpose(1, 2, 0))
@@ -77,20 +86,43 @@ def _row(
         agnostic=options.agnostic,
         classes=options.classes,
     )
+    found = boxes[kept.anchors], kept.scores, kept.classes
+    return _fields(*found, extra[kept.anchors], layout)
+
+
+def _chosen(
+    given: np.ndarray, layout: Layout, options: PredictOptions
+) -> dict[str, Any]:
+    """Returns those of a file's own rows [N, 6 + extra] that are asked for."""
+    good = given[:, 4] > np.float32(options.conf)
+    if options.classes is not None:
+        good &= np.isin(given[:, 5].astype(int), options.classes)
+    rows = given[good][: options.max_det]
+    classes = rows[:, 5].astype(np.int32)
+    return _fields(rows[:, :4], rows[:, 4], classes, rows[:, 6:], layout)
+
+
+def _fields(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    classes: np.ndarray,
+    extra: np.ndarray,
+    layout: Layout,
+) -> dict[str, Any]:
+    """Returns detections [D, ...] by name, with what the task adds."""
     found: dict[str, Any] = {
-        "boxes": boxes[kept.anchors],
-        "scores": kept.scores,
-        "classes": kept.classes,
-        "valid": np.ones(len(kept.scores), bool),
+        "boxes": boxes,
+        "scores": scores,
+        "classes": classes,
+        "valid": np.ones(len(scores), bool),
     }
-    chosen = extra[kept.anchors]
-    if angles is not None:
-        found["angles"] = angles[kept.anchors]
+    if layout.task == "obb":
+        found["angles"] = extra[:, 0]
     elif layout.task == "segment":
-        found["coefficients"] = chosen
+        found["coefficients"] = extra
     elif layout.task == "pose":
         assert layout.kpt_shape is not None
-        found["keypoints"] = _keypoints(chosen, layout.kpt_shape)
+        found["keypoints"] = _keypoints(extra, layout.kpt_shape)
     return found
 
 

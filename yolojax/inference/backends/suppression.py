@@ -67,7 +67,8 @@ def _greedy(boxes: np.ndarray, iou: np.float32, most: int) -> np.ndarray:
     """Returns rows of boxes [K, 4], best first, that no better kept one overlaps."""
     x1, y1, x2, y2 = boxes.T
     area = (x2 - x1) * (y2 - y1)
-    left, kept = np.arange(len(boxes)), []
+    left = np.arange(len(boxes))
+    kept: list[int] = []
     while len(left) and len(kept) < most:
         best, left = left[0], left[1:]
         kept.append(best)
