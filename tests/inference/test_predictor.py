@@ -18,6 +18,7 @@ from yolojax import config as config_lib
 from yolojax.assembly import prediction
 from yolojax.config import used
 from yolojax.inference import predictor as predictor_module
+from yolojax.inference.backends.compiled import Compiled
 from yolojax.inference.backends.types import Times
 from yolojax.inference.predictor import Predictor
 from yolojax.inference.sources.frames import Frame, Reading, Skipped, UnreadableError
@@ -184,20 +185,12 @@ def test_reading_and_the_network_overlap():
 
     class Slow(Looker):
         def launch(self, options, images, times):
-            out, ready = super().launch(options, images, times), time.monotonic() + 0.02
-            wait = lambda: time.sleep(max(0, ready - time.monotonic()))
-            return dataclasses.replace(out, scores=Late(out.scores, wait))
+            return super().launch(options, images, times), time.monotonic() + 0.02
 
-    class Late:
-        def __init__(self, values, wait):
-            self.values, self.wait = values, wait
-
-        def __array__(self, dtype=None, copy=None):
-            self.wait()
-            return self.values
-
-        def __getitem__(self, row):
-            return np.asarray(self)[row]
+        def collect(self, launched):
+            rows, ready = launched
+            time.sleep(max(0, ready - time.monotonic()))
+            return rows
 
     def slow(level):
         def read():
@@ -239,10 +232,11 @@ def test_what_tiles_show_lies_where_they_were_cut():
 
     class Middle(Looker):
         def launch(self, options, images, times):
-            out = super().launch(options, images, times)
-            quarter = (out.boxes[..., 2:] - out.boxes[..., :2]) / 4
-            boxes = np.concatenate([quarter, 3 * quarter], -1)
-            return dataclasses.replace(out, boxes=boxes)
+            rows = super().launch(options, images, times)
+            for row in rows:
+                quarter = (row["boxes"][:, 2:] - row["boxes"][:, :2]) / 4
+                row["boxes"] = np.concatenate([quarter, 3 * quarter], -1)
+            return rows
 
     columns = np.arange(144, dtype=np.uint8)[None, :, None]
     whole = np.broadcast_to(columns, (64, 144, 3))
@@ -371,7 +365,8 @@ def test_predictions_are_those_of_the_reference(name, assets, models):
     config = config_lib.check(config, "predict")
     model = models.get(config.weights) or prediction.trained(config)
     models[config.weights] = model
-    predictor = Predictor(model, prediction.predict_options(config, model))
+    options = prediction.predict_options(config, model)
+    predictor = Predictor(Compiled(model, None), options)
     skipped = []
     sources = listed(golden.files[:2])
     found = predictor(jobs_of(sources, Reading(), skipped.append), skipped.append)
