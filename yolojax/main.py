@@ -142,6 +142,12 @@ def _use_huge_pages() -> None:
 
 def _identify(path: Path) -> Kind:
     """Returns the model and the task that a file or folder of weights is of."""
+    from yolojax.inference.backends.exported import is_exported
+
+    if is_exported(path):
+        from yolojax.inference.backends.opening import kind_of
+
+        return kind_of(path)
     from yolojax.assembly.weights import kind_of_file
 
     return kind_of_file(path)

@@ -15,7 +15,8 @@ from yolojax.config.keys import COMMANDS, TASKS, USE
 from yolojax.registry import did_you_mean
 
 PROGRAM = "yolojax"
-WEIGHTS_FILES = (".pt", ".pth", ".safetensors")
+WEIGHTS_FILES = (".pt", ".pth", ".safetensors", ".onnx")
+WEIGHTS_FOLDER = "_openvino_model"  # ends the name of an exported one
 _FLAGS = ("workdir", "mode", "config", "debug")  # that may be written without dashes
 _SETTING = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 PUBLISHED_IMGSZ = {"obb": 1024}  # that published weights were trained at, if unusual
@@ -194,6 +195,8 @@ def _source(said: _Said, given: list[str], identify: Identify) -> list[str]:
             return []  # the settings of that run
         return [f"--config={shipped.of_task(said.task or 'detect')}"]
     path = Path(what).expanduser()
+    if path.is_dir() and path.name.endswith(WEIGHTS_FOLDER):
+        return [_config_of(identify(path), said), *_weights(said, what)]
     if path.is_dir():
         return _of_folder(said, path, given, identify)
     if path.is_file() and path.suffix in WEIGHTS_FILES:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import yaml
 
+from yolojax.config.grammar import WEIGHTS_FOLDER
 from yolojax.config.keys import TASKS
 from yolojax.inference.backends.decoding import Layout
 
-ONNX, OPENVINO = ".onnx", "_openvino_model"  # how files and folders of them end
+ONNX = ".onnx"
 _NEEDED = ("names", "task", "imgsz")
 _HOW = "Export it anew with `yolojax export`, or with the program that made it."
 
@@ -32,7 +33,7 @@ class Exported:
 
 def is_exported(path: Path) -> bool:
     """Whether a path is that of an exported network that can be run here."""
-    return path.suffix == ONNX or path.name.endswith(OPENVINO)
+    return path.suffix == ONNX or path.name.endswith(WEIGHTS_FOLDER)
 
 
 def described(path: Path, texts: Mapping[str, str]) -> Exported:

@@ -7,6 +7,7 @@ from typing import Any
 
 from yolojax.assembly import prediction
 from yolojax.assembly.prediction import PredictOptions
+from yolojax.config.grammar import Kind
 from yolojax.inference.backends import runtimes
 from yolojax.inference.backends.compiled import Compiled
 from yolojax.inference.backends.exported import ONNX, Exported, is_exported
@@ -38,11 +39,25 @@ def opened(config: Any) -> tuple[Backend, PredictOptions]:
             f"config.backend = 'jax' compiles a network from its weights, and {path} is"
             " an exported file. Leave backend out, or give the weights."
         )
-    usual = "onnx" if path.suffix == ONNX else "openvino"
-    exported, runtime = runtimes.opened(path, config.backend or usual)
+    exported, runtime = runtimes.opened(path, config.backend or _usual(path))
     if exported.licence:
         log.info("%s: its licence is %s", path, exported.licence)
     return Running(exported, runtime), _options(config, exported)
+
+
+def kind_of(path: Path) -> Kind:
+    """Returns the task and the input size of an exported file.
+
+    Raises:
+        ValueError: it cannot be opened, or does not say what it is.
+    """
+    exported, _ = runtimes.opened(path, _usual(path))
+    # Its name is not asked for: nothing is built from it.
+    return Kind("yolo11n", exported.layout.task, max(exported.hw))
+
+
+def _usual(path: Path) -> str:
+    return "onnx" if path.suffix == ONNX else "openvino"
 
 
 def _options(config: Any, exported: Exported) -> PredictOptions:

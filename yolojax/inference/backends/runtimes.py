@@ -1,5 +1,6 @@
 """The programs that run exported files: onnxruntime and OpenVINO."""
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +33,13 @@ def opened(path: Path, backend: str) -> tuple[Exported, Runtime]:
     """
     if not path.exists():
         raise ValueError(f"{path}: there is no such file or folder.")
+    # A command asks twice: which task it is, and what runs it.
+    return _opened(path, backend, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(path: Path, backend: str, changed: int) -> tuple[Exported, Runtime]:
+    del changed  # another file under the same name is another one
     if backend == "openvino":
         return _openvino(path)
     if path.suffix != ONNX:
