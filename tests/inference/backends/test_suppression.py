@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from yolojax.inference.backends.suppression import select
+from yolojax.inference.backends.suppression import Choice, select
 from yolojax.ops import nms
 
 
@@ -21,16 +21,15 @@ def crowd(seed, turned):
 @pytest.mark.parametrize("agnostic", [False, True])
 @pytest.mark.parametrize("classes", [None, (0, 3)])
 @pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("multi", [False, True])
 @pytest.mark.parametrize(("conf", "iou", "most"), [(0.25, 0.7, 300), (0.05, 0.4, 20)])
-def test_the_same_is_kept(turned, classes, agnostic, conf, iou, most):
+def test_the_same_is_kept(multi, turned, classes, agnostic, conf, iou, most):
     boxes, scores, angles = crowd(len(str(classes)) + most, turned)
-    kept = select(
-        boxes, scores, angles, conf=conf, iou=iou, max_det=most, agnostic=agnostic,
-        classes=classes,
-    )  # fmt: skip
+    choice = Choice(conf, iou, most, agnostic, classes, multi)
+    kept = select(boxes, scores, angles, choice)
     keep = np.isin(np.arange(5), range(5) if classes is None else classes)
     rules = {
-        "conf": conf, "iou": iou, "max_det": most, "multi_label": False,
+        "conf": conf, "iou": iou, "max_det": most, "multi_label": multi,
         "agnostic": agnostic, "keep_classes": jnp.asarray(keep),
     }  # fmt: skip
     if turned:
@@ -51,8 +50,5 @@ def test_the_same_is_kept(turned, classes, agnostic, conf, iou, most):
 def test_nothing_above_the_threshold_is_nothing():
     boxes, scores, angles = crowd(0, True)
     for turned in (None, angles):
-        kept = select(
-            boxes, scores, turned, conf=1.0, iou=0.7, max_det=9, agnostic=False,
-            classes=None,
-        )  # fmt: skip
+        kept = select(boxes, scores, turned, Choice(1.0, 0.7, 9, False, None))
         assert len(kept.scores) == len(kept.anchors) == 0

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from yolojax.assembly.prediction import PredictOptions
-from yolojax.inference.backends.suppression import select
+from yolojax.inference.backends.suppression import Choice, select
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Layout:
 def rows(
     outputs: Sequence[np.ndarray],
     layout: Layout,
-    options: PredictOptions,
+    choice: Choice,
     *,
     suppressed: bool = False,
 ) -> list[dict[str, Any]]:
@@ -44,7 +43,7 @@ def rows(
     Args:
         outputs: of a file: the anchors, and for segment the prototypes [B, 32, h, w].
         layout: of the first one.
-        options: thresholds.
+        choice: what is chosen among the anchors.
         suppressed: the file has chosen among its anchors already and gives rows
             [B, N, 6 + extra] of corners, score, class and what the task adds.
     """
@@ -52,52 +51,39 @@ def rows(
     if layout.task == "classify":
         return [{"probabilities": shares} for shares in first]
     if suppressed:
-        found = [_chosen(given, layout, options) for given in first]
+        found = [_chosen(given, layout, choice) for given in first]
     else:
-        found = [_row(anchors.T, layout, options) for anchors in first]
+        found = [_row(anchors.T, layout, choice) for anchors in first]
     if layout.task == "segment":
         for row, protos in zip(found, np.asarray(outputs[1], np.float32), strict=True):
             row["protos"] = np.ascontiguousarray(protos.transpose(1, 2, 0))
     return found
 
 
-def _row(
-    anchors: np.ndarray, layout: Layout, options: PredictOptions
-) -> dict[str, Any]:
+def _row(anchors: np.ndarray, layout: Layout, choice: Choice) -> dict[str, Any]:
     """Returns what was found in one picture.
 
     Args:
         anchors: [A, 4 + C + extra].
         layout: of the values.
-        options: thresholds.
+        choice: what is chosen among the anchors.
     """
     classes = layout.num_classes
     half = anchors[:, 2:4] / 2
     boxes = np.concatenate([anchors[:, :2] - half, anchors[:, :2] + half], axis=1)
     extra = anchors[:, 4 + classes :]
     angles = extra[:, 0] if layout.task == "obb" else None
-    kept = select(
-        boxes,
-        anchors[:, 4 : 4 + classes],
-        angles,
-        conf=options.conf,
-        iou=options.iou,
-        max_det=options.max_det,
-        agnostic=options.agnostic,
-        classes=options.classes,
-    )
+    kept = select(boxes, anchors[:, 4 : 4 + classes], angles, choice)
     found = boxes[kept.anchors], kept.scores, kept.classes
     return _fields(*found, extra[kept.anchors], layout)
 
 
-def _chosen(
-    given: np.ndarray, layout: Layout, options: PredictOptions
-) -> dict[str, Any]:
+def _chosen(given: np.ndarray, layout: Layout, choice: Choice) -> dict[str, Any]:
     """Returns those of a file's own rows [N, 6 + extra] that are asked for."""
-    good = given[:, 4] > np.float32(options.conf)
-    if options.classes is not None:
-        good &= np.isin(given[:, 5].astype(int), options.classes)
-    rows = given[good][: options.max_det]
+    good = given[:, 4] > np.float32(choice.conf)
+    if choice.classes is not None:
+        good &= np.isin(given[:, 5].astype(int), choice.classes)
+    rows = given[good][: choice.max_det]
     classes = rows[:, 5].astype(np.int32)
     return _fields(rows[:, :4], rows[:, 4], classes, rows[:, 6:], layout)
 

@@ -9,6 +9,7 @@ from yolojax.assembly.prediction import PredictOptions
 from yolojax.inference.backends import decoding
 from yolojax.inference.backends.exported import Exported
 from yolojax.inference.backends.runtimes import Runtime, as_input
+from yolojax.inference.backends.suppression import Choice
 from yolojax.inference.backends.types import Times
 
 
@@ -37,15 +38,21 @@ class Running:
     ) -> Future:
         """Begins to look at images [B, H, W, 3] uint8 RGB."""
         del times
-        return self._thread.submit(self._look, options, images)
+        choice = Choice(
+            options.conf,
+            options.iou,
+            options.max_det,
+            options.agnostic,
+            options.classes,
+        )
+        return self._thread.submit(self.look, choice, images)
 
     def collect(self, launched: Future) -> list[dict[str, Any]]:
         """Returns what was found in each image, once it is there."""
         return launched.result()
 
-    def _look(
-        self, options: PredictOptions, images: np.ndarray
-    ) -> list[dict[str, Any]]:
+    def look(self, choice: Choice, images: np.ndarray) -> list[dict[str, Any]]:
+        """Returns what is found in images [B, H, W, 3] uint8 RGB."""
         outputs = self._runtime(as_input(images, self.exported.half))
         layout, chosen = self.exported.layout, self.exported.suppressed
-        return decoding.rows(outputs, layout, options, suppressed=chosen)
+        return decoding.rows(outputs, layout, choice, suppressed=chosen)

@@ -14,6 +14,17 @@ MOST = 30_000  # candidates, by score
 _BLOCK = 512  # candidates that are compared with all better ones at once
 
 
+class Choice(NamedTuple):
+    """What is chosen among the anchors."""
+
+    conf: float  # candidates need a score above this
+    iou: float  # overlap above which the weaker box is dropped; of rotated ones probIoU
+    max_det: int  # detections at most
+    agnostic: bool  # suppress across classes
+    classes: tuple[int, ...] | None  # ids in the result; None: all
+    multi_label: bool = False  # every class of an anchor, else its best one only
+
+
 class Kept(NamedTuple):
     """Detections of one picture, best first."""
 
@@ -26,41 +37,44 @@ def select(
     boxes: np.ndarray,
     scores: np.ndarray,
     angles: np.ndarray | None,
-    *,
-    conf: float,
-    iou: float,
-    max_det: int,
-    agnostic: bool,
-    classes: tuple[int, ...] | None,
+    choice: Choice,
 ) -> Kept:
-    """Returns the detections of one picture, the best class of each anchor.
+    """Returns the detections of one picture.
 
     Args:
         boxes: [A, 4] float32 xyxy in pixels; rotated ones before their rotation.
         scores: [A, C] float32 probabilities.
         angles: [A] radians of rotated boxes, else None.
-        conf: candidates need a score above this.
-        iou: overlap above which the weaker box is dropped; of rotated ones probIoU.
-        max_det: detections at most.
-        agnostic: suppress across classes.
-        classes: ids in the result; None: all.
+        choice: what is chosen.
     """
-    best = scores.argmax(1)
-    values = np.take_along_axis(scores, best[:, None], 1)[:, 0]
-    good = values > np.float32(conf)
-    if classes is not None:
-        good &= np.isin(best, classes)
-    anchors = np.flatnonzero(good)
-    anchors = anchors[np.argsort(-values[anchors], kind="stable")][:MOST]
-    candidates, labels = boxes[anchors], best[anchors]
-    offset = 0 if agnostic else labels.astype(np.float32)[:, None] * CLASS_OFFSET
-    shifted = candidates + np.float32(offset)
+    values, labels, anchors = _candidates(scores, choice)
+    offset = labels.astype(np.float32)[:, None] * CLASS_OFFSET
+    shifted = boxes[anchors] + np.float32(0 if choice.agnostic else offset)
+    iou = np.float32(choice.iou)
     if angles is None:
-        kept = _greedy(shifted, np.float32(iou), max_det)
+        kept = _greedy(shifted, iou, choice.max_det)
     else:
-        kept = _unbeaten(shifted, angles[anchors], np.float32(iou))[:max_det]
-    chosen = anchors[kept]
-    return Kept(values[chosen], best[chosen].astype(np.int32), chosen)
+        kept = _unbeaten(shifted, angles[anchors], iou)[: choice.max_det]
+    return Kept(values[kept], labels[kept].astype(np.int32), anchors[kept])
+
+
+def _candidates(
+    scores: np.ndarray, choice: Choice
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns score, class and anchor of the candidates [K], best first."""
+    conf = np.float32(choice.conf)
+    if choice.multi_label:
+        anchors, labels = np.nonzero(scores > conf)
+    else:
+        best = scores.argmax(1)
+        anchors = np.flatnonzero(scores[np.arange(len(best)), best] > conf)
+        labels = best[anchors]
+    if choice.classes is not None:
+        wanted = np.isin(labels, choice.classes)
+        anchors, labels = anchors[wanted], labels[wanted]
+    values = scores[anchors, labels]
+    order = np.argsort(-values, kind="stable")[:MOST]
+    return values[order], labels[order], anchors[order]
 
 
 def _greedy(boxes: np.ndarray, iou: np.float32, most: int) -> np.ndarray:
