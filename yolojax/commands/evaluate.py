@@ -3,17 +3,25 @@
 import itertools
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from yolojax import models, writers
+from jax.sharding import Mesh
+
+from yolojax import config as config_lib
+from yolojax import models, tasks, writers
 from yolojax.assembly import data as loading
 from yolojax.assembly import network
 from yolojax.assembly.weights import weights_of
 from yolojax.data.formats.labelled import LabelledImages
 from yolojax.devices import mesh as devices
 from yolojax.inference import evaluate
+from yolojax.inference.backends.exported import is_exported
+from yolojax.inference.backends.opening import opened
+from yolojax.inference.backends.running import Running
+from yolojax.inference.backends.suppression import Choice
+from yolojax.inference.backends.validation import found_in
 from yolojax.inference.coco_results import CocoResults
 from yolojax.inference.forward import forward
 from yolojax.program import batch_size
@@ -23,7 +31,7 @@ from yolojax.program.dispatch import EvalDispatch
 from yolojax.program.train_program import lowered_evaluation
 from yolojax.runs import data_notes
 from yolojax.runs import folder as run_folder
-from yolojax.types import PyTree
+from yolojax.tasks.detect import DetectionRules
 from yolojax.weights import transfer
 from yolojax.weights.sources import Weights
 
@@ -40,66 +48,79 @@ class Validation(NamedTuple):
     folder: Path  # of the files
 
 
+class _Judged(NamedTuple):
+    """What is evaluated, and how batches go through it."""
+
+    task: tasks.Task
+    source: str  # in words
+    config: Any  # with a number as batch
+    mesh: Mesh
+    # (batches, those of a loader, rules, compiler) -> batches with what is found
+    through: Callable[..., Iterator[Any]]
+
+
 def run(config: Any, workdir: Path | None) -> None:
     """Evaluates config.weights, or the best weights of a run."""
-    validated(config, workdir, weights_of(config, workdir))
+    exported = config.weights is not None and is_exported(Path(config.weights))
+    given = None if exported else weights_of(config, workdir)
+    validated(config, workdir, given)
 
 
 def validated(
-    config: Any, workdir: Path | None, given: Weights, stream: TextIO | None = None
+    config: Any,
+    workdir: Path | None,
+    given: Weights | None,
+    stream: TextIO | None = None,
 ) -> Validation:
     """Returns what an evaluation found, which also goes to files and to a console.
 
     Args:
         config: checked settings.
         workdir: the folder that gets that of the files; None: that of config.task's.
-        given: what is evaluated.
+        given: what is evaluated; None: config.weights, an exported file.
         stream: the console; None: sys.stdout.
     """
     stream = stream or sys.stdout
-    automatic = batch_size.is_automatic(config)
-    mesh = devices.make_mesh(config.device, None if automatic else config.batch)
-    source = loading.open_split(config, config.split, known=given.names)
-    net, variables = _network(config, given, source, mesh)
+    known = given.names if given is not None else None
+    source = loading.open_split(config, config.split, known=known)
+    judged = (
+        _by_file(config, source) if given is None else _network(config, given, source)
+    )
+    config = judged.config
     results = None
     if config.save_json and isinstance(source, LabelledImages):
         results = CocoResults(
             source, config.task, config.classes, single_cls=config.single_cls
         )
-    config = _with_batch(config, given, source, mesh)
-    batches = loading.eval_batches(config, source, mesh.size)
+    batches = loading.eval_batches(config, source, judged.mesh.size)
     rules = network.detection_rules(config, loading.most_objects(source))
     parent = workdir or run_folder.runs_of(config.task)
-    variables = devices.replicate(variables, mesh)
-    progress = writers.Progress(stream, 1, len(batches), net.task.loss_names)
+    progress = writers.Progress(stream, 1, len(batches), judged.task.loss_names)
     with (
         run_folder.fresh(parent, config.name or config.split) as folder,
         Compiler() as compiler,
         loading.loader(batches, config, start_step=0) as loader,
     ):
         data_notes.report_problems([source], folder)
-        step = EvalDispatch(lowered_evaluation(net, rules), compiler)
-        prepare_evaluation(step, variables, batches, mesh, needed=True)
-        found_in = _shown(
-            forward(step, variables, loader, mesh), progress, len(batches)
-        )
+        looked = judged.through(batches, loader, rules, compiler)
+        looked = _shown(looked, progress, len(batches))
         if results is not None:
-            found_in = results.collected(found_in)
+            looked = results.collected(looked)
         found = evaluate.evaluate(
-            found_in,
+            looked,
             names=source.names,
-            metrics=net.task.metrics(),
+            metrics=judged.task.metrics(),
             keep=evaluate.PICTURES if config.plots else 0,
         )
     progress.close()
-    log.info("%s on %s of %s", given.source, config.split, config.data)
+    log.info("%s on %s of %s", judged.source, config.split, config.data)
     table = writers.class_table(found.result, writers.console_width(stream))
     print(table, file=stream)
     figures = _figures(found.result)
     if results is not None:
         figures |= results.finish(rules.max_det, folder)
     writers.JsonLines(folder / "metrics.jsonl").write(
-        {"weights": given.source, "split": config.split, **figures}
+        {"weights": judged.source, "split": config.split, **figures}
     )
     if config.plots:
         evaluate.draw(found, source, folder)
@@ -147,12 +168,45 @@ def _shown(
         progress.status(f"validating {done}/{total}")
 
 
-def _network(
-    config: Any, given: Weights, source: loading.Source, mesh: Any
-) -> tuple[network.Network, PyTree]:
-    """Returns the network of the given weights, and them as its variables."""
+def _by_file(config: Any, source: loading.Source) -> _Judged:
+    """Returns what an exported file is evaluated by."""
+    backend, options = opened(config)
+    assert isinstance(backend, Running)
+    running = backend
+    exported = running.exported
+    count, known = len(exported.names), exported.names
+    _check_classes(config, str(exported.path), count, known, source.names)
+    mesh = devices.make_mesh(config.device, None)
+    config = batch_size.without_training(config, len(source), mesh)
+    if not exported.dynamic:  # of one shape
+        config = config_lib.changed(config, rect=False)
+    net = network.network(config, count, keypoints=network.keypoints_of(source))
+    losses = len(net.task.loss_names)
+
+    def through(
+        batches: Any, loader: Any, rules: DetectionRules, compiler: Compiler
+    ) -> Iterator[Any]:
+        del batches, compiler
+        choice = Choice(
+            float(rules.conf),
+            float(rules.iou),
+            rules.max_det,
+            rules.agnostic,
+            options.classes,
+            multi_label=rules.multi_label,
+        )
+        return found_in(running, loader, choice, losses)
+
+    return _Judged(net.task, str(exported.path), config, mesh, through)
+
+
+def _network(config: Any, given: Weights, source: loading.Source) -> _Judged:
+    """Returns what the given weights are evaluated by."""
+    automatic = batch_size.is_automatic(config)
+    mesh = devices.make_mesh(config.device, None if automatic else config.batch)
     try:
-        _check_classes(config, given, source.names)
+        count = transfer.num_classes(given)
+        _check_classes(config, given.source, count, given.names, source.names)
     except ValueError:
         # Classes of what is no such network at all are not what is wrong with it.
         own = network.network_of(config, given)
@@ -178,31 +232,53 @@ def _network(
         )
     if net.policy.note:
         log.info(net.policy.note)
-    return net, variables
+    config = _with_batch(config, given, source, mesh)
+
+    def through(
+        batches: Any, loader: Any, rules: DetectionRules, compiler: Compiler
+    ) -> Iterator[Any]:
+        placed = devices.replicate(variables, mesh)
+        step = EvalDispatch(lowered_evaluation(net, rules), compiler)
+        prepare_evaluation(step, placed, batches, mesh, needed=True)
+        return forward(step, placed, loader, mesh)
+
+    return _Judged(net.task, given.source, config, mesh, through)
 
 
-def _check_classes(config: Any, given: Weights, names: Sequence[str]) -> None:
-    """Raises ValueError unless weights and data tell the same classes apart."""
+def _check_classes(
+    config: Any,
+    what: str,
+    count: int,
+    known: Sequence[str] | None,
+    names: Sequence[str],
+) -> None:
+    """Raises ValueError unless weights and data tell the same classes apart.
+
+    Args:
+        config: the settings.
+        what: is evaluated, in words.
+        count: classes that it tells apart.
+        known: their names, if it has any.
+        names: of the data.
+    """
     data = config.data
-    count = transfer.num_classes(given)
     if count != len(names) and config.single_cls:
         raise ValueError(
-            f"config.single_cls = True makes one class of the data, but {given.source}"
+            f"config.single_cls = True makes one class of the data, but {what}"
             f" tells {count} apart. Remove it."
         )
     if count != len(names):
         raise ValueError(
-            f"{given.source} tells {count} classes apart, but config.data = {data!r}"
+            f"{what} tells {count} classes apart, but config.data = {data!r}"
             f" has {len(names)}: {_few(names)}. Give the data it was trained on, with"
             " data=DATA."
         )
-    known = given.names
     if known is None or not (transfer.are_real(known) and transfer.are_real(names)):
         return
     for i, (there, here) in enumerate(zip(known, names, strict=True)):
         if not transfer.same_class(there, here):
             raise ValueError(
-                f"{given.source} was trained on classes {_few(known)}, but config.data"
+                f"{what} was trained on classes {_few(known)}, but config.data"
                 f" = {data!r} has {_few(names)}: class {i} is {there!r} there and"
                 f" {here!r} here. Give the data it was trained on, with data=DATA, or"
                 " use its names in the data.yaml."

@@ -302,7 +302,7 @@ KEYS: dict[str, Key] = {
                   commands=USE),
     "backend": _text(None, "what computes: jax, or for exported files onnx, openvino;"
                      " None: as the file needs", choices=(None, "jax", "onnx",
-                     "openvino"), commands=USE),
+                     "openvino"), commands=("val", *USE)),
     "augment": _switch(False, "test-time augmentation: also look at the picture smaller"
                        " and mirrored", tasks=("detect",), commands=USE),
     "tiles": Key(0, "integer or text", "also look at overlapping tiles of so many"
