@@ -29,9 +29,9 @@ def settings(task="detect", command="predict", **values):
 
 
 @functools.cache
-def trained(task="detect"):
+def trained(task="detect", **values):
     """Returns the network of a task, with weights to which pictures look different."""
-    net = network.network(settings(task), len(NAMES), keypoints=KEYPOINTS)
+    net = network.network(settings(task, **values), len(NAMES), keypoints=KEYPOINTS)
     rng = np.random.default_rng(3)
 
     def lively(path, weights):

@@ -123,6 +123,9 @@ class Outputs:
             writer.close()
         self._writers.clear()
         self._manifest.close()
+        manifest = self.folder / MANIFEST
+        if not manifest.stat().st_size:  # a list that tells of no picture
+            manifest.unlink()
 
     def _wait(self, most: int) -> None:
         """Waits until no more than so many things are left to write."""
