@@ -48,6 +48,7 @@ def test_little_is_needed():
         ({"imgsz": "-5"}, "imgsz"),
         ({"batch": "0"}, "batch = 0"),
         ({"args": "[1]"}, "args"),
+        ({"args": "{'layout': 'deepstream'}"}, "laid out for deepstream"),
         ({"args": "__import__('os')"}, "args"),
         ({"kpt_shape": "[17]"}, "kpt_shape"),
         ({"names": "[" * 9999}, r"names = \[\[\[.*\.\.\."),

@@ -71,6 +71,11 @@ def described(path: Path, texts: Mapping[str, str]) -> Exported:
     args = _literal(path, texts, "args") if "args" in texts else {}
     if not isinstance(args, dict):
         raise _wrong(path, "args", texts["args"])
+    if args.get("layout", "usual") != "usual":
+        raise ValueError(
+            f"{path} is laid out for {args['layout']} and cannot be read here. Export"
+            " it without layout."
+        )
     batch = _literal(path, texts, "batch") if "batch" in texts else 1
     if type(batch) is not int or batch < 1:
         raise _wrong(path, "batch", texts["batch"])
