@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import observed
+import observed_use as use
 import pytest
 from observed import (
     decoded_again,
@@ -56,6 +57,16 @@ class Made:
 
 
 @dataclasses.dataclass(frozen=True)
+class Use:
+    """A value of a setting of prediction or tracking, and what it changes."""
+
+    value: Any
+    on: Callable[[Any, Any, str], Any]  # settings, folder, command -> what must differ
+    base: dict[str, Any] = dataclasses.field(default_factory=dict)
+    command: str = "predict"
+
+
+@dataclasses.dataclass(frozen=True)
 class Refused:
     """A value that is not taken, where there is one only."""
 
@@ -71,9 +82,11 @@ SELDOM = {"val": False, "save": False}
 POLYGONS = {"data": observed.other_data}
 ON_DEVICE = {"cache": "device"}
 WARM = {"pretrained": observed.usual_run}
+VIDEO = {"source": use.video}
+LARGE = {"source": use.large_picture, "max_det": 2}
 OTHER = {"split": "train", "save_json": True}
 
-ACTS: dict[str, list[Acts | Left | Made | Refused]] = {
+ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
     "task": [Acts("segment", network_text, POLYGONS, DETECT)],
     "model": [Acts("yolo11n", network_text, tasks=DETECT)],
     "data": [Acts(observed.other_data, train_rows, tasks=DETECT)],
@@ -170,6 +183,32 @@ ACTS: dict[str, list[Acts | Left | Made | Refused]] = {
     "iou": [Acts(0.4, eval_text, tasks=NMS)],
     "max_det": [Acts(7, eval_text, tasks=NMS)],
     "agnostic_nms": [Acts(True, eval_text, tasks=NMS)],
+    "source": [Use(use.video, use.files)],
+    "augment": [Use(True, use.found)],
+    "tiles": [Use(32, use.found), Use("auto", use.found, LARGE)],
+    "retina_masks": [Use(True, use.found)],
+    "embed": [Use(3, use.found, {"model": "yolo11n"})],
+    "vid_stride": [Use(2, use.found, VIDEO)],
+    "stream_buffer": [Use(True, use.reading)],
+    "save_txt": [Use(True, use.files)],
+    "save_conf": [Use(True, use.labels, {"save_txt": True})],
+    "save_crop": [Use(True, use.files)],
+    "save_frames": [Use(True, use.files, VIDEO)],
+    "line_width": [Use(9, use.drawn)],
+    "show_labels": [Use(False, use.drawn, LARGE)],
+    "show_conf": [Use(False, use.drawn, LARGE)],
+    "show_boxes": [Use(False, use.drawn)],
+    "tracker": [Use("botsort", use.found, command="track")],
+    "track_high_thresh": [Use(0.9, use.found, command="track")],
+    "track_low_thresh": [Use(0.79, use.found, {"track_high_thresh": 0.82}, "track")],
+    "new_track_thresh": [Use(0.9, use.found, command="track")],
+    "track_buffer": [Use(0, use.found, command="track")],
+    "match_thresh": [Use(0.3, use.found, command="track")],
+    "fuse_score": [Use(False, use.found, command="track")],
+    "per_class": [Use(True, use.found, command="track")],
+    "camera_motion": [Use(True, use.found, {"tracker": "botsort"}, "track")],
+    "trail": [Use(0, use.drawn, command="track")],
+    "backend": [Use("onnx", use.opening)],
     "save_json": [Left(observed.has("predictions.json"), OTHER, "val")],
     "format": [Refused("onnx")],
     "save": [Left(observed.saves, SELDOM)],
@@ -242,6 +281,8 @@ def check_one(name, task, acts, place, folder):
             for values in ({}, given)
         ]
         before, after = map(acts.on, runs)
+    elif isinstance(acts, Use):
+        before, after = used(name, task, acts, place, folder)
     elif isinstance(acts, Refused):
         with pytest.raises(ValueError, match=f"config.{name} = {acts.value!r}"):
             settled(place, task, {name: acts.value})
@@ -267,6 +308,16 @@ def check_one(name, task, acts, place, folder):
     assert before != after, (
         f"config.{name} changes nothing for task {task}: {acts.on} looks the same"
     )
+
+
+def used(name, task, acts, place, folder):
+    """Returns what a command leaves without and with a value."""
+    base = {k: made(v, place) for k, v in acts.base.items()}
+    seen = []
+    for number, values in enumerate((base, base | {name: made(acts.value, place)})):
+        config = use.settings(place, task, acts.command, values)
+        seen.append(acts.on(config, folder / str(number), acts.command))
+    return seen
 
 
 def made(value, place):

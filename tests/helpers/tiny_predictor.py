@@ -1,13 +1,16 @@
 """Predictors with a network of a few layers, or with none, for tests around it."""
 
+import contextlib
 import functools
 import threading
+from unittest import mock
 
 import jax
 import numpy as np
 
 from yolojax import config as config_lib
 from yolojax.assembly import network, prediction
+from yolojax.inference import session
 from yolojax.inference.backends.compiled import Compiled
 from yolojax.inference.backends.types import Times
 from yolojax.inference.predictor import Predictor
@@ -20,18 +23,26 @@ KEYPOINTS = network.Keypoints((2, 3), None)
 def settings(task="detect", command="predict", **values):
     """Returns checked settings of a command that looks at 64 pixels with one device."""
     config = config_lib.default(task, command)
-    model = "tiny_model:bare" if task == "detect" else "tiny_model:build"
-    config.update(model=model, imgsz=64, device="cpu:1")
+    config.update(model=model_of(task), imgsz=64, device="cpu:1")
     if task != "classify":
         config.update(max_det=20)
     config.update(values)
     return config_lib.check(config, command)
 
 
-@functools.cache
-def trained(task="detect", **values):
+def model_of(task):
+    return "tiny_model:bare" if task == "detect" else "tiny_model:build"
+
+
+def trained(task="detect", model=None):
     """Returns the network of a task, with weights to which pictures look different."""
-    net = network.network(settings(task, **values), len(NAMES), keypoints=KEYPOINTS)
+    return _trained(task, model or model_of(task))
+
+
+@functools.cache
+def _trained(task, model):
+    config = settings(task, model=model)
+    net = network.network(config, len(NAMES), keypoints=KEYPOINTS)
     rng = np.random.default_rng(3)
 
     def lively(path, weights):
@@ -45,13 +56,29 @@ def trained(task="detect", **values):
     variables = network.initial_variables(net, 0)
     params = jax.tree_util.tree_map_with_path(lively, variables["params"])
     variables = {**variables, "params": params}
-    return prediction.Trained(net, variables, NAMES, "a test", 64, None)
+    return prediction.Trained(net, variables, NAMES, f"{task} {model}", 64, None)
+
+
+def programs(task="detect"):
+    """Returns the programs of a task, which tests share."""
+    return _programs(trained(task).source)
 
 
 @functools.cache
-def programs(task="detect"):
-    """Returns the programs of a task, which tests share."""
-    return Compiled(trained(task), "cpu:1")
+def _programs(source):
+    return Compiled(_trained(*source.split()), "cpu:1")
+
+
+@contextlib.contextmanager
+def in_place_of_trained():
+    """Has the commands use these networks, whatever their weights are said to be."""
+
+    def opened(config):
+        model = trained(config.task, config.model)
+        return _programs(model.source), prediction.predict_options(config, model)
+
+    with mock.patch.object(session, "opened", opened):
+        yield
 
 
 def predictor(task="detect", programs=programs, **values):

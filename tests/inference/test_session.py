@@ -26,18 +26,8 @@ pytestmark = pytest.mark.process  # compiles, and looks at long videos
 def trained(monkeypatch, tmp_path):
     """Has the commands use the networks of tests, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        session.prediction, "trained", lambda config: tiny.trained(config.task)
-    )
-    shared = lambda model, options, device: session_predictor(
-        model, options, device, tiny.programs(model_task(model))
-    )
-    session_predictor = session.Predictor
-    monkeypatch.setattr(session, "Predictor", shared)
-
-
-def model_task(model):
-    return next(task for task in TASKS if tiny.trained(task) is model)
+    with tiny.in_place_of_trained():
+        yield
 
 
 TASKS = ("detect", "segment", "pose", "obb", "classify")
