@@ -21,6 +21,8 @@ from pages import (
 )
 from places import ROOT
 
+import yolojax
+
 PACKAGE = ROOT / "yolojax"
 README = ROOT / "README.md"
 ARCHITECTURE = DOCS / "architecture.md"
@@ -161,7 +163,9 @@ def test_modules_that_are_named_exist():
     wrong = [
         f"{page}: yolojax{name}"
         for page, name in sorted(named)
-        if not _is_module(Path(*name.strip(".").split(".")))
+        if name.strip(".") not in yolojax.__all__
+        and not (DOCS / f"yolojax{name}").is_file()
+        and not _is_module(Path(*name.strip(".").split(".")))
     ]
     assert wrong == []
 

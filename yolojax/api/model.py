@@ -188,7 +188,7 @@ class Model:
         """
         own = None
         if isinstance(tracker, str):
-            keywords["tracker"] = tracker
+            keywords["tracker"] = tracker.removesuffix(".yaml")  # as others write it
         elif hasattr(tracker, "update") and hasattr(tracker, "reset"):
             own = tracker
         else:
