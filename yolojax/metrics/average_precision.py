@@ -234,3 +234,66 @@ def per_class(
         f1_curve=f1,
         prec_values=prec_values,
     )
+
+
+def match_within(
+    similarity: np.ndarray,
+    same: np.ndarray,
+    targets_inside: np.ndarray,
+    detections_inside: np.ndarray,
+) -> np.ndarray:
+    """Which detections of one image are correct where only some sizes count.
+
+    As in the COCO evaluation (Lin et al. 2014, arXiv:1405.0312): a detection takes a
+    target that counts if it can, otherwise one that does not; then it does not count
+    either, and neither does one without a target that is itself of another size.
+
+    Args:
+        similarity: [T, D], detections in descending order of score.
+        same: [T, D] bool, the pairs of one class.
+        targets_inside: [T] bool, targets that count.
+        detections_inside: [D] bool, detections of a size that counts.
+
+    Returns:
+        [D, K] int8: 1 correct, 0 wrong, -1 does not count.
+    """
+    shape = len(IOU_THRESHOLDS), similarity.shape[1]
+    taken = {}
+    for inside in (True, False):
+        rows = targets_inside == inside
+        pairs = np.where(same[rows], similarity[rows], 0)
+        any_pair = pairs.size and pairs.max() >= IOU_THRESHOLDS[0]
+        none = np.full(shape, -1, np.int64)
+        taken[inside] = assign(pairs, IOU_THRESHOLDS) if any_pair else none
+    uncounted = (taken[False] >= 0) | ~detections_inside
+    states = np.where(taken[True] >= 0, 1, np.where(uncounted, -1, 0))
+    return states.T.astype(np.int8)
+
+
+def precision_of_states(
+    states: np.ndarray,
+    scores: np.ndarray,
+    detection_classes: np.ndarray,
+    target_classes: np.ndarray,
+) -> np.ndarray:
+    """Average precision [C, K] of the classes that have targets.
+
+    Args:
+        states: [N, K] from `match_within`, images one after the other.
+        scores: [N].
+        detection_classes: [N] ids.
+        target_classes: ids of all targets that count.
+    """
+    classes, targets = np.unique(target_classes, return_counts=True)
+    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
+    states, ids = states[order], np.asarray(detection_classes)[order]
+    ap = np.zeros((len(classes), states.shape[1]))
+    for i, (class_id, count) in enumerate(zip(classes, targets, strict=True)):
+        of_class = states[ids == class_id]
+        for k in range(ap.shape[1]):
+            counted = of_class[of_class[:, k] >= 0, k]
+            if len(counted):
+                tp = counted.cumsum(dtype=np.int64)
+                ranks = np.arange(1, len(tp) + 1)
+                ap[i, k] = average_precision(tp / count, tp / ranks)[0]
+    return ap

@@ -7,7 +7,7 @@ from yolojax.metrics.average_precision import assign
 # A pair counts above (not at) this similarity, whatever the two classes are. The next
 # larger single-precision number turns the >= of `assign` into >.
 CONFUSION_IOU = 0.45
-_THRESHOLD = np.nextafter(np.array([CONFUSION_IOU], np.float32), np.float32(1))
+THRESHOLD = np.nextafter(np.array([CONFUSION_IOU], np.float32), np.float32(1))
 BACKGROUND = -1
 
 
@@ -34,7 +34,7 @@ def pairs(
     used = np.asarray(detection_scores) > np.float32(confusion_conf)
     predicted = np.asarray(detection_classes, np.int64)[used]
     targets = np.asarray(target_classes, np.int64)
-    taken = assign(np.asarray(similarity)[:, used], _THRESHOLD)[0]  # [D used]
+    taken = assign(np.asarray(similarity)[:, used], THRESHOLD)[0]  # [D used]
     true = np.full(len(predicted), BACKGROUND, np.int64)
     true[taken >= 0] = targets[taken[taken >= 0]]
     missed = np.delete(targets, taken[taken >= 0])

@@ -15,6 +15,7 @@ the best weights up to it are there.
 
 import contextlib
 import dataclasses
+import json
 import logging
 import re
 import shutil
@@ -185,6 +186,19 @@ def state_record(workdir: Path) -> dict[str, Any] | None:
         if (path / "record" / "metadata").is_file():
             with contextlib.closing(ocp.JsonCheckpointHandler()) as reader:
                 return reader.restore(path / "record")
+    return None
+
+
+def best_record(workdir: Path) -> dict[str, Any] | None:
+    """Returns the run record of the best weights, None if it cannot be read.
+
+    It is plain JSON: no library is asked, which would also look at the arrays.
+    """
+    for path in _numbered(workdir / "checkpoints" / BEST):
+        with contextlib.suppress(OSError, ValueError):
+            record = json.loads((path / "record" / "metadata").read_text("utf-8"))
+            if isinstance(record, dict):
+                return record
     return None
 
 

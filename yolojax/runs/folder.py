@@ -15,12 +15,14 @@ from yolojax.errors import DiskFull
 from yolojax.files import LockedError, full_disk, locked, replace_text
 from yolojax.runs.checkpoint import holds_state, saved_weights
 from yolojax.runs.data_notes import PROBLEMS_FILE, SUBSET_FILE
+from yolojax.runs.notices import WARNINGS_FILE
 
 log = logging.getLogger("yolojax")
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = ".lock"
 PLACES = ("data", "pretrained")  # where something lies that is compared by its content
+_NOTES = (PROBLEMS_FILE, SUBSET_FILE, WARNINGS_FILE)  # what a start says of the data
 _EMPTY_CHECKPOINTS = {
     "checkpoints",
     *(f"checkpoints/{kind}" for kind in ("best", "last", "epochs")),
@@ -273,7 +275,7 @@ def claim(folder: Path, config: Any) -> bool:
     before, different = _examined(folder, settings)
     make(folder)
     if before is None:
-        for name in (PROBLEMS_FILE, SUBSET_FILE):  # of other data
+        for name in _NOTES:  # of other data
             (folder / name).unlink(missing_ok=True)
     for name in different:
         if name in ("name", "batch_size"):  # the folder and `batch` say the same
@@ -368,7 +370,7 @@ def _recorded(path: Path) -> dict[str, Any]:
 def _is_bare(folder: Path) -> bool:
     """Whether nothing but settings and what is known of the data is in the folder."""
     files = {str(f.relative_to(folder)) for f in folder.rglob("*") if not f.is_dir()}
-    return files <= {CONFIG_FILE, PROBLEMS_FILE, SUBSET_FILE, LOCK_FILE}
+    return files <= {CONFIG_FILE, *_NOTES, LOCK_FILE}
 
 
 def make(folder: Path) -> None:

@@ -6,7 +6,7 @@ object-oriented interface: no pyplot, no window, no global state.
 
 from yolojax.visualize.confusion import confusion_png
 from yolojax.visualize.figures import curves_png, labels_png
-from yolojax.visualize.grids import batch_grid, save_image, val_grid
+from yolojax.visualize.grids import batch_grid, save_image, small_jpeg, val_grid
 from yolojax.visualize.objects import (
     DrawOptions,
     Objects,
@@ -32,6 +32,7 @@ __all__ = [
     "labels_png",
     "results_png",
     "save_image",
+    "small_jpeg",
     "statistics_png",
     "val_grid",
 ]

@@ -14,6 +14,8 @@ from yolojax.visualize.objects import draw_objects
 from yolojax.visualize.style import class_name, color, middle_cut
 from yolojax.visualize.tags import legend_bar, make_tag
 
+Hw = tuple[int, int]  # height, width
+
 _GAP = 8  # pixels between the tiles of a grid
 _GRID_WIDTH = 2048  # a grid is not made wider than this
 _TILE = 400  # small images are enlarged to about this many pixels
@@ -131,6 +133,26 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
     if not done:
         raise ValueError(f"{path}: OpenCV could not encode an image {image.shape}")
     replace_bytes(path, data.tobytes())
+
+
+def small_jpeg(image: np.ndarray, most_bytes: int, side: int) -> tuple[bytes, Hw]:
+    """Returns an RGB image as a JPEG of at most so many bytes, and its size.
+
+    Args:
+        image: [H, W, 3] uint8 RGB.
+        most_bytes: first the quality is lowered for it, then the size.
+        side: of the longer side at most, pixels.
+    """
+    for shrunk in (side, side * 3 // 4, side // 2, side // 4):
+        share = min(1.0, shrunk / max(image.shape[:2]))
+        height, width = (max(round(n * share), 1) for n in image.shape[:2])
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        for quality in (88, 78, 66, 54):
+            options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+            done, data = cv2.imencode(".jpg", small[..., ::-1], options)
+            if done and len(data) <= most_bytes:
+                return data.tobytes(), (height, width)
+    raise ValueError(f"no JPEG of {image.shape} has {most_bytes} bytes or fewer")
 
 
 def _heads(width: int, columns: int, grid: np.ndarray, min_score: float) -> np.ndarray:

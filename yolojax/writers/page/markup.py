@@ -225,7 +225,7 @@ def _mark(mark: blocks.Mark, size: float, width: int) -> str:
     y = max(min(y for _, y in mark.corners) - size * 0.35, size)
     text = escape(mark.text)
     label = (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:.1f}">{text}</text>'
+        f'<text x="{x:.1f}" y="{y:.1f}" style="font-size:{size:.1f}px">{text}</text>'
         if mark.kind != "right"
         else ""
     )
