@@ -31,6 +31,7 @@ MODES = {  # name -> module with run(config, workdir), which may return an exit 
     "track": "yolojax.commands.track",
     "import": "yolojax.commands.import_weights",
     "export": "yolojax.commands.export",
+    "report": "yolojax.commands.report",
     "benchmark": "yolojax.commands.benchmark",
     "check": "yolojax.commands.check",
 }

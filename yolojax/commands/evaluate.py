@@ -16,7 +16,7 @@ from yolojax.assembly import network
 from yolojax.assembly.weights import weights_of
 from yolojax.data.formats.labelled import LabelledImages
 from yolojax.devices import mesh as devices
-from yolojax.inference import evaluate
+from yolojax.inference import evaluate, report
 from yolojax.inference.backends.exported import is_exported
 from yolojax.inference.backends.opening import opened
 from yolojax.inference.backends.running import Running
@@ -24,12 +24,13 @@ from yolojax.inference.backends.suppression import Choice
 from yolojax.inference.backends.validation import found_in
 from yolojax.inference.coco_results import CocoResults
 from yolojax.inference.forward import forward
+from yolojax.inference.report.examined import Examined
 from yolojax.program import batch_size
 from yolojax.program.ahead import prepare_evaluation
 from yolojax.program.compiler import Compiler
 from yolojax.program.dispatch import EvalDispatch
 from yolojax.program.train_program import lowered_evaluation
-from yolojax.runs import data_notes
+from yolojax.runs import checkpoint, data_notes
 from yolojax.runs import folder as run_folder
 from yolojax.tasks.detect import DetectionRules
 from yolojax.weights import transfer
@@ -106,6 +107,9 @@ def validated(
         looked = _shown(looked, progress, len(batches))
         if results is not None:
             looked = results.collected(looked)
+        examined = Examined(source) if config.plots else None
+        if examined is not None:
+            looked = examined.collected(looked)
         found = evaluate.evaluate(
             looked,
             names=source.names,
@@ -124,6 +128,12 @@ def validated(
     )
     if config.plots:
         evaluate.draw(found, source, folder)
+    if examined is not None:
+        of_run = config.weights is None  # a page tells nothing of other weights
+        best = checkpoint.best_record(workdir) if workdir and of_run else None
+        about = report.about_process(config, judged.source, (best or {}).get("epoch"))
+        sources = {config.split: source}
+        report.keep_figures(found, examined, sources, folder, about)
     log.info("written to %s", folder)
     return Validation(found.result, figures, folder)
 

@@ -1,5 +1,6 @@
 """Trains, or goes on with, the run of a folder: `--mode train`."""
 
+import contextlib
 import gc
 import itertools
 import logging
@@ -20,6 +21,7 @@ from yolojax.runs import checkpoint, data_notes
 from yolojax.runs import folder as run_folder
 from yolojax.runs.checkpoint import Checkpoints
 from yolojax.runs.journal import Journal, RunRecord
+from yolojax.runs.notices import warnings_kept
 from yolojax.training.loop import train
 from yolojax.training.run import (
     Means,
@@ -56,7 +58,8 @@ def trained(config: Any, workdir: Path | None, means: Means | None = None) -> Pa
         optim.maker_of(config.optimizer)
     automatic = batch_size.is_automatic(config)
     mesh = devices.make_mesh(config.device, None if automatic else config.batch)
-    with run_folder.occupied(config, workdir, "train") as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(run_folder.occupied(config, workdir, "train"))
         start = None
         if config.pretrained is not False and not checkpoint.holds_state(folder):
             start = given_weights(config, "pretrained")
@@ -64,6 +67,7 @@ def trained(config: Any, workdir: Path | None, means: Means | None = None) -> Pa
         _check_moved(config, folder, sources[0])
         run_folder.claim(folder, config)
         log.info("run folder: %s", folder)
+        stack.enter_context(warnings_kept(folder))
         data_notes.report_problems(sources, folder)
         named = dict(zip(("train", "val"), sources, strict=False))
         data_notes.warn_of_shared(named)

@@ -1,8 +1,8 @@
 """The short grammar of commands, put into flags: `train yolo11n data=D epochs=5`.
 
 A command, then a config, a run's folder or a file of weights, then key=value. Behind
-what predicts or tracks there may be sources. It says nothing that flags cannot say, and
-the same parser reads what comes out.
+what predicts or tracks there may be sources, behind `report` several runs. It says
+nothing that flags cannot say, and the same parser reads what comes out.
 """
 
 import re
@@ -109,9 +109,12 @@ def _read(plain: list[str], flags: list[str]) -> _Said:
         _fail_without_command(command, names, settings)
     if names and names[0] in TASKS:
         task = names.pop(0)
+    if names and command == "report":
+        _add_words(settings, names, "runs", "the runs")
+        return _Said(command, task, None, settings)
     what = names.pop(0) if names else _taken(settings, "config")
     if names and command in USE:
-        _add_sources(settings, names)
+        _add_words(settings, names, "source", "what is looked at")
     elif names:
         raise ValueError(
             f"unexpected argument {names[0]!r} after {what!r}. Settings look like"
@@ -127,15 +130,15 @@ def _read(plain: list[str], flags: list[str]) -> _Said:
     return _Said(command, task, what, settings)
 
 
-def _add_sources(settings: list[str], names: list[str]) -> None:
-    """Makes plain words the setting `source`."""
-    given = _taken(settings, "source")
+def _add_words(settings: list[str], names: list[str], key: str, what: str) -> None:
+    """Makes plain words a setting, which says the same as they do."""
+    given = _taken(settings, key)
     if given is not None:
         raise ValueError(
-            f"source={given} and {names[0]!r} both say what is looked at. Write all"
-            " sources behind the weights, without `source=`."
+            f"{key}={given} and {names[0]!r} both say {what}. Write all of them as"
+            f" words, without `{key}=`."
         )
-    settings.append(f"source={tuple(names)!r}" if names[1:] else f"source={names[0]}")
+    settings.append(f"{key}={tuple(names)!r}" if names[1:] else f"{key}={names[0]}")
 
 
 def _taken(settings: list[str], key: str) -> str | None:

@@ -18,6 +18,7 @@ COMMANDS = (  # of --mode
     "track",
     "import",
     "export",
+    "report",
     "benchmark",
     "check",
 )
@@ -350,6 +351,8 @@ KEYS: dict[str, Key] = {
                       tasks=LABELLED, commands=("track",)),
     "format": _text("safetensors", "file that `--mode export` writes",
                     choices=("safetensors",), commands=("export",), resume=True),
+    "runs": Key(None, "text or list", "folders of the runs that a page is about",
+                commands=("report",)),
     # Files, logs, checkpoints
     "save": _switch(True, "training: save every epoch; off: only new bests and the end."
                     " Prediction: write drawn pictures and videos",
@@ -378,7 +381,7 @@ GROUPS = {  # the first setting of a group -> its title
     "cache": "Data loading",
     "val": "Validation",
     "source": "Prediction and tracking",
-    "format": "Export",
+    "format": "Export, report",
     "save": "Files, logs, checkpoints",
 }
 

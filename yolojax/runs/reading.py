@@ -51,19 +51,22 @@ def read(folder: Path) -> KeptRun:
         )
     settings = _json(folder / CONFIG_FILE)
     rows = _table(folder / RESULTS_FILE)
-    if not any(k.startswith(FITNESS) and v == v for row in rows for k, v in row.items()):
+    if not any(
+        k.startswith(FITNESS) and v == v for row in rows for k, v in row.items()
+    ):
         raise ValueError(
             f"{folder} has no validated epoch yet, so there is nothing to report."
             f" Go on with it (yolojax train {folder}), with images to validate on."
         )
-    figures, where = _figures(folder)
+    best = checkpoint.best_record(folder) or {}
+    figures, where = _figures(folder, best.get("epoch"))
     warnings, _ = _lines(folder / WARNINGS_FILE)
     problems, more = _lines(folder / PROBLEMS_FILE)
     return KeptRun(
         folder=folder,
         settings=settings,
         rows=rows,
-        best=checkpoint.best_record(folder) or {},
+        best=best,
         events=_events(folder / "log.jsonl"),
         figures=figures,
         figures_folder=where,
@@ -74,15 +77,33 @@ def read(folder: Path) -> KeptRun:
     )
 
 
-def _figures(folder: Path) -> tuple[dict[str, Any] | None, Path | None]:
-    """Returns the figures that training left, else those of the newest validation."""
-    places = [folder / REPORT_FOLDER]
-    later = [path.parent for path in folder.glob(f"val*/{REPORT_FOLDER}/{FIGURES_FILE}")]
+def _figures(
+    folder: Path, epoch: int | None
+) -> tuple[dict[str, Any] | None, Path | None]:
+    """Returns the figures of the best weights, and the folder that they are in.
+
+    Args:
+        folder: of the run.
+        epoch: of its best weights. Figures of other ones are better than none.
+    """
+    later = [
+        path.parent for path in folder.glob(f"val*/{REPORT_FOLDER}/{FIGURES_FILE}")
+    ]
+    places = [folder / REPORT_FOLDER]  # what training left comes first
     places += sorted(later, key=lambda place: -place.stat().st_mtime)
-    for place in places:
-        if (place / FIGURES_FILE).is_file():
-            return _json(place / FIGURES_FILE), place
-    return None, None
+    found = [(_json(p / FIGURES_FILE), p) for p in places if _has_figures(p)]
+    own = [pair for pair in found if _epoch_of(pair[0]) is not None]
+    fitting = [pair for pair in own if epoch in (None, _epoch_of(pair[0]))]
+    return (fitting or own or [(None, None)])[0]
+
+
+def _has_figures(place: Path) -> bool:
+    return (place / FIGURES_FILE).is_file()
+
+
+def _epoch_of(figures: dict[str, Any]) -> int | None:
+    """Returns the epoch of the run's weights; None: other weights were validated."""
+    return figures.get("about", {}).get("epoch")
 
 
 def _json(path: Path) -> dict[str, Any]:

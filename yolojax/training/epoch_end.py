@@ -10,8 +10,9 @@ import jax
 from yolojax import optim, visualize, writers
 from yolojax.assembly import data as loading
 from yolojax.devices import mesh as devices
-from yolojax.inference import evaluate
+from yolojax.inference import evaluate, report
 from yolojax.inference.forward import forward
+from yolojax.inference.report.examined import Examined
 from yolojax.runs import checkpoint
 from yolojax.training.run import Run
 from yolojax.types import PyTree, TrainState
@@ -79,11 +80,14 @@ def finish(run: Run) -> None:
         )
     else:
         keep = evaluate.PICTURES if run.config.plots else 0
-        found = validate(run, devices.replicate(variables, run.program.mesh), keep=keep)
+        examined = Examined(run.data.val_source) if run.config.plots else None
+        variables = devices.replicate(variables, run.program.mesh)
+        found = validate(run, variables, keep=keep, examined=examined)
         log.info("best epoch: %d", record["epoch"])
         print(writers.class_table(found.result, writers.console_width(sys.stdout)))
-        if run.config.plots:
+        if examined is not None:
             evaluate.draw(found, run.data.val_source, run.folder)
+            _report(run, found, examined, record["epoch"])
     if run.config.plots:
         visualize.results_png(
             run.folder / "results.csv",
@@ -94,6 +98,17 @@ def finish(run: Run) -> None:
     log.info("everything is in %s", run.folder)
 
 
+def _report(
+    run: Run, found: evaluate.Evaluation, examined: Examined, epoch: int
+) -> None:
+    """Keeps what a page needs of the best weights' validation, and writes the page."""
+    assert run.data.val_source is not None
+    sources = {"train": run.data.source, "val": run.data.val_source}
+    about = report.about_process(run.config, "best weights of the run", epoch)
+    report.keep_figures(found, examined, sources, run.folder, about)
+    log.info("page of the run: %s", report.write_page([run.folder]))
+
+
 def has_result(run: Run) -> bool:
     """Whether the final pictures are there and belong to the last epoch."""
     drawn, table = run.folder / "results.png", run.folder / "results.csv"
@@ -101,7 +116,12 @@ def has_result(run: Run) -> bool:
 
 
 def validate(
-    run: Run, variables: PyTree, *, keep: int = 0, state: TrainState | None = None
+    run: Run,
+    variables: PyTree,
+    *,
+    keep: int = 0,
+    state: TrainState | None = None,
+    examined: Examined | None = None,
 ) -> evaluate.Evaluation:
     """Returns metrics and losses of the given weights on the validation split.
 
@@ -111,6 +131,7 @@ def validate(
         keep: number of first batches returned for drawing.
         state: what is saved if the run is asked to stop in the meantime; None where it
             is saved already, and no longer asked.
+        examined: what looks at the objects of each batch as well.
     """
     batches = run.data.val_batches
     assert batches is not None, "nothing to validate on"
@@ -118,6 +139,8 @@ def validate(
         stream = forward(run.steps.evaluate, variables, loader, run.program.mesh)
         if state is not None:
             stream = _watched(run, state, stream)
+        if examined is not None:
+            stream = examined.collected(stream)
         return evaluate.evaluate(
             stream, names=run.names, metrics=run.program.net.task.metrics(), keep=keep
         )

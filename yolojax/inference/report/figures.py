@@ -27,7 +27,7 @@ _CURVES = 40  # classes with curves of their own: those with the most targets
 _STEP = 10  # of every so many points of a curve one is kept
 
 
-def write(
+def keep_figures(
     found: Evaluation,
     examined: Examined,
     sources: Mapping[str, Source],
@@ -54,7 +54,8 @@ def write(
         files.replace_bytes(place / f"worst_{number:02}.jpg", data)
         share = width / worst.image.shape[1], height / worst.image.shape[0]
         marks = [
-            mark | {"corners": np.round(np.multiply(mark["corners"], share), 1).tolist()}
+            mark
+            | {"corners": np.round(np.multiply(mark["corners"], share), 1).tolist()}
             for mark in worst.marks
         ]
         record = {"file": f"worst_{number:02}.jpg", "name": worst.name}

@@ -157,7 +157,7 @@ def _matrix(block: blocks.Matrix, _: str) -> str:
         for name in block.columns
     )
     lines = []
-    for i, (name, counts) in enumerate(zip(block.rows, block.counts, strict=True)):
+    for name, counts in zip(block.rows, block.counts, strict=True):
         whole = sum(counts) or 1
         cells = []
         for j, count in enumerate(counts):

@@ -1,0 +1,115 @@
+"""The page of a run, or of several: measured once, kept in the folder, written anew."""
+
+import datetime
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import yolojax
+from yolojax import files
+from yolojax.inference.report.comparison import comparison_page
+from yolojax.inference.report.content import run_page
+from yolojax.inference.report.figures import keep_figures
+from yolojax.runs import reading
+from yolojax.writers import page
+
+__all__ = ["PAGE", "about_process", "keep_figures", "write_page"]
+
+PAGE = "report.html"
+
+
+def write_page(folders: Sequence[Path], place: Path | None = None) -> Path:
+    """Writes the page of one run or of several, and returns its path.
+
+    Args:
+        folders: of the runs.
+        place: folder for the page; None: that of the run, of several the folder above
+            all of them.
+
+    Raises:
+        ValueError: a folder holds no run that can be told of, or the page cannot be
+            written.
+    """
+    runs = [reading.read(folder) for folder in folders]
+    if place is None:
+        place = runs[0].folder
+        if len(runs) > 1:
+            place = Path(os.path.commonpath([r.folder.absolute() for r in runs]))
+    path = place / PAGE
+    told = run_page(runs[0]) if len(runs) == 1 else comparison_page(runs, place)
+    text = page.html(told)
+    try:
+        if path.is_file() and page.GENERATOR not in path.read_text("utf-8")[:2000]:
+            raise ValueError(
+                f"{path} is there and was not written by {page.GENERATOR}. Move it"
+                " away, or give another folder with --workdir."
+            )
+        files.replace_text(path, text)
+    except OSError as error:
+        if files.full_disk(error):
+            raise
+        raise ValueError(
+            f"{path} cannot be written: {error.strerror}. Give a folder that you may"
+            " write to, with --workdir."
+        ) from error
+    return path
+
+
+def about_process(config: Any, weights: str, epoch: int | None) -> dict[str, Any]:
+    """Returns what is to be said of a validation besides its figures.
+
+    Args:
+        config: its settings.
+        weights: what was validated.
+        epoch: of the weights, if that is known.
+    """
+    device = jax.devices()[0]
+    count = len(jax.devices())
+    kind = device.device_kind if device.platform != "cpu" else _processor()
+    now = datetime.datetime.now().astimezone()
+    return {
+        "weights": weights,
+        "epoch": epoch,
+        "imgsz": config.imgsz,
+        "validated": str(config.data),
+        "device": f"{count} x {kind}" if count > 1 else kind,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "version": f"yolojax {yolojax.__version__}, jax {jax.__version__},"
+        f" Python {platform.python_version()}",
+        "commit": _commit(),
+        "finished": now.isoformat(" ", "minutes"),
+    }
+
+
+def _processor() -> str:
+    return f"CPU, {platform.machine()}, {os.cpu_count()} cores"
+
+
+def _commit() -> str | None:
+    """Returns the commit of the package's own code; None where it is not known."""
+    folder = Path(yolojax.__file__).parent
+    words = ("git", "-C", str(folder))
+    try:
+        # Installed packages may lie in somebody else's repository.
+        ours = subprocess.run(
+            [*words, "ls-files", "--error-unmatch", "__init__.py"],
+            capture_output=True,
+            timeout=10,
+        )
+        told = subprocess.run(
+            [*words, "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    done = ours.returncode == 0 and told.returncode == 0
+    return told.stdout.strip() if done else None
