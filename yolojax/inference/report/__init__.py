@@ -80,7 +80,7 @@ def about_process(config: Any, weights: str, epoch: int | None) -> dict[str, Any
         "imgsz": config.imgsz,
         "validated": str(config.data),
         "device": f"{count} x {kind}" if count > 1 else kind,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(["yolojax", *sys.argv[1:]]),
         "version": f"yolojax {yolojax.__version__}, jax {jax.__version__},"
         f" Python {platform.python_version()}",
         "commit": _commit(),

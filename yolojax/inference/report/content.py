@@ -194,11 +194,10 @@ def _speed(run: KeptRun) -> str:
 
 def _facts(run: KeptRun) -> page.Facts:
     about = (run.figures or {}).get("about", {})
-    best = run.best
+    best, data, validated = run.best, run.settings.get("data"), about.get("validated")
     rows = [
         ("folder", str(run.folder)),
-        ("task, model", f"{run.settings.get('task')}, {run.settings.get('model')}"),
-        ("data", str(run.settings.get("data"))),
+        ("data", data),
         ("training images", best.get("images")),
         ("data hash", best.get("content")),
         ("start", _start(run)),
@@ -212,7 +211,7 @@ def _facts(run: KeptRun) -> page.Facts:
         ("version", about.get("version")),
         ("commit", about.get("commit")),
         ("finished", about.get("finished")),
-        ("validated on", about.get("validated")),
+        ("validated on", "" if validated == data else validated),
     ]
     shown = [(k, str(v)) for k, v in rows if v not in (None, "")]
     return page.Facts(shown)

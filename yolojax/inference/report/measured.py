@@ -22,7 +22,9 @@ def classes_sections(
     """
     sections = [page.Section("Classes", [class_table(found)], _class_note(found))]
     for part, values in found["classes"].get("parts", {}).items():
-        title = f"Precision and recall, {part.lower()}"
+        title = "Precision and recall"
+        if len(found["classes"]["parts"]) > 1:
+            title += f", {part.lower()}"
         sections.append(page.Section(title, _curves(values, found["names"])))
     if found["sizes"]:
         note = (
@@ -66,9 +68,10 @@ def class_table(found: Mapping[str, Any]) -> page.Table:
             for c, row in enumerate(shares):
                 i = where.get(c)
                 row += [None if i is None else values[key][i] for key in keys]
-            for key in keys:
-                column = values[key]
-                overall.append(sum(column) / len(column) if column else None)
+            whole_of = ("precision", "recall", "mAP50", "mAP50-95")
+            overall += [
+                found["summary"].get(f"metrics/{key}({part[0]})") for key in whole_of
+            ]
     rows = []
     for i, name in enumerate(names):
         own: list[page.Cell] = [name, *([learned[i]] if learned else [])]

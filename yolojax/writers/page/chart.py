@@ -39,7 +39,7 @@ def bars(given: Bars) -> str:
     for name, values in given.rows:
         lines = "".join(
             f'<div class="bar"><i class="c{k % COLORS}"'
-            f' style="width:{70 * value / longest:.2f}%"></i>{_short(value)}</div>'
+            f' style="width:{70 * value / longest:.2f}%"></i>{_count(value)}</div>'
             for k, value in enumerate(values)
         )
         rows.append(f"<tr><th>{escape(name)}</th><td>{lines}</td></tr>")
@@ -54,12 +54,12 @@ def bars(given: Bars) -> str:
     )
 
 
-def ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
-    """Returns about that many round numbers from low to high."""
+def ticks(low: float, high: float, least: float = 0.0) -> list[float]:
+    """Returns a few round numbers from low to high, at least so far apart."""
     span = high - low
     if not span > 0 or not math.isfinite(span):
         return [low]
-    raw = span / count
+    raw = max(span / _TICKS, least)
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(unit * k for k in (1, 2, 5, 10) if unit * k >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
@@ -70,7 +70,7 @@ def ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
 def _svg(given: Chart, drawn: Sequence[Series]) -> str:
     points = [p for s in drawn for p in s.points if _known(p)]
     x0, x1 = _limits([x for x, _ in points])
-    y0, y1 = given.y_range or _limits([y for _, y in points])
+    y0, y1 = given.y_range or _rounded(*_limits([y for _, y in points]))
     wide, high = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
     def at(point: Point) -> Point:
@@ -78,7 +78,8 @@ def _svg(given: Chart, drawn: Sequence[Series]) -> str:
         share = min(max((point[1] - y0) / (y1 - y0), 0.0), 1.0)
         return x, _TOP + high * (1 - share)
 
-    parts = [_grid(x0, x1, y0, y1, at)]
+    whole = all(x == int(x) for x, _ in points)  # epochs
+    parts = [_grid((x0, x1), (y0, y1), at, least=1.0 if whole else 0.0)]
     if given.mark is not None:
         x = at((given.mark[0], y0))[0]
         parts.append(
@@ -97,19 +98,18 @@ def _svg(given: Chart, drawn: Sequence[Series]) -> str:
     )
 
 
-def _grid(x0: float, x1: float, y0: float, y1: float, at: _At) -> str:
+def _grid(x: Point, y: Point, at: _At, least: float) -> str:
     parts = []
-    for value in ticks(y0, y1):
-        y = at((x0, value))[1]
+    for value in ticks(*y):
+        height = at((x[0], value))[1]
         parts.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}"'
-            f' y2="{y:.1f}"/><text x="{_LEFT - 6}" y="{y + 4:.1f}"'
+            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{height:.1f}"'
+            f' y2="{height:.1f}"/><text x="{_LEFT - 6}" y="{height + 4:.1f}"'
             f' text-anchor="end">{_short(value)}</text>'
         )
-    for value in ticks(x0, x1):
-        x = at((value, y0))[0]
+    for value in ticks(*x, least):
         parts.append(
-            f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 16}"'
+            f'<text x="{at((value, y[0]))[0]:.1f}" y="{_HEIGHT - _BOTTOM + 16}"'
             f' text-anchor="middle">{_short(value)}</text>'
         )
     return "".join(parts)
@@ -162,9 +162,20 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
     return (0.0, high) if 0 <= low < high / 3 else (low, high)
 
 
+def _rounded(low: float, high: float) -> Point:
+    """Returns limits at round numbers, so that lines lie between those of the grid."""
+    known = ticks(low, high)
+    step = known[1] - known[0] if len(known) > 1 else high - low
+    return math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+
+
 def _class(series: Series) -> str:
     color = "ink" if series.color is None else f"c{series.color % COLORS}"
     return f"{color} faint" if series.faint else color
+
+
+def _count(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def _short(value: float) -> str:
