@@ -211,7 +211,7 @@ ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
     "backend": [Use("onnx", use.opening)],
     "save_json": [Left(observed.has("predictions.json"), OTHER, "val")],
     "format": [Refused("onnx")],
-    "runs": [Made("here", observed.checked)],
+    "runs": [Made("here", observed.reported)],
     "save": [Left(observed.saves, SELDOM)],
     "save_period": [Left(observed.kept_epochs, OFTEN)],
     "save_minutes": [Left(observed.saves, OFTEN)],

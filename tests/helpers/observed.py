@@ -23,7 +23,7 @@ from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
 from yolojax.assembly.optimizer import run_schedule
 from yolojax.assembly.weights import given_weights
-from yolojax.commands import check, evaluate, export, train
+from yolojax.commands import check, evaluate, export, report, train
 from yolojax.data.batches import prefetch
 from yolojax.devices import mesh as sharding
 from yolojax.models.blocks import Pass
@@ -187,6 +187,15 @@ def checked(config, folder):
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
         check.run(config, None)
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def reported(config, folder):
+    """Returns why `--mode report` leaves nothing."""
+    try:
+        report.run(config, None)
+    except ValueError as error:
+        return str(error)
+    raise AssertionError("a page of nothing was written")
 
 
 def exported(config, folder):
