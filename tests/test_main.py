@@ -173,7 +173,7 @@ MISTAKES = [
     (("train", "yolo11n", "device=gpu:0"), "config.device = 'gpu:0' is unknown."),
     (
         (*WITH_CONFIG, "--mode", "trian"),
-        "--mode=trian: value should be one of <train|val|predict|track|import|export|report|",
+        "--mode=trian: value should be one of <train|val|predict|track|import|export|",
     ),
     ((*WITH_CONFIG, "--batch=8"), "write --config.batch=..., or batch=..."),
     ((*WITH_CONFIG, "--workdri=x"), "--workdri is not a flag. Did you mean 'workdir'?"),

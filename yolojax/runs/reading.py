@@ -94,7 +94,8 @@ def _figures(
     found = [(_json(p / FIGURES_FILE), p) for p in places if _has_figures(p)]
     own = [pair for pair in found if _epoch_of(pair[0]) is not None]
     fitting = [pair for pair in own if epoch in (None, _epoch_of(pair[0]))]
-    return (fitting or own or [(None, None)])[0]
+    chosen = fitting or own
+    return chosen[0] if chosen else (None, None)
 
 
 def _has_figures(place: Path) -> bool:
@@ -128,7 +129,7 @@ def _table(path: Path) -> list[dict[str, float]]:
     """Returns the rows of results.csv, without a last one that was cut off."""
     if not path.is_file():
         return []
-    rows = []
+    rows: list[dict[str, float]] = []
     try:
         text = path.read_text(encoding="utf-8")
         whole = text[: text.rfind("\n") + 1]

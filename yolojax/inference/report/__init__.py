@@ -80,12 +80,20 @@ def about_process(config: Any, weights: str, epoch: int | None) -> dict[str, Any
         "imgsz": config.imgsz,
         "validated": str(config.data),
         "device": f"{count} x {kind}" if count > 1 else kind,
-        "command": shlex.join(["yolojax", *sys.argv[1:]]),
+        "command": _command(),
         "version": f"yolojax {yolojax.__version__}, jax {jax.__version__},"
         f" Python {platform.python_version()}",
         "commit": _commit(),
         "finished": now.isoformat(" ", "minutes"),
     }
+
+
+def _command() -> str:
+    """Returns the words that started this process, as a user would type them."""
+    program, *words = sys.orig_argv  # sys.argv has been put into flags
+    if words and Path(words[0]).name == "yolojax":
+        return shlex.join(["yolojax", *words[1:]])
+    return shlex.join([Path(program).name, *words])
 
 
 def _processor() -> str:

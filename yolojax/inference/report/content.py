@@ -8,11 +8,12 @@ from typing import Any
 from yolojax import writers
 from yolojax.config import KEYS
 from yolojax.inference.report.measured import classes_sections, label_section
-from yolojax.runs.reading import CONFUSION_FILE, KeptRun
+from yolojax.runs.reading import CONFUSION_FILE, REPORT_FOLDER, KeptRun
 from yolojax.writers import page
 
 _MACHINE = ("compile_cache", "weights_url", "name")  # say nothing of the run
 _MATRIX = 30  # classes of a matrix that is shown whole
+_OF_PROCESS = ("device", "command", "version", "commit", "finished")
 _PAIRS = 40  # most frequent confusions of more classes
 _BACKGROUND = "background"
 FILES = {  # beside the page: what they are
@@ -195,6 +196,8 @@ def _speed(run: KeptRun) -> str:
 def _facts(run: KeptRun) -> page.Facts:
     about = (run.figures or {}).get("about", {})
     best, data, validated = run.best, run.settings.get("data"), about.get("validated")
+    # What a later validation says of its process is not true of the training.
+    of = "" if run.figures_folder == run.folder / REPORT_FOLDER else ", validation"
     rows = [
         ("folder", str(run.folder)),
         ("data", data),
@@ -206,11 +209,7 @@ def _facts(run: KeptRun) -> page.Facts:
         ("optimizer", best.get("optimizer") or run.settings.get("optimizer")),
         ("batch", best.get("batch") or run.settings.get("batch")),
         ("seed", run.settings.get("seed")),
-        ("device", about.get("device")),
-        ("command", about.get("command")),
-        ("version", about.get("version")),
-        ("commit", about.get("commit")),
-        ("finished", about.get("finished")),
+        *((f"{k}{of}", about.get(k)) for k in _OF_PROCESS),
         ("validated on", "" if validated == data else validated),
     ]
     shown = [(k, str(v)) for k, v in rows if v not in (None, "")]

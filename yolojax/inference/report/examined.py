@@ -94,7 +94,7 @@ class Examined:
             targets, boxes = host["boxes"][row][slots], found.boxes[row][kept]
             classes, ids = host["classes"][row][slots], found.classes[row][kept]
             scores = found.scores[row][kept]
-            turned = (None, None)
+            turned: tuple[Any, Any] = (None, None)
             if "angles" in host:
                 turned = host["angles"][row][slots], found.angles[row][kept]
                 similarity = probabilistic_iou(targets, turned[0], boxes, turned[1])

@@ -58,9 +58,9 @@ def keep_figures(
             | {"corners": np.round(np.multiply(mark["corners"], share), 1).tolist()}
             for mark in worst.marks
         ]
-        record = {"file": f"worst_{number:02}.jpg", "name": worst.name}
-        record |= {"width": width, "height": height, "counts": worst.counts}
-        pictures.append(record | {"marks": marks})
+        kept: dict[str, Any] = {"file": f"worst_{number:02}.jpg", "name": worst.name}
+        kept |= {"width": width, "height": height, "counts": worst.counts}
+        pictures.append(kept | {"marks": marks})
     imgsz = about["imgsz"]
     record = {
         "version": VERSION,

@@ -194,10 +194,9 @@ def _picture(picture: blocks.Picture, section: str, number: int, last: int) -> s
     """Returns a picture that its link enlarges: the browser's own means do it."""
     width, height = picture.width, picture.height
     size = max(width, height) / 44
-    marks = "".join(
-        _mark(mark, size, width)
-        for mark in sorted(picture.marks, key=lambda m: m.kind != "right")
-    )
+    order = sorted(picture.marks, key=lambda m: m.kind != "right")  # errors in front
+    places = _label_places(order, size, (width, height))
+    marks = "".join(map(_mark, order, places, [size] * len(order)))
     data = base64.b64encode(picture.data).decode()
     this = f"p-{section}-{number}"
     steps = "".join(
@@ -219,13 +218,41 @@ def _picture(picture: blocks.Picture, section: str, number: int, last: int) -> s
     )
 
 
-def _mark(mark: blocks.Mark, size: float, width: int) -> str:
+def _label_places(
+    marks: Sequence[blocks.Mark], size: float, picture: tuple[int, int]
+) -> list[blocks.Point]:
+    """Returns where the words of each mark begin, none upon another.
+
+    Args:
+        marks: outlines.
+        size: of letters, pixels of the picture.
+        picture: its width and height.
+    """
+    width, height = picture
+    places: list[blocks.Point] = []
+    taken: list[tuple[float, float, float]] = []  # left, right, foot
+    for mark in marks:
+        if mark.kind == "right":  # says nothing
+            places.append((0.0, 0.0))
+            continue
+        long = 0.62 * size * len(mark.text)
+        left = max(min(min(x for x, _ in mark.corners), width - long), 0.0)
+        foot = max(min(y for _, y in mark.corners) - size * 0.35, size)
+        while foot < height and any(
+            a < left + long and left < b and abs(foot - y) < size for a, b, y in taken
+        ):
+            foot += size * 1.1
+        taken.append((left, left + long, foot))
+        places.append((left, foot))
+    return places
+
+
+def _mark(mark: blocks.Mark, place: blocks.Point, size: float) -> str:
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in mark.corners)
-    x = min(max(min(x for x, _ in mark.corners), 0), width - size)
-    y = max(min(y for _, y in mark.corners) - size * 0.35, size)
     text = escape(mark.text)
     label = (
-        f'<text x="{x:.1f}" y="{y:.1f}" style="font-size:{size:.1f}px">{text}</text>'
+        f'<text x="{place[0]:.1f}" y="{place[1]:.1f}"'
+        f' style="font-size:{size:.1f}px">{text}</text>'
         if mark.kind != "right"
         else ""
     )
