@@ -54,5 +54,7 @@ class Golden:
 
     def outlines(self, number):
         """Returns the outlines [P, 2] of the objects of a picture, pixels."""
+        if f"{number}_poly" not in self._values:
+            return []
         lengths = self._values[f"{number}_poly_len"]
         return np.split(self._values[f"{number}_poly"], np.cumsum(lengths)[:-1])
