@@ -306,11 +306,15 @@ class C2PSA(nn.Module):
         y = ConvBN(2 * hidden, dtype=self.dtype, name="cv1")(x, mode=mode)
         a, b = y[..., :hidden], y[..., hidden:]
         for i in range(self.repeats):
-            b = PSABlock(max(hidden // 64, 1), dtype=self.dtype, name=f"m_{i}")(
-                b, mode=mode
-            )
+            block = PSABlock(attention_heads(hidden), dtype=self.dtype, name=f"m_{i}")
+            b = block(b, mode=mode)
         out = jnp.concatenate([a, b], axis=-1)
         return ConvBN(channels, dtype=self.dtype, name="cv2")(out, mode=mode)
+
+
+def attention_heads(channels: int) -> int:
+    """Returns how many heads attend to features of so many channels."""
+    return max(channels // 64, 1)
 
 
 class Proto(nn.Module):
