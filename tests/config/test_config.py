@@ -41,13 +41,15 @@ REFERENCE = {
     **{"embed": None, "vid_stride": 1, "stream_buffer": False, "save_txt": False},
     **{"save_conf": False, "save_crop": False, "save_frames": False},
     **{"line_width": None, "show_labels": True, "show_conf": True, "show_boxes": True},
-    **{"tracker": "tracktrack"},
+    **{"tracker": "tracktrack", "dynamic": False, "half": False, "nms": False},
+    **{"opset": None},
 }
 DEVIATIONS = {
     "pretrained": False,  # published weights have a licence of their own: ask for them
     "rect": None,  # None: rectangular for validation alone, as the reference does
     "workers": -1,  # chosen by the number of cores
     "format": "safetensors",  # the reference's own cannot be written without it
+    "opset": 17,  # the reference's own depends on what is installed
     "tracker": "bytetrack",  # the reference's own has no paper
     "conf": 0.001,  # the key concerns validation, where the reference means 0.001 too
 }
@@ -56,7 +58,7 @@ OWN = {  # settings the reference does not have
     *("save_minutes", "log_every", "compile_cache", "weights", "weights_url"),
     *("pretrained_partial", "fraction_mode", "multi_scale_sizes", "scan_steps"),
     *("blur", "median_blur", "to_gray", "clahe", "tiles", "trail", "backend"),
-    "runs",
+    *("runs", "layout"),
     *TrackerOptions.__dataclass_fields__,
 }
 BAD_BY_KIND = {
@@ -174,7 +176,7 @@ def test_unknown_setting_without_a_near_one():
 @pytest.mark.parametrize(
     ("name", "advice"),
     [("resume", "--workdir"), ("project", "--workdir"), ("mode", "--mode val")]
-    + [("half", "amp='fp16'"), ("verbose", "not supported yet")]
+    + [("simplify", "nothing to simplify"), ("verbose", "not supported yet")]
     + [("visualize", "not supported yet"), ("rle", "not supported yet")],
 )
 def test_settings_known_from_elsewhere_are_answered(name, advice):

@@ -88,7 +88,10 @@ RUN = "--config=recorded.py:runs/a"
         ),
         ("val runs/a", f"{RUN} --mode=val --workdir=runs/a"),
         ("train runs/a --config.epochs 9", f"{RUN} --mode=train --workdir=runs/a"),
-        ("export model=runs/a", f"{RUN} --mode=export --workdir=runs/a"),
+        (
+            "export model=runs/a",
+            "--config=used.py:export:run:runs/a --mode=export --workdir=runs/a",
+        ),
         ("check runs/a", f"{RUN} --mode=check --workdir=runs/a"),
         ("--mode val --workdir runs/a", f"{RUN} --mode=val --workdir=runs/a"),
         ("--workdir runs/a", f"{RUN} --workdir=runs/a"),

@@ -73,6 +73,8 @@ def check(
     across.check_across(given)
     if command in USE:
         across.check_use(given, command)
+    if command == "export":
+        across.check_export(given)
     # A run must find them again from another folder.
     if given["data"] != "shapes" and not given["data"].startswith("tfds:"):
         given["data"] = values.absolute("data", given["data"])
@@ -122,6 +124,8 @@ def _check_command(given: dict[str, Any], command: str) -> None:
             instead = "Remove it."
             if name == "weights" and command == "train":
                 instead = "To start training from weights, set config.pretrained."
+            if name == "half" and command in KEYS["amp"].commands:
+                instead = "To compute in half precision, set amp='fp16'."
             raise ValueError(
                 f"config.{name} = {given[name]!r} is for --mode"
                 f" {', '.join(key.commands)}. {instead}"

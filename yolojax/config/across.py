@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from yolojax.config import device as devices
-from yolojax.config.keys import HOST_ONLY, LABELLED
+from yolojax.config.keys import HOST_ONLY, KEYS, LABELLED
 from yolojax.config.values import as_integer, as_number
 
 
@@ -75,6 +75,38 @@ def check_use(values: dict[str, Any], command: str) -> None:
                 " 19, 22)."
             )
         values["embed"] = layers
+
+
+def check_export(values: dict[str, Any]) -> None:
+    """Checks what an exported file is asked to be.
+
+    Args:
+        values: every setting, each of its kind.
+
+    Raises:
+        ValueError: some cannot be followed.
+    """
+    batch, kind = values["batch"], values["format"]
+    if batch != int(batch) or batch < 1:
+        raise ValueError(
+            f"config.batch = {batch:g}: an exported file takes a whole number of"
+            " pictures at a time, 1 or more, or any with dynamic=true."
+        )
+    of_onnx = ("dynamic", "half", "nms", "opset", "layout")
+    wrong = [name for name in of_onnx if values[name] != KEYS[name].default]
+    if kind == "safetensors" and wrong:
+        raise ValueError(
+            f"config.{wrong[0]} = {values[wrong[0]]!r} has no meaning for"
+            " format='safetensors', which holds weights alone. Add format=onnx, or"
+            " remove it."
+        )
+    if values["layout"] != "deepstream":
+        return
+    if values["task"] != "detect" or values["nms"]:
+        raise ValueError(
+            "config.layout = 'deepstream' is for task detect without nms: its reader"
+            " knows neither other tasks nor suppressed boxes. Use layout=usual."
+        )
 
 
 def _check_scale(scale: Any) -> None:

@@ -12,7 +12,7 @@ from ml_collections import config_flags
 
 from yolojax.config import grammar, helps, recorded, shipped, used
 from yolojax.config.grammar import Identify
-from yolojax.config.keys import COMMANDS, KEYS, USE, check_name
+from yolojax.config.keys import COMMANDS, KEYS, NETWORK_ONLY, check_name
 from yolojax.registry import did_you_mean
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, helps.FLAGS["config"])
@@ -116,11 +116,14 @@ def _for_use(word: str, words: list[str]) -> str:
     A config file is made for training; its sizes may be those of its data.
     """
     command = next((w for w in words if re.match("--?mode=", w)), "").partition("=")[2]
-    if command not in USE or not _is_config(word):
+    if command not in NETWORK_ONLY or not _is_config(word):
         return word
     what = word.partition("=")[2]
     if what.startswith(str(used.FILE)):
         return word
+    file, _, folder = what.partition(":")
+    if file == str(recorded.FILE):
+        return f"--config={used.of_run(command, folder)}"
     return f"--config={used.of_file(command, what)}"
 
 

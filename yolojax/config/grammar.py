@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from yolojax.config import recorded, shipped, used
-from yolojax.config.keys import COMMANDS, TASKS, USE
+from yolojax.config.keys import COMMANDS, NETWORK_ONLY, TASKS, USE
 from yolojax.registry import did_you_mean
 
 PROGRAM = "yolojax"
@@ -208,7 +208,7 @@ def _source(said: _Said, given: list[str], identify: Identify) -> list[str]:
     if shipped.find(file):
         if not Path(file).exists() and file.endswith(".pt"):  # published weights
             name = re.sub(r"\.pt$", "", file)
-            if said.command in USE:
+            if said.command in NETWORK_ONLY:
                 return [_of_published(name, said), *_weights(said, file)]
             return [f"--config={name}", *_weights(said, file)]
         if said.command in USE and not _has(given, "config.weights"):
@@ -241,7 +241,7 @@ def _config_of(kind: Kind, said: _Said) -> str:
     """Returns the flag that names the config of weights."""
     if said.task not in (None, kind.task):
         raise ValueError(f"{said.what} is for {kind.task}, not for {said.task}.")
-    if said.command in USE:
+    if said.command in NETWORK_ONLY:
         what = used.of_network(said.command, kind.task, kind.model, kind.imgsz)
         return f"--config={what}"
     return f"--config={shipped.of_task(kind.task, kind.model)}"

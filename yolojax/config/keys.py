@@ -28,15 +28,18 @@ RUN = ("train",)
 STEP = ("train", "benchmark")  # the training step and its batches
 VALIDATION = ("train", "val")
 USE = ("predict", "track")  # of a trained model
+NETWORK_ONLY = (*USE, "export")  # take what a run's network is, and no more of it
 FOUND = (*VALIDATION, *USE)  # detections, chosen among all that the network gives
 NETWORK = ("train", "val", "benchmark")  # that computes, and its batches
 RUNNING = (*NETWORK, *USE)
 MODEL = ("train", "val", *USE, "import", "export", "benchmark")
-DATA = ("train", "val", "check", "benchmark")
+DATA = ("train", "val", "check", "benchmark", "export")
+EXPORT = ("export",)
 WEIGHTS = ("val", *USE, "import", "export")
 
 LABELLED = ("detect", "segment", "pose", "obb")  # tasks with labelled objects
 TASKS = (*LABELLED, "classify")
+FORMATS = ("safetensors", "onnx")
 TRACKER_NAMES = ("bytetrack", "botsort")
 OPTIMIZER_NAMES = (
     "auto",
@@ -155,7 +158,8 @@ KEYS: dict[str, Key] = {
                          commands=RUN, resume=True),
     "batch": Key(16, "number", "images per step over all devices; -1: as many as fit"
                  " into 60 % of the memory, 0.x: into that share", low=-1,
-                 commands=RUNNING, by_command=dict.fromkeys(USE, 1)),
+                 commands=(*RUNNING, *EXPORT),
+                 by_command=dict.fromkeys(NETWORK_ONLY, 1)),
     "batch_size": Key(None, "number", "another name of `batch`", low=-1,
                       commands=RUNNING, resume=True),
     "nbs": _integer(64, "gradients are summed up to about this many images", low=1,
@@ -283,15 +287,15 @@ KEYS: dict[str, Key] = {
                     " picture as little as it can, with False to a square",
                     tasks=LABELLED, commands=RUNNING, device_cache=False),
     # Rotated suppression compares every pair: fewer candidates keep it affordable.
-    "conf": _fraction(0.001, "score threshold", tasks=LABELLED, commands=FOUND,
-                      by_task={"obb": 0.01},
-                      by_command={"predict": 0.25, "track": 0.1}),
+    "conf": _fraction(0.001, "score threshold", tasks=LABELLED,
+                      commands=(*FOUND, *EXPORT), by_task={"obb": 0.01},
+                      by_command={"predict": 0.25, "track": 0.1, "export": 0.25}),
     "iou": _fraction(0.7, "overlap threshold of non-maximum suppression",
-                     tasks=LABELLED, commands=FOUND),
+                     tasks=LABELLED, commands=(*FOUND, *EXPORT)),
     "max_det": _integer(300, "detections per image", low=1, tasks=LABELLED,
-                        commands=FOUND),
+                        commands=(*FOUND, *EXPORT)),
     "agnostic_nms": _switch(False, "suppress across classes", tasks=LABELLED,
-                            commands=FOUND),
+                            commands=(*FOUND, *EXPORT)),
     "save_json": _switch(False, "--mode val: write and evaluate COCO results: boxes,"
                          " and masks or keypoints; COCO knows no rotated boxes",
                          tasks=("detect", "segment", "pose"), commands=("val",)),
@@ -349,8 +353,20 @@ KEYS: dict[str, Key] = {
                              tasks=LABELLED, commands=("track",)),
     "trail": _integer(30, "frames for which the way of a track is drawn; 0: none",
                       tasks=LABELLED, commands=("track",)),
-    "format": _text("safetensors", "file that `--mode export` writes",
-                    choices=("safetensors",), commands=("export",), resume=True),
+    "format": _text("safetensors", "file that is written: weights alone, or a network"
+                    " for other programs", choices=FORMATS, commands=EXPORT,
+                    resume=True),
+    "dynamic": _switch(False, "onnx: the file takes any number of pictures, and sides"
+                       " of any multiple of 32", commands=EXPORT, resume=True),
+    "half": _switch(False, "onnx: float16", commands=EXPORT, resume=True),
+    "opset": _integer(17, "onnx: version of the operators", low=13, high=21,
+                      commands=EXPORT, resume=True),
+    "nms": _switch(False, "onnx: the file gives final detections, by conf, iou, max_det"
+                   " and agnostic_nms; off: all, to be suppressed by the reader",
+                   tasks=("detect", "segment", "pose"), commands=EXPORT, resume=True),
+    "layout": _text("usual", "onnx: outputs as most readers expect them, or as"
+                    " DeepStream does", choices=("usual", "deepstream"),
+                    commands=EXPORT, resume=True),
     "runs": Key(None, "text or list", "folders of the runs that a page is about",
                 commands=("report",)),
     # Files, logs, checkpoints
@@ -444,11 +460,12 @@ NOT_YET: dict[str, str] = {
     "save_dir": "pass the run's folder as --workdir",
     "mode": "it is a flag: --mode val",
     "cfg": "it is a flag: --config yolo11n",
-    "half": "set amp='fp16'",
+    "simplify": "it is not needed, an exported file holds nothing to simplify; remove"
+    " it",
 } | dict.fromkeys(
     """
     cls_remap verbose deterministic profile compile channels_last distill_model dis
-    quantize dnn nms visualize show optimize dynamic simplify opset workspace rle dlog
+    quantize dnn visualize show optimize workspace rle dlog
     dgrad dlam augmentations
     """.split(),
     "it is not supported yet; remove it",

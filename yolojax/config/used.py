@@ -1,7 +1,8 @@
-"""The settings of prediction and tracking, as a config file: `used.py:COMMAND:WHAT`.
+"""The settings of what uses a trained network, as a config file: `used.py:COMMAND:WHAT`.
 
 What a network is comes from its run, its weights or a config file. All else is as usual
-for prediction: batch, precision and thresholds of a training are of no concern to it.
+for prediction, tracking or export: batch, precision and thresholds of a training are of
+no concern to them.
 """
 
 import importlib.util
@@ -29,7 +30,7 @@ def of_network(command: str, task: str, model: str, imgsz: int | None) -> str:
     """Returns the text of --config for a network.
 
     Args:
-        command: predict or track.
+        command: predict, track or export.
         task: what the network predicts.
         model: its name.
         imgsz: pixels that it was trained at, None if unknown.
@@ -58,7 +59,7 @@ def usual(command: str, network: dict[str, Any]) -> ConfigDict:
     """Returns the usual settings of a command for a network.
 
     Args:
-        command: predict or track.
+        command: predict, track or export.
         network: those of NETWORK that are known, `task` among them.
     """
     config = config_lib.default(network["task"], command)

@@ -1,65 +1,49 @@
-"""What an exported file says of itself: texts, each a literal of Python."""
+"""What an exported file says of itself: texts, most of them literals of Python."""
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
 import yolojax
+from yolojax.assembly.export import Export
 from yolojax.models.heads import STRIDES
 
-
-@dataclass(frozen=True)
-class Described:
-    """A trained network, as far as a file tells of it."""
-
-    task: str
-    model: str  # name of the network
-    head: str  # class of its head in published files
-    names: tuple[str, ...]  # of the classes
-    source: str  # where the weights come from, in words
-    licence: str | None
-    keypoint_shape: tuple[int, int] | None
-    leaves: Mapping[str, np.ndarray]  # by path
+UNKNOWN_LICENCE = "unknown: that of whoever trained the weights"
 
 
-def texts(
-    described: Described, hw: tuple[int, int], batch: int, args: Mapping[str, Any]
-) -> dict[str, str]:
-    """Returns the texts by the names that readers of such files know.
-
-    Args:
-        described: the network.
-        hw: height and width of the input.
-        batch: pictures at a time.
-        args: what the file was asked to be.
-    """
+def texts(export: Export) -> dict[str, str]:
+    """Returns the texts by the names that readers of such files know."""
+    options, net = export.options, export.trained.net
+    args = asdict(options) | {"imgsz": list(options.hw)}
+    del args["hw"]
+    limits = args.pop("nms")
+    args |= {"nms": False} if limits is None else {"nms": True} | limits
     found = {
-        "names": repr(dict(enumerate(described.names))),
-        "task": described.task,
+        "names": repr(dict(enumerate(export.trained.names))),
+        "task": export.task,
         "stride": str(STRIDES[-1]),
-        "imgsz": repr(list(hw)),
-        "batch": str(batch),
+        "imgsz": repr(list(options.hw)),
+        "batch": str(options.batch),
         "channels": "3",
-        "args": repr(dict(args)),
+        "args": repr(args),
         "end2end": "False",
-        "head": described.head,
-        "description": f"{described.model} for {described.task}, from yolojax",
+        "head": net.task.published_head,
+        "description": f"{export.model} for {export.task}, written by yolojax",
         "author": f"yolojax {yolojax.__version__}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": yolojax.__version__,
-        "license": described.licence or "unknown: ask whoever trained the weights",
+        "license": export.weights.licence or UNKNOWN_LICENCE,
         "docs": "docs/export.md of yolojax",
         "yolojax.version": yolojax.__version__,
-        "yolojax.model": described.model,
-        "yolojax.weights": described.source,
-        "yolojax.leaves_sha256": leaves_hash(described.leaves),
+        "yolojax.model": export.model,
+        "yolojax.weights": export.weights.source,
+        "yolojax.leaves_sha256": leaves_hash(export.weights.leaves),
     }
-    if described.keypoint_shape is not None:
-        found["kpt_shape"] = repr(list(described.keypoint_shape))
+    if export.keypoint_shape is not None:
+        found["kpt_shape"] = repr(list(export.keypoint_shape))
     return found
 
 

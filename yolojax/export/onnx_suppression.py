@@ -1,21 +1,10 @@
 """Non-maximum suppression as a graph of ONNX, for files that give final detections."""
 
-from dataclasses import dataclass
-
 from onnx import TensorProto
 
+from yolojax.assembly.export import Limits
 from yolojax.export.graph import Graph
 from yolojax.export.onnx_heads import Decoded, best_class
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is kept; a file holds these numbers, nobody can change them later."""
-
-    conf: float  # scores must be above this
-    iou: float  # overlap above which the weaker box goes
-    max_det: int  # rows of the result
-    agnostic: bool  # suppress across classes
 
 
 def suppressed(

@@ -65,6 +65,20 @@ def make_predict_step(
     return step
 
 
+def make_table_step(net: Network) -> Callable[[PyTree, Array], tuple[Array, ...]]:
+    """Returns the step (variables, images) -> what an exported file gives for them.
+
+    Images are [B, 3, H, W] floats in 0..1, RGB, as an exported file takes them.
+    """
+
+    def step(variables: PyTree, images: Array) -> tuple[Array, ...]:
+        image = images.transpose(0, 2, 3, 1)
+        outputs = _outputs(net, variables, image)
+        return net.task.table(outputs, image.shape[1:3])
+
+    return step
+
+
 def make_embed_step(net: Network, layers: Sequence[int]) -> Step:
     """Returns the step (variables, images, thresholds) -> features [B, F] float32.
 

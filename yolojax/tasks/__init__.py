@@ -45,6 +45,11 @@ class Task(Protocol):
     ) -> Any:
         """Returns the predictions of a batch."""
 
+    def table(
+        self, outputs: Any, image_hw: tuple[int, ...]
+    ) -> tuple[jax.Array, ...]:
+        """Returns what exported files give for a batch, before any suppression."""
+
     def metrics(self) -> Any:
         """Returns an empty accumulator of the task's metrics."""
 

@@ -81,6 +81,18 @@ class Classify:
         del image_hw, rules
         return Probabilities(jax.nn.softmax(outputs["logits"]))
 
+    def table(
+        self, outputs: dict[str, jax.Array], image_hw: tuple[int, ...]
+    ) -> tuple[jax.Array, ...]:
+        """Returns what exported files give: probabilities [B, C].
+
+        Args:
+            outputs: raw head outputs.
+            image_hw: height and width of the network input; not needed here.
+        """
+        del image_hw
+        return (jax.nn.softmax(outputs["logits"]),)
+
     def metrics(self) -> ClassifyMetrics:
         """Returns an empty accumulator of this task's metrics."""
         return ClassifyMetrics()

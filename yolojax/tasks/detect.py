@@ -140,6 +140,22 @@ class Detect:
         boxes = box_ops.ltrb_to_xyxy(points, ltrb) * strides[None, :, None]
         return boxes, jax.nn.sigmoid(outputs["scores"])
 
+    def table(
+        self, outputs: dict[str, jax.Array], image_hw: tuple[int, ...]
+    ) -> tuple[jax.Array, ...]:
+        """Returns what exported files give for every anchor, before any suppression.
+
+        Args:
+            outputs: raw head outputs.
+            image_hw: height and width of the network input.
+
+        Returns:
+            [B, 4 + C, A]: cx cy w h in pixels, probabilities of the classes.
+        """
+        boxes, scores = self.predict(outputs, image_hw)
+        rows = [box_ops.xyxy_to_cxcywh(boxes), scores]
+        return (jnp.concatenate(rows, axis=-1).swapaxes(1, 2),)
+
     def metrics(self) -> DetectionMetrics:
         """Returns an empty accumulator of this task's metrics."""
         return DetectionMetrics(CONFUSION_CONF)

@@ -123,6 +123,22 @@ class OBB:
         boxes = rotated.ltrb_to_xywhr(points, ltrb, outputs["angles"])
         return rotated.scaled(boxes, strides), jax.nn.sigmoid(outputs["scores"])
 
+    def table(
+        self, outputs: dict[str, jax.Array], image_hw: tuple[int, ...]
+    ) -> tuple[jax.Array, ...]:
+        """Returns what exported files give for every anchor, before any suppression.
+
+        Args:
+            outputs: raw head outputs.
+            image_hw: height and width of the network input.
+
+        Returns:
+            [B, 4 + C + 1, A]: cx cy w h in pixels, probabilities of the classes, angle.
+        """
+        boxes, scores = self.predict(outputs, image_hw)
+        rows = [boxes[..., :4], scores, boxes[..., 4:]]
+        return (jnp.concatenate(rows, axis=-1).swapaxes(1, 2),)
+
     def metrics(self) -> RotatedMetrics:
         """Returns an empty accumulator of this task's metrics."""
         return RotatedMetrics(detect.CONFUSION_CONF)

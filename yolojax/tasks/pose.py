@@ -124,6 +124,30 @@ class Pose:
         keypoints = jnp.where(found.valid[..., None, None], keypoints, 0.0)
         return replace(found, keypoints=keypoints)
 
+    def table(
+        self, outputs: dict[str, jax.Array], image_hw: tuple[int, ...]
+    ) -> tuple[jax.Array, ...]:
+        """Returns what exported files give for every anchor, before any suppression.
+
+        Args:
+            outputs: raw head outputs.
+            image_hw: height and width of the network input.
+
+        Returns:
+            [B, 4 + C + K * D, A]: cx cy w h in pixels, probabilities of the classes,
+            keypoints as x and y in pixels and, of three values, visibility in 0..1.
+        """
+        (boxes,) = self.boxes.table(outputs, image_hw)
+        raw = self._raw(outputs["keypoints"])
+        points, strides = (
+            jnp.broadcast_to(jnp.asarray(x, raw.dtype)[None], (len(raw), *x.shape))
+            for x in self.boxes.geometry(image_hw)
+        )
+        keypoints = keypoint_ops.decode(raw, points, strides)
+        keypoints = keypoints[..., : self.keypoint_shape[1]]
+        rows = keypoints.reshape(*raw.shape[:2], -1).swapaxes(1, 2)
+        return (jnp.concatenate([boxes, rows], axis=1),)
+
     def metrics(self) -> PoseMetrics:
         """Returns an empty accumulator of this task's metrics."""
         return PoseMetrics(detect.CONFUSION_CONF, self.sigmas)

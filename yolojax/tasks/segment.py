@@ -113,6 +113,23 @@ class Segment:
         )
         return replace(found, masks=masks)
 
+    def table(
+        self, outputs: dict[str, jax.Array], image_hw: tuple[int, ...]
+    ) -> tuple[jax.Array, ...]:
+        """Returns what exported files give for every anchor, before any suppression.
+
+        Args:
+            outputs: raw head outputs.
+            image_hw: height and width of the network input.
+
+        Returns:
+            [B, 4 + C + 32, A]: cx cy w h in pixels, probabilities of the classes,
+            coefficients of the prototypes; and these, [B, 32, H / 4, W / 4].
+        """
+        (boxes,) = self.boxes.table(outputs, image_hw)
+        rows = jnp.concatenate([boxes, outputs["masks"].swapaxes(1, 2)], axis=1)
+        return rows, outputs["protos"].transpose(0, 3, 1, 2)
+
     def metrics(self) -> SegmentMetrics:
         """Returns an empty accumulator of this task's metrics."""
         return SegmentMetrics(detect.CONFUSION_CONF)
