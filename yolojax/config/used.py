@@ -1,4 +1,4 @@
-"""The settings of what uses a trained network, as a config file: `used.py:COMMAND:WHAT`.
+"""What uses a trained network, as a config file: `used.py:COMMAND:WHAT`.
 
 What a network is comes from its run, its weights or a config file. All else is as usual
 for prediction, tracking or export: batch, precision and thresholds of a training are of

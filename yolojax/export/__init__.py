@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from yolojax.assembly.export import Export
 from yolojax.errors import install_hint
-from yolojax.export import weights_file
+from yolojax.export import runners, weights_file
 from yolojax.files import replace_bytes
 from yolojax.weights import family, sources
 
@@ -17,7 +17,7 @@ class Exporter(NamedTuple):
     suffix: str
     write: Callable[[Path, Export], str]  # returns what stands in it, in words
     check: Callable[[Export], None]  # raises ValueError for what cannot be written
-    computes: bool  # the file gives what the network gives, which can be compared
+    runner: Callable[[Path], runners.Runner | None] | None  # of a file; None: of none
 
 
 def _write_onnx(path: Path, export: Export) -> str:
@@ -53,7 +53,7 @@ def _nothing_to_check(export: Export) -> None:
 
 EXPORTERS = {
     "safetensors": Exporter(
-        sources.SAFETENSORS, weights_file.write, _nothing_to_check, computes=False
+        sources.SAFETENSORS, weights_file.write, _nothing_to_check, None
     ),
-    "onnx": Exporter(".onnx", _write_onnx, _check_onnx, computes=True),
+    "onnx": Exporter(".onnx", _write_onnx, _check_onnx, runners.onnx_file),
 }

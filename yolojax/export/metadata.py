@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -16,19 +17,15 @@ UNKNOWN_LICENCE = "unknown: that of whoever trained the weights"
 
 def texts(export: Export) -> dict[str, str]:
     """Returns the texts by the names that readers of such files know."""
-    options, net = export.options, export.trained.net
-    args = asdict(options) | {"imgsz": list(options.hw)}
-    del args["hw"]
-    limits = args.pop("nms")
-    args |= {"nms": False} if limits is None else {"nms": True} | limits
+    hw, net = export.options.hw, export.trained.net
     found = {
         "names": repr(dict(enumerate(export.trained.names))),
         "task": export.task,
         "stride": str(STRIDES[-1]),
-        "imgsz": repr(list(options.hw)),
-        "batch": str(options.batch),
+        "imgsz": repr(list(hw)),
+        "batch": str(export.options.batch),
         "channels": "3",
-        "args": repr(args),
+        "args": repr(options(export)),
         "end2end": "False",
         "head": net.task.published_head,
         "description": f"{export.model} for {export.task}, written by yolojax",
@@ -45,6 +42,14 @@ def texts(export: Export) -> dict[str, str]:
     if export.keypoint_shape is not None:
         found["kpt_shape"] = repr(list(export.keypoint_shape))
     return found
+
+
+def options(export: Export) -> dict[str, Any]:
+    """Returns what a file was asked to be, by the names of settings."""
+    found = asdict(export.options)
+    limits = found.pop("nms")
+    found["imgsz"] = list(found.pop("hw"))
+    return found | ({"nms": False} if limits is None else {"nms": True} | limits)
 
 
 def leaves_hash(leaves: Mapping[str, np.ndarray]) -> str:

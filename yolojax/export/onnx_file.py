@@ -47,9 +47,7 @@ def content(export: Export) -> bytes:
     return graph.finished(metadata.texts(export), producer)
 
 
-def _add_boxes(
-    writer: Writer, export: Export, head: str, features: list[str]
-) -> None:
+def _add_boxes(writer: Writer, export: Export, head: str, features: list[str]) -> None:
     """Adds a head of boxes, and its outputs."""
     graph, sizes, options = writer.graph, writer.sizes, export.options
     classes, batch = len(export.trained.names), _batch(sizes)

@@ -39,9 +39,7 @@ def suppressed(
         return graph.node("Mul", chosen, graph.node("Unsqueeze", there, last))
 
 
-def _kept(
-    graph: Graph, found: Decoded, best: str, classes: int, limits: Limits
-) -> str:
+def _kept(graph: Graph, found: Decoded, best: str, classes: int, limits: Limits) -> str:
     """Returns the scores [B, A] of cells that are kept, float32, 0 for the others."""
     boxes = graph.node("Transpose", _wide(graph, found.boxes), perm=[0, 2, 1])
     best = _wide(graph, best)
@@ -66,9 +64,7 @@ def _kept(
     return graph.node("ScatterND", nothing, where, values)
 
 
-def _best(
-    graph: Graph, scores: str, cells: int | None, count: int
-) -> tuple[str, str]:
+def _best(graph: Graph, scores: str, cells: int | None, count: int) -> tuple[str, str]:
     """Returns the best scores [B, count] and their cells; 0 where there is none."""
     if cells is None or cells < count:  # there may be fewer cells than rows
         pads = graph.integers([0, 0, 0, count])

@@ -45,9 +45,7 @@ class Task(Protocol):
     ) -> Any:
         """Returns the predictions of a batch."""
 
-    def table(
-        self, outputs: Any, image_hw: tuple[int, ...]
-    ) -> tuple[jax.Array, ...]:
+    def table(self, outputs: Any, image_hw: tuple[int, ...]) -> tuple[jax.Array, ...]:
         """Returns what exported files give for a batch, before any suppression."""
 
     def metrics(self) -> Any:
