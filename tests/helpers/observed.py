@@ -12,20 +12,24 @@ import io
 import os
 from unittest import mock
 
+import exports
 import forked_runs
 import jax
 import numpy as np
+import onnx
 import safetensors.numpy
 
 from yolojax import config as config_lib
 from yolojax import models, optim
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
+from yolojax.assembly.export import export_of
 from yolojax.assembly.optimizer import run_schedule
 from yolojax.assembly.weights import given_weights
 from yolojax.commands import check, evaluate, export, report, train
 from yolojax.data.batches import prefetch
 from yolojax.devices import mesh as sharding
+from yolojax.export import EXPORTERS
 from yolojax.models.blocks import Pass
 from yolojax.program import start
 from yolojax.program.train_program import (
@@ -206,6 +210,17 @@ def exported(config, folder):
     except ValueError as error:
         return str(error)
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def onnx_file(config, folder):
+    """Returns what `--mode export` writes into ONNX, without the constants."""
+    weights = exports.weights_by_rule("detect")
+    config = config_lib.changed(config, format="onnx", model="yolo11n", imgsz=64)
+    path = folder / "network.onnx"
+    EXPORTERS["onnx"].write(path, export_of(config, weights))
+    model = onnx.load(path)
+    graph = model.graph
+    return [str(x) for x in (*graph.input, *graph.output, *model.opset_import)]
 
 
 @functools.cache

@@ -43,7 +43,7 @@ class Graph:
 
     @contextlib.contextmanager
     def scope(self, name: str) -> Iterator[None]:
-        """Puts a word before the names of what is made inside."""
+        """Puts a word before the names of what is made inside; the innermost counts."""
         self._scope.append(name)
         yield
         self._scope.pop()
@@ -63,7 +63,7 @@ class Graph:
             outputs: how many it has.
             attributes: of the operator.
         """
-        name = self._unused("/".join(["", *self._scope, op]))
+        name = self._unused("/".join(["", *self._scope[-1:], op]))
         made = [f"{name}_output_{i}" for i in range(outputs)]
         self.nodes.append(helper.make_node(op, inputs, made, name=name, **attributes))
         return made

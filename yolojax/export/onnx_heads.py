@@ -218,17 +218,17 @@ def _protos(writer: Writer, head: str, finest: str) -> str:
     graph, name = writer.graph, f"{head}/proto"
     x = conv_bn(writer, f"{name}/cv1", finest)
     kernel = writer.array(f"params/{name}/upsample/kernel")  # [2, 2, C, C']
+    bias = writer.array(f"params/{name}/upsample/bias")
     published = dotted(f"{name}/upsample")
-    x = graph.node(
-        "ConvTranspose",
-        x,
-        graph.weights(f"{published}.weight", kernel.transpose(2, 3, 0, 1)),
-        graph.weights(
-            f"{published}.bias", writer.array(f"params/{name}/upsample/bias")
-        ),
-        kernel_shape=[2, 2],
-        strides=[2, 2],
-    )
+    with graph.scope(published):
+        x = graph.node(
+            "ConvTranspose",
+            x,
+            graph.weights(f"{published}.weight", kernel.transpose(2, 3, 0, 1)),
+            graph.weights(f"{published}.bias", bias),
+            kernel_shape=[2, 2],
+            strides=[2, 2],
+        )
     x = conv_bn(writer, f"{name}/cv2", x)
     assert writer.leaves[f"params/{name}/cv3/conv/kernel"].shape[-1] == NUM_MASKS
     return conv_bn(writer, f"{name}/cv3", x)

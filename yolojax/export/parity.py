@@ -130,7 +130,7 @@ def differences(pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
     for one in pairs:
         for part, ours in one.ours.items():
             gaps = np.abs(ours.astype(np.float64) - one.theirs[part])
-            by_row = gaps.reshape(len(gaps), -1).max(1, initial=0.0)
+            by_row = gaps.max(tuple(range(1, gaps.ndim)), initial=0.0)
             kept = by_row[one.confident] if len(one.confident) == len(gaps) else by_row
             worst = found.setdefault(part, {"all": 0.0, "confident": 0.0})
             # maximum() hands on what is not a number.

@@ -1,0 +1,69 @@
+"""Networks with the weights of the rule as exported files, and what runs these."""
+
+import dataclasses
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+import onnxruntime
+from head_cases import HEADS
+from reference_rule import fill_by_rule
+
+from yolojax import config as config_lib
+from yolojax import models
+from yolojax.assembly.export import export_of
+from yolojax.export import onnx_file
+from yolojax.weights import names
+from yolojax.weights.sources import Weights
+
+CLASSES = {"detect": 80, "segment": 80, "pose": 1, "obb": 15, "classify": 1000}
+
+
+@functools.cache
+def weights_by_rule(task, scale="n"):
+    """Returns the weights of a network with the class count of published ones."""
+    model = models.build(f"yolo11{scale}", HEADS[task], dtype=jnp.float32, remat=False)
+    leaves = names.flatten(fill_by_rule(models.variable_shapes(model)))
+    return Weights(
+        source="the rule",
+        leaves=leaves,
+        names=tuple(f"class {i}" for i in range(CLASSES[task])),
+        imgsz=None,
+        licence=None,
+        skipped={},
+        kpt_shape=(17, 3) if task == "pose" else None,
+    )
+
+
+@functools.cache
+def export_by_rule(task, scale="n", hw=(64, 64), **settings):
+    """Returns the export of a network; another `hw` is no setting."""
+    config = config_lib.default(task, "export")
+    config.update({"format": "onnx", "model": f"yolo11{scale}", "imgsz": 64} | settings)
+    export = export_of(config_lib.check(config, "export"), weights_by_rule(task, scale))
+    options = dataclasses.replace(export.options, hw=hw)
+    return dataclasses.replace(export, options=options)
+
+
+@functools.cache
+def onnx_by_rule(task, scale="n", hw=(64, 64), **settings):
+    """Returns the ONNX file of a network; each is written once."""
+    return onnx_file.content(export_by_rule(task, scale, hw, **settings))
+
+
+def session(data):
+    """Returns what runs an ONNX file."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(
+        data, options, providers=["CPUExecutionProvider"]
+    )
+
+
+def ran(data, images):
+    """Returns what an ONNX file gives for images [B, 3, H, W], as float32."""
+    runs = session(data)
+    (given,) = runs.get_inputs()
+    dtype = np.float16 if given.type == "tensor(float16)" else np.float32
+    outputs = runs.run(None, {given.name: np.ascontiguousarray(images, dtype)})
+    return [np.asarray(x, np.float32) for x in outputs]
