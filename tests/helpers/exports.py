@@ -11,7 +11,7 @@ from reference_rule import fill_by_rule
 
 from yolojax import config as config_lib
 from yolojax import models
-from yolojax.assembly.export import export_of
+from yolojax.assembly.export import export_of, export_options
 from yolojax.export import onnx_file
 from yolojax.weights import names
 from yolojax.weights.sources import Weights
@@ -35,14 +35,24 @@ def weights_by_rule(task, scale="n"):
     )
 
 
-@functools.cache
-def export_by_rule(task, scale="n", hw=(64, 64), **settings):
-    """Returns the export of a network; another `hw` is no setting."""
+def settled(task, scale="n", **settings):
+    """Returns the checked settings of an export to ONNX, of 64 px."""
     config = config_lib.default(task, "export")
     config.update({"format": "onnx", "model": f"yolo11{scale}", "imgsz": 64} | settings)
-    export = export_of(config_lib.check(config, "export"), weights_by_rule(task, scale))
-    options = dataclasses.replace(export.options, hw=hw)
-    return dataclasses.replace(export, options=options)
+    return config_lib.check(config, "export")
+
+
+@functools.cache
+def usual_export(task, scale="n"):
+    """Returns the export of a network with the usual settings."""
+    return export_of(settled(task, scale), weights_by_rule(task, scale))
+
+
+def export_by_rule(task, scale="n", hw=(64, 64), **settings):
+    """Returns the export of a network; another `hw` is no setting."""
+    options = export_options(settled(task, scale, **settings))
+    options = dataclasses.replace(options, hw=hw)
+    return dataclasses.replace(usual_export(task, scale), options=options)
 
 
 @functools.cache

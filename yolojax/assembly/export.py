@@ -72,17 +72,19 @@ def export_of(config: Any, given: Weights) -> Export:
         model=config.model,
         weights=given,
         trained=prediction.of_weights(changed(config, amp=False), given),
-        options=ExportOptions(
-            hw=(config.imgsz, config.imgsz),
-            batch=int(config.batch),
-            dynamic=config.dynamic,
-            half=config.half,
-            opset=config.opset,
-            layout=config.layout,
-            nms=_limits(config) if config.nms else None,
-        ),
+        options=export_options(config),
     )
 
 
-def _limits(config: Any) -> Limits:
-    return Limits(config.conf, config.iou, config.max_det, config.agnostic_nms)
+def export_options(config: Any) -> ExportOptions:
+    """Returns what kind of file a config wants."""
+    limits = Limits(config.conf, config.iou, config.max_det, config.agnostic_nms)
+    return ExportOptions(
+        hw=(config.imgsz, config.imgsz),
+        batch=int(config.batch),
+        dynamic=config.dynamic,
+        half=config.half,
+        opset=config.opset,
+        layout=config.layout,
+        nms=limits if config.nms else None,
+    )

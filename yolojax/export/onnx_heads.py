@@ -118,16 +118,11 @@ def _cells(writer: Writer, features: list[str]) -> Cells:
     """Returns the cells of all levels: constants, unless the sides are free."""
     graph, sizes = writer.graph, writer.sizes
     if not sizes.free_sides:
-        points, strides = anchor_points((sizes.height, sizes.width), STRIDES)
-        return Cells(graph.floats(points.T[None]), graph.floats(strides[None]))
-    points, strides = zip(
-        *(
-            _level(graph, x, stride)
-            for x, stride in zip(features, STRIDES, strict=True)
-        ),
-        strict=True,
-    )
-    where = graph.node("Concat", *points, axis=1)  # [2, A], whole numbers
+        points, steps = anchor_points((sizes.height, sizes.width), STRIDES)
+        return Cells(graph.floats(points.T[None]), graph.floats(steps[None]))
+    levels = [_level(graph, x, s) for x, s in zip(features, STRIDES, strict=True)]
+    places, strides = zip(*levels, strict=True)
+    where = graph.node("Concat", *places, axis=1)  # [2, A], whole numbers
     where = graph.node("Cast", where, to=graph.float_type)
     where = graph.node("Add", where, graph.floats(0.5))
     where = graph.node("Unsqueeze", where, graph.integers([0]))

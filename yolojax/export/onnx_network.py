@@ -245,7 +245,7 @@ def _width(writer: Writer, name: str, last: str = "/cv2") -> int:
 
 def _numbered(writer: Writer, stem: str) -> list[str]:
     """Returns the modules <stem>_0, <stem>_1, ... that there are."""
-    found = []
+    found: list[str] = []
     while writer.has(f"{stem}_{len(found)}"):
         found.append(f"{stem}_{len(found)}")
     return found

@@ -158,9 +158,8 @@ def pair(
     else:
         other = theirs[0].swapaxes(1, 2)
         wide = table.shape[-1]
-        parts = [_parts(export, x.reshape(-1, wide)) for x in (table, other)]
-        confident = parts[0]["scores"].max(-1) > CONFIDENT
-        found = Pair(*parts, confident)
+        mine, its = (_parts(export, x.reshape(-1, wide)) for x in (table, other))
+        found = Pair(mine, its, mine["scores"].max(-1) > CONFIDENT)
     if len(ours) > 1:
         found.ours["prototypes"] = ours[1]
         found.theirs["prototypes"] = theirs[1]
@@ -221,11 +220,11 @@ def _of_detections(
         left = [row for i, row in enumerate(found) if i not in used]
         unmatched += sum(_counts(row, export) for row in left)
     width = rows.shape[-1]
-    parts = [
+    ours, theirs = (
         {"boxes": x[:, :4], "scores": x[:, 4]} | _extra(export, x[:, 6:])
         for x in (np.array(side).reshape(-1, width) for side in (mine, other))
-    ]
-    return Pair(*parts, parts[0]["scores"] > CONFIDENT, unmatched)
+    )
+    return Pair(ours, theirs, ours["scores"] > CONFIDENT, unmatched)
 
 
 def _counts(row: np.ndarray, export: Export) -> bool:
