@@ -20,7 +20,7 @@ from yolojax.api import looking, runs, settings
 from yolojax.assembly import network, prediction
 from yolojax.assembly.weights import given_weights
 from yolojax.commands import evaluate, export
-from yolojax.config import KEYS, recorded, shipped
+from yolojax.config import KEYS, recorded, shipped, used
 from yolojax.config.grammar import Kind
 from yolojax.inference.backends.compiled import Compiled
 from yolojax.inference.predictor import Predictor
@@ -318,8 +318,8 @@ class Model:
         Raises:
             ValueError: settings cannot be.
         """
-        config = settings.of_network(self.task, self.architecture, None)
-        config.imgsz = self.imgsz
+        network = {"task": self.task, "model": self.architecture, "imgsz": self.imgsz}
+        config = used.usual("export", network)
         config = settings.checked("export", config, keywords | {"format": format})
         with settings.as_keywords():
             folder = None if workdir is None else Path(workdir)
