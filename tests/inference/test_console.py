@@ -105,7 +105,7 @@ def test_the_end_tells_times_files_and_what_was_not_read(clock):
         " 25.0 draw+write (they overlap)",
         "wall time: 1000.0 ms per picture (1.0 per second), at 480x640",
         "compiling or loading 1 program: 1.0 s, not counted above",
-        "warning: of 1 source not everything was looked at:",
+        "warning: 1 source could not be read, or not as a whole:",
         "  c.jpg: there is no such file.",
         "2 pictures, 6 objects: results saved to runs/predict",
         "2 label files in runs/predict/labels",

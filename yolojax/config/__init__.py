@@ -15,7 +15,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from yolojax.config import across, values
-from yolojax.config.keys import KEYS, USE, check_name
+from yolojax.config.keys import KEYS, TASKS, USE, check_name
 from yolojax.config.recipes import for_shapes
 
 __all__ = ["KEYS", "changed", "check", "default", "for_shapes"]
@@ -65,7 +65,10 @@ def check(
             f"The config lacks {', '.join(missing)}."
             " Start it from yolojax.config.default(task)."
         )
-    given = {name: values.settle(name, KEYS[name], v) for name, v in given.items()}
+    task = given["task"] if given["task"] in TASKS else "detect"
+    for name, value in given.items():
+        usual = KEYS[name].usual(task, command)
+        given[name] = values.settle(name, KEYS[name], value, usual)
     _resolve_batch(given)
     _check_task(given, command)
     if command is not None:

@@ -6,6 +6,7 @@ nothing that flags cannot say, and the same parser reads what comes out.
 """
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -113,6 +114,12 @@ def _read(plain: list[str], flags: list[str]) -> _Said:
         _add_words(settings, names, "runs", "the runs")
         return _Said(command, task, None, settings)
     what = names.pop(0) if names else _taken(settings, "config")
+    loose = [name for name in names if name in ("=", "==") or name.endswith("=")]
+    if loose:
+        raise ValueError(
+            f"unexpected argument {loose[0]!r}. Settings look like epochs=3, without"
+            " spaces around the equals sign."
+        )
     if names and command in USE:
         _add_words(settings, names, "source", "what is looked at")
     elif names:
@@ -264,16 +271,24 @@ def _of_folder(
 ) -> list[str]:
     """Returns the flags for the folder of a run or of one of its checkpoints."""
     run = recorded.run_above(path)
+    if run is None and not (path / "checkpoints").is_dir() and said.command in USE:
+        raise ValueError(
+            f"{path} is not the folder of a run. First the weights, then what is looked"
+            f" at: {PROGRAM} {said.command} runs/detect/train {shlex.quote(str(path))}."
+        )
     if run is None and not (path / "checkpoints").is_dir():
         raise ValueError(
             f"{path} is neither the folder of a run nor a config. For the folder of a"
-            f" data set write data={path}."
+            f" data set write data={shlex.quote(str(path))}."
         )
     if run is None:  # imported weights have no settings
         config = _config_of(identify(path), said)
         if said.command in ("val", "export") and not _has(given, "workdir"):
             return [config, f"--workdir={path}"]
         return [config, *_weights(said, path)]
+    task = used.of_record(run)["task"]
+    if said.task not in (None, task):
+        raise ValueError(f"{run} is for {task}, not for {said.task}.")
     if said.command in USE:
         config = used.of_run(said.command, run)
         return [f"--config={config}", *_weights(said, path)]
@@ -292,6 +307,11 @@ def _unknown(what: str, said: _Said) -> str:
     """Returns the message about a word that names nothing."""
     path = Path(what)
     run = recorded.run_above(path)
+    if path.is_file() and said.command in USE:
+        return (
+            f"{what} holds no weights. First the weights, then what is looked at:"
+            f" {PROGRAM} {said.command} runs/detect/train {shlex.quote(what)}."
+        )
     if run is not None:
         return (
             f"{what}: there is no such file. Its run is in {run}: write {PROGRAM}"

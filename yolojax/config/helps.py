@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 
 import yolojax
-from yolojax.config.keys import COMMANDS, GROUPS, KEYS, Key
+from yolojax.config.keys import COMMANDS, GROUPS, KEYS, USE, Key
 
 FLAGS = {
     "config": "config file or its name, with the data set if it takes one:"
@@ -18,6 +18,18 @@ FLAGS = {
 }
 _VALUES = {"config": " FILE[:DATA]", "workdir": " FOLDER", "mode": " COMMAND"}
 _WIDTH, _COLUMN = 80, 28  # characters of a line, and those before a meaning
+_OF_THE_WEIGHTS = ("task", "model")  # which say both
+_USE = """\
+yolojax {command} RUN_OR_WEIGHTS SOURCE [SOURCE ...] [KEY=VALUE ...]
+
+  RUN_OR_WEIGHTS  the folder of a run: runs/detect/train; a .pt, .safetensors or
+                  .onnx file; the name of published weights: yolo11n.pt
+  SOURCE          pictures, videos, folders, patterns, lists, addresses, the number
+                  of a camera, - for paths on the standard input
+
+  yolojax {command} runs/detect/train photos
+  yolojax {command} yolo11n.pt street.mp4 conf=0.4
+"""
 _USAGE = f"""\
 yolojax COMMAND [CONFIG | RUN | WEIGHTS] [KEY=VALUE ...]
 python -m yolojax.main --config CONFIG[:DATA] [--mode COMMAND] ...
@@ -30,6 +42,7 @@ python -m yolojax.main --config CONFIG[:DATA] [--mode COMMAND] ...
   yolojax check data=path/to/data.yaml
   yolojax train yolo11n data=path/to/data.yaml epochs=5 imgsz=320
   yolojax val runs/detect/train
+  yolojax predict runs/detect/train photos
 """
 
 
@@ -65,7 +78,7 @@ def _command(words: Sequence[str]) -> str | None:
 def _text(command: str | None) -> str:
     """Returns the usage and the settings, in groups, that a command reads."""
     which = "Settings" if command is None else f"Settings that {command} reads"
-    lines = [_USAGE]
+    lines = [_USE.format(command=command) if command in USE else _USAGE]
     for flag, meaning in (*FLAGS.items(), ("version", "say which version this is")):
         lines += _entry(f"--{flag}{_VALUES.get(flag, '')}", meaning)
     lines += ["", f"{which}, written KEY=VALUE behind a command or"]
@@ -73,11 +86,15 @@ def _text(command: str | None) -> str:
     title = ""
     for name, key in KEYS.items():
         title = GROUPS.get(name, title)
+        if command in USE and name in _OF_THE_WEIGHTS:
+            continue
         if command is None or command in key.commands:
             if title:
                 lines += ["", title]
                 title = ""
             default = key.by_command.get(command or "", key.default)
+            if command in USE and name == "imgsz":
+                default = "that of the weights"
             lines += _entry(f"{name}={default}", key.meaning + allowed(key))
     return "\n".join(lines)
 
@@ -106,7 +123,11 @@ def allowed(key: Key) -> str:
         return ""
     if math.isinf(high):
         return f" [{low:g} or more]"
-    return f" [{low:g} to {high:g}]"
+    return f" [{_number(low)} to {_number(high)}]"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:g}"
 
 
 def _word(choice: object) -> str:

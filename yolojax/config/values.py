@@ -75,8 +75,19 @@ KINDS = {  # each returns the settled value, or None for a wrong type
 }
 
 
-def settle(name: str, key: Key, value: Any) -> Any:
-    """Returns `value` in the type of the key, or raises ValueError."""
+def settle(name: str, key: Key, value: Any, usual: Any = None) -> Any:
+    """Returns `value` in the type of the key.
+
+    Args:
+        name: of the setting.
+        key: its line.
+        value: what was given.
+        usual: the default that is told; None: that of the key.
+
+    Raises:
+        ValueError: it cannot be.
+    """
+    expected = _expected(key, key.default if usual is None else usual)
     if isinstance(value, list):
         value = tuple(value)
     if value is None and key.default is None:
@@ -88,7 +99,7 @@ def settle(name: str, key: Key, value: Any) -> Any:
         value = _side(value)
     value = KINDS[key.kind](value)
     if value is None:
-        raise ValueError(f"config.{name} = {given!r}: expected {_expected(key)}.")
+        raise ValueError(f"config.{name} = {given!r}: expected {expected}.")
     if name == "optimizer" and ":" not in value:
         value = value.lower()
         if value not in OPTIMIZER_NAMES:
@@ -104,7 +115,7 @@ def settle(name: str, key: Key, value: Any) -> Any:
         log.info("config.imgsz = %d: rounded up to %d, a multiple of 32", given, value)
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, int | float) and not key.low <= number <= key.high:
-            raise ValueError(f"config.{name} = {value!r}: expected {_expected(key)}.")
+            raise ValueError(f"config.{name} = {value!r}: expected {expected}.")
     if key.choices and not among(value, key.choices):
         hint = did_you_mean(value, [c for c in key.choices if isinstance(c, str)]) \
             if isinstance(value, str) else ""  # fmt: skip
@@ -136,7 +147,7 @@ def _side(value: Any) -> Any:
     )
 
 
-def _expected(key: Key) -> str:
+def _expected(key: Key, default: Any) -> str:
     """Returns the sentence part that says what a key may hold."""
     words = {"switch": "true or false", "switch or text": "true, false or a name"}
     words["text"] = "text"
@@ -146,7 +157,7 @@ def _expected(key: Key) -> str:
         text += f" from {key.low:g} to {key.high:g}"
     elif math.isfinite(key.low):
         text += f" of {key.low:g} or more"
-    return f"{text} ({key.meaning}; default {key.default!r})"
+    return f"{text} ({key.meaning}; default {default!r})"
 
 
 def is_published_name(value: str) -> bool:

@@ -13,8 +13,11 @@ from yolojax.inference.predictor import Seen
 from yolojax.inference.results.result import Result
 from yolojax.inference.sources.frames import Skipped
 from yolojax.inference.sources.listing import Item
+from yolojax.visualize.style import middle_cut
 
 _LISTED = 20  # sources that are named
+_SHORTEST = 0.1  # seconds that say anything about a speed
+_LEAST = 20  # characters of a path that are left of it
 
 
 @dataclass
@@ -27,14 +30,20 @@ class _Film:
     frames: int = 0
     objects: int = 0
     shape: tuple[int, int] = (0, 0)
+    identities: set[int] | None = None  # None: none are given
+
+    def found(self) -> str:
+        """Returns how much was found in it."""
+        if self.identities is None:
+            return f"{self.objects} objects"
+        return f"{len(self.identities)} identities in {self.objects} boxes"
 
     def speed(self) -> str:
         """Returns the frames per second between the first and the last one."""
-        if self.frames < 2:
+        seconds = self.last - self.started
+        if self.frames < 2 or seconds < _SHORTEST:
             return ""
-        return (
-            f"  {(self.frames - 1) / max(self.last - self.started, 1e-9):.1f} frames/s"
-        )
+        return f"  {(self.frames - 1) / seconds:.1f} frames/s"
 
 
 @dataclass
@@ -54,6 +63,7 @@ class Console:
         self._total = f"/{count}" if self.items is not None else ""
         self._progress = writers.Progress(self.stream, 1, max(count, 1), ())
         self._films: dict[int, _Film] = {}
+        self._counts = True  # there are objects to count
         self._started = self.clock()
 
     def told(self, skipped: Skipped) -> None:
@@ -62,19 +72,18 @@ class Console:
 
     def show(self, seen: Seen, result: Result | None) -> None:
         """Tells of a picture or frame; `result` is None where features were made."""
-        count = 0 if result is None or result.probs is not None else len(result)
-        self.objects += count
+        self._counts = result is not None and result.probs is None
         if seen.frame.number is not None:
-            self._frame(seen, count)
+            self._frame(seen, result)
             return
         self._end_films()
         self.pictures += 1
+        self.objects += len(result) if result is not None and self._counts else 0
         height, width = seen.input_hw
         words = "features" if result is None else result.verbose()
-        self._progress.print(
-            f"image {seen.frame.item + 1}{self._total} {seen.frame.path}:"
-            f" {height}x{width} {words}, {seen.speed['inference']:.1f}ms"
-        )
+        start = f"image {seen.frame.item + 1}{self._total} "
+        end = f": {height}x{width} {words}, {seen.speed['inference']:.1f}ms"
+        self._progress.print(start + self._fitting(seen.frame.path, start + end) + end)
         if self.items is not None:
             self._progress.status(self._where(self.pictures))
 
@@ -85,9 +94,18 @@ class Console:
         left = writers.duration((total - done) * seconds / done)
         return f"{done}/{total}  {done / seconds:.1f} pictures/s  eta {left}"
 
-    def _frame(self, seen: Seen, count: int) -> None:
+    def _fitting(self, path: str, rest: str) -> str:
+        """Returns a path, on a terminal cut in its middle so that the line fits."""
+        if not self.stream.isatty():
+            return path
+        room = writers.console_width(self.stream) - len(rest)
+        return middle_cut(path, max(room, _LEAST))
+
+    def _frame(self, seen: Seen, result: Result | None) -> None:
         """Moves the line of a video on."""
         frame = seen.frame
+        count = len(result) if result is not None and self._counts else 0
+        self.objects += count
         if frame.item not in self._films and not frame.live:
             self._end_films()
         now = self.clock()
@@ -95,6 +113,8 @@ class Console:
         film.last = now
         film.frames, film.shape = film.frames + 1, seen.input_hw
         film.objects += count
+        if result is not None and result.found.ids is not None:
+            film.identities = (film.identities or set()) | {*result.found.ids.tolist()}
         self.frames += 1
         self._progress.status(
             f"video {frame.item + 1}{self._total} frame {frame.number}"
@@ -103,14 +123,15 @@ class Console:
 
     def _end_films(self) -> None:
         """Tells what came of the videos that are over."""
+        if self._films:
+            self._progress.close()  # the line of a video has nothing to say any more
         for item, film in self._films.items():
             height, width = film.shape
             speed = film.speed().replace("  ", ", ")
-            self._progress.print(
-                f"video {item + 1}{self._total} {film.path}:"
-                f" {_plural(film.frames, 'frame')}, {height}x{width},"
-                f" {film.objects} objects{speed}"
-            )
+            found = f", {film.found()}" if self._counts else ""
+            start = f"video {item + 1}{self._total} "
+            end = f": {_plural(film.frames, 'frame')}, {height}x{width}{found}{speed}"
+            self._progress.print(start + self._fitting(film.path, start + end) + end)
         self._films.clear()
 
     def end(self, times: Times, folder: Path, writing: float, labels: int) -> None:
@@ -127,10 +148,9 @@ class Console:
         wall = self.clock() - self._started
         lines = [*self._speed(times, writing, wall), *self._unread()]
         what = [_plural(self.pictures, "picture"), _plural(self.frames, "frame")]
-        lines.append(
-            f"{', '.join(filter(None, what)) or 'no pictures'}, {self.objects} objects:"
-            f" results saved to {folder}"
-        )
+        seen = ", ".join(filter(None, what)) or "no pictures"
+        found = f", {self.objects} objects" if self._counts else ""
+        lines.append(f"{seen}{found}: results saved to {folder}")
         if labels:
             lines.append(f"{_plural(labels, 'label file')} in {folder / 'labels'}")
         print("\n".join(lines), file=self.stream, flush=True)
@@ -169,7 +189,7 @@ class Console:
         if not self.skipped:
             return []
         count = _plural(len(self.skipped), "source")
-        lines = [f"warning: of {count} not everything was looked at:"]
+        lines = [f"warning: {count} could not be read, or not as a whole:"]
         lines += [f"  {one.path}: {one.why}" for one in self.skipped[:_LISTED]]
         if len(self.skipped) > _LISTED:
             lines.append(f"  and {len(self.skipped) - _LISTED} more")

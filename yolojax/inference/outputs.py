@@ -200,7 +200,6 @@ class Outputs:
             self._then(lambda: result_files.write_crops(folder, result, name))
 
     def _write_labels(self, path: Path, result: Result) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.labels += result_files.write_labels(path, result, self.options.conf)
 
     def _drawn(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolojax import visualize
+from yolojax.errors import Interrupted
 from yolojax.inference.backends.opening import opened
 from yolojax.inference.backends.types import Times
 from yolojax.inference.console import Console
@@ -16,6 +17,7 @@ from yolojax.inference.predictor import Predictor, Seen
 from yolojax.inference.results.result import Result
 from yolojax.inference.sources import drawn, frames, listing
 from yolojax.inference.tracked import tracked
+from yolojax.interrupts import CtrlC
 from yolojax.runs import folder as run_folder
 from yolojax.tracking import Tracker, TrackerOptions, make
 
@@ -51,25 +53,38 @@ def to_files(config: Any, workdir: Path | None, name: str) -> None:
     predictor = Predictor(*opened(config))
     follow = tracker_of(config) if name == "track" else None
     console, times = Console(sys.stdout, items), Times()
-    with folder_for(config, workdir, name) as folder:
+    with CtrlC(_patience), folder_for(config, workdir, name) as folder:
         with (
             Outputs(folder, output_options(config, name)) as outputs,
             contextlib.closing(
                 look(predictor, items or listed, reading(config), console.told, times)
             ) as stream,
         ):
-            for seen in stream if follow is None else tracked(stream, follow):
-                result = None
-                if seen.features is not None:
-                    outputs.add_features(seen.frame, seen.features)
-                else:
-                    names = predictor.backend.names
-                    result = result_of(seen, names, config.task, str(folder))
-                    outputs.add(seen.frame, result)
-                console.show(seen, result)
+            interrupted = False
+            try:
+                for seen in stream if follow is None else tracked(stream, follow):
+                    result = None
+                    if seen.features is not None:
+                        outputs.add_features(seen.frame, seen.features)
+                    else:
+                        names = predictor.backend.names
+                        result = result_of(seen, names, config.task, str(folder))
+                        outputs.add(seen.frame, result)
+                    console.show(seen, result)
+            except KeyboardInterrupt:  # the usual end of a camera
+                interrupted = True
+        if not times.pictures and interrupted:
+            raise KeyboardInterrupt
         if not times.pictures:
             _refuse_nothing(console)
         console.end(times, folder, outputs.seconds, outputs.labels)
+    if interrupted:
+        raise Interrupted("interrupted: what was found until then is complete", 130)
+
+
+def _patience(pressed: int) -> float:
+    """Returns the seconds that a Ctrl-C leaves for completing files."""
+    return 10.0 if pressed == 1 else 0.0
 
 
 def named(source: Any, command: str, task: str) -> Any:

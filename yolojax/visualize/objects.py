@@ -109,7 +109,7 @@ def draw(
 
     Colours are those of classes, or of identities if there are any. Labels cover
     neither each other nor objects. Those that are smaller than theirs have small ones;
-    in a crowd that leaves no place there are none.
+    in a crowd these go where they hide least. Specks have none.
 
     Args:
         image: [H, W, 3] uint8 RGB.
@@ -250,7 +250,9 @@ def _draw_labels(
 ) -> list[int]:
     """Puts labels beside the boxes, in their order; returns the boxes without one.
 
-    `tags` make the label of a box; and a small one where that has found no place.
+    `tags` make the label of a box; and a small one where that has found no place. These
+    go anywhere at last, since there is no legend: only objects that are much smaller
+    than their labels have none.
     """
     hw = canvas.shape[:2]
     spots: dict[int, tuple[Spot, np.ndarray]] = {}
@@ -266,6 +268,15 @@ def _draw_labels(
             spot = place(shape, anchors, hw, placed, bounds, line)
             if spot is None or (extra and covers(spot, placed)):
                 continue
+            spots[i] = spot, tag
+    for i in [i for i in range(len(corners)) if i not in spots and len(tags) > 1]:
+        tag = tags[-1](i)
+        if tag.shape[0] * tag.shape[1] > _LARGEST * areas[i]:
+            continue
+        placed = [spot for spot, _ in spots.values()]
+        anchors = _anchors(corners[i], rotated)
+        spot = place(tag.shape[:2], anchors, hw, placed, bounds, line, anyhow=True)
+        if spot is not None:
             spots[i] = spot, tag
     for (left, top, right, bottom), tag in reversed(spots.values()):
         # The first come last: where labels meet, they are the ones that are read.

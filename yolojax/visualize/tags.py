@@ -37,6 +37,8 @@ def place(
     placed: list[Spot],
     objects: np.ndarray,
     line: int,
+    *,
+    anyhow: bool = False,
 ) -> Spot | None:
     """Where a label goes: at a corner of its box, inside the image, free of others.
 
@@ -47,17 +49,20 @@ def place(
         placed: labels that are there already.
         objects: [n, 4] xyxy of all objects, none of which it may hide.
         line: width of the lines of boxes.
+        anyhow: it may hide objects and cover much of other labels, as little as it can.
     """
     height, width = min(tag[0], image[0]), min(tag[1], image[1])
-    best, least = None, _COVERED
+    best, least = None, 1.0 if anyhow else _COVERED
     for x, y in (spot for box in anchors for spot in _beside(box, height, width, line)):
         if not -height < y < image[0] or not -width < x < image[1]:
             continue
         if y < 0 or y + height > image[0]:
-            continue  # pushed back it would hide the box's edge
+            if not anyhow:
+                continue  # pushed back it would hide the box's edge
+            y = min(max(y, 0), image[0] - height)
         x = min(max(x, 0), image[1] - width)
         spot = (x, y, x + width, y + height)
-        if _hides(spot, objects):
+        if not anyhow and _hides(spot, objects):
             continue
         covered = sum(_overlap(spot, other) for other in placed) / (height * width)
         if covered == 0:

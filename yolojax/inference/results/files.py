@@ -64,10 +64,12 @@ def _place(result: "Result", i: int) -> np.ndarray | None:
 def write_labels(path: Path, result: "Result", conf: bool) -> bool:
     """Writes the label file of a picture and returns whether there is one.
 
-    There is none where nothing was found. What stood in the file is replaced.
+    There is none where nothing was found. What stood in the file is replaced; its
+    folder is made.
     """
     lines = label_rows(result, conf)
     if lines:
+        path.parent.mkdir(parents=True, exist_ok=True)
         files.replace_text(path, "\n".join([*lines, ""]))
     return bool(lines)
 
