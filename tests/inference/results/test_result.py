@@ -359,3 +359,9 @@ def test_pictures_are_saved_and_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(ImageShow, "_viewers", [])
     with pytest.raises(RuntimeError, match=r"result.save\('drawn.jpg'\)"):
         result.show()
+
+
+def test_more_than_one_of_a_class_is_told_in_the_plural():
+    names = {0: "bus", 1: "bench", 2: "cat"}
+    result = dataclasses.replace(result_of("detect"), names=names)
+    assert result.verbose() == "2 buses, 1 bench"

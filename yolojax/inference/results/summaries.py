@@ -24,10 +24,17 @@ def sentence(result: "Result") -> str:
         return ", ".join(f"{name_of(result.names, i)} {p:.2f}" for i, p in best)
     numbers, counts = np.unique(result.found.classes, return_counts=True)
     found = [
-        f"{count} {name_of(result.names, number)}{'s' if count > 1 else ''}"
+        f"{count} {_counted(name_of(result.names, number), int(count))}"
         for number, count in zip(numbers, counts, strict=True)
     ]
     return ", ".join(found) or "(no detections)"
+
+
+def _counted(name: str, count: int) -> str:
+    """Returns a name as it stands behind a number: `1 bus`, `2 buses`."""
+    if count == 1:
+        return name
+    return name + ("es" if name.endswith(("s", "x", "ch", "sh")) else "s")
 
 
 def name_of(names: Mapping[int, str], number: int) -> str:
