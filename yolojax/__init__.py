@@ -9,10 +9,28 @@ Importing this starts nothing: JAX is loaded where a name of `__all__` is first 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from yolojax.api import YOLO, Metrics, Model, Result, TrainedRun, load, train
+    from yolojax.api import (
+        YOLO,
+        ExportedModel,
+        Metrics,
+        Model,
+        Result,
+        TrainedRun,
+        load,
+        train,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["YOLO", "Metrics", "Model", "Result", "TrainedRun", "load", "train"]
+__all__ = [
+    "YOLO",
+    "ExportedModel",
+    "Metrics",
+    "Model",
+    "Result",
+    "TrainedRun",
+    "load",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

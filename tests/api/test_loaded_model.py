@@ -197,6 +197,7 @@ def test_features_of_layers_that_a_network_does_not_have(model):
         ({"tracker": "botsort"}, "tracker is not read by predict, only by track"),
         ({"weights": "a.pt"}, "weights belongs to the model that is loaded"),
         ({"classes": [3]}, "3 classes, 0 to 2, and 3 is none of them"),
+        ({"backend": "onnx"}, "backend = 'onnx' runs exported files"),
         ({"order": "hsv"}, "order = 'hsv': expected one of bgr, rgb"),
         ({"retina_masks": True}, "retina_masks = True has no meaning for task"),
         ({"workdir": "a", "name": "b", "save": True}, "both name the run's folder"),

@@ -17,17 +17,19 @@ import numpy as np
 from yolojax import config as config_lib
 from yolojax import models
 from yolojax.api import looking, runs, settings
+from yolojax.api.exported import ExportedModel
+from yolojax.api.seeing import Seeing
 from yolojax.assembly import network, prediction
 from yolojax.assembly.weights import given_weights
 from yolojax.commands import evaluate, export
 from yolojax.config import KEYS, recorded, shipped, used
 from yolojax.config.grammar import Kind
 from yolojax.inference.backends.compiled import Compiled
+from yolojax.inference.backends.exported import is_exported
 from yolojax.inference.predictor import Predictor
 from yolojax.models.blocks import Pass
 from yolojax.program import start
 from yolojax.tasks.detect import DetectionRules
-from yolojax.tracking import Tracker
 from yolojax.types import Array, PyTree
 from yolojax.weights import family, sources, transfer
 from yolojax.weights import names as leaf_names
@@ -38,12 +40,13 @@ _THRESHOLDS = ("conf", "iou", "max_det")
 
 def load(
     source: str | Path, *, model: str | None = None, task: str | None = None
-) -> "Model":
+) -> "Model | ExportedModel":
     """Returns the network of some weights.
 
     Args:
         source: a `.pt` or `.safetensors` file, the folder of a run or of a checkpoint,
             or the name of published weights, "yolo11n.pt", which are downloaded once.
+            Also an exported network, which finds things and can be evaluated.
         model: "module:attribute" of a builder, for networks that are not built in.
         task: what such a network predicts, where nothing else says it.
 
@@ -53,6 +56,10 @@ def load(
     """
     start.keep_compiled_unless_set()
     text = str(source)
+    if is_exported(Path(text)) and Path(text).exists():
+        if model or task:
+            raise ValueError(f"{text} is exported and says itself what it is.")
+        return ExportedModel.of(Path(text).absolute())
     if not Path(text).exists() and not Path(text).suffix and shipped.find(text):
         text += ".pt"  # a name of published weights
     read: dict[Path, Weights] = {}
@@ -90,7 +97,7 @@ def load(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Model:
+class Model(Seeing):
     """A network with its weights; it does not change, and threads may share it.
 
     `load` makes it. Only `track(..., persist=True)` remembers anything, until `reset`.
@@ -135,98 +142,16 @@ class Model:
             f" {self.imgsz} px, from {self.source}>"
         )
 
-    # Pictures and videos
-
-    def __call__(self, source: Any, stream: bool = False, **keywords: Any) -> Any:
-        """Returns what `predict` does."""
-        return self.predict(source, stream, **keywords)
-
-    def predict(self, source: Any, stream: bool = False, **keywords: Any) -> Any:
-        """Returns what is found in pictures and videos, a Result for each of them.
-
-        A picture that cannot be read is told in the log and left out.
-
-        Args:
-            source: path of a picture, video, folder or list, pattern, address, number
-                of a camera; array [H, W, 3], PIL picture; or several of them.
-            stream: give results one by one, as they come, instead of a list.
-            keywords: `order` of the channels of arrays, "bgr" (as OpenCV has it) or
-                "rgb"; `workdir`, folder of the files that save=True and others ask
-                for; `verbose`, print a line for each picture; and settings.
-
-        Returns:
-            list of Result, or an iterator; with embed=LAYERS arrays [F].
-
-        Raises:
-            ValueError: a setting or the source cannot be.
-        """
-        return self._look("predict", source, stream, keywords, None)
-
-    def track(
-        self,
-        source: Any,
-        stream: bool = False,
-        *,
-        persist: bool = False,
-        tracker: str | Tracker = "bytetrack",
-        **keywords: Any,
-    ) -> Any:
-        """Returns what is found in the frames of videos, with identities.
-
-        Args:
-            source: as of `predict`. Each video has tracks of its own; pictures are
-                taken as the frames of one.
-            stream: as of `predict`.
-            persist: go on with the tracks of the last such call, until `reset`: for
-                programs that read the frames themselves.
-            tracker: bytetrack, botsort, or an object with their methods `update` and
-                `reset`, which keeps its own tracks.
-            keywords: as of `predict`, and settings of trackers.
-
-        Raises:
-            ValueError: as of `predict`.
-        """
-        own = None
-        if isinstance(tracker, str):
-            keywords["tracker"] = tracker.removesuffix(".yaml")  # as others write it
-        elif hasattr(tracker, "update") and hasattr(tracker, "reset"):
-            own = tracker
-        else:
-            raise ValueError(
-                f"tracker = {tracker!r}: expected a name, or an object with the methods"
-                " update and reset of yolojax.tracking.Tracker."
-            )
-        return self._look(
-            "track",
-            source,
-            stream,
-            keywords,
-            looking.Following(self._kept, persist, own),
-        )
-
-    def reset(self) -> None:
-        """Forgets the tracks that `track(..., persist=True)` would go on with."""
-        self._kept.tracker = None
-
-    def _look(
-        self,
-        command: str,
-        source: Any,
-        stream: bool,
-        keywords: dict[str, Any],
-        following: looking.Following | None,
-    ) -> Any:
-        """Returns what `predict` or `track` do."""
-        call = looking.Call.taken_from(keywords, stream)
-        network_is = {"task": self.task, "model": self.architecture}
-        config = settings.of_use(command, network_is | {"imgsz": self.imgsz}, keywords)
-        with settings.as_keywords():
-            predictor = self._predictor(config)
-            found = looking.results(predictor, source, config, call, following)
-        return found if stream else looking.collected(found)
+    def _network(self) -> dict[str, Any]:
+        return {
+            "task": self.task,
+            "model": self.architecture,
+            "imgsz": self.imgsz,
+        }
 
     def _predictor(self, config: Any) -> Predictor:
         """Returns what looks at pictures, with the programs of earlier calls."""
+        _refuse_backend(config)
         key = config.device, config.amp
         with self._lock:
             if key not in self._uses:
@@ -269,6 +194,7 @@ class Model:
         """
         config = self._run_config(data)
         config = settings.checked("val", config, keywords)
+        _refuse_backend(config)
         with settings.as_keywords(), runs.telling(verbose) as screen:
             folder = None if workdir is None else Path(workdir)
             found = evaluate.validated(config, folder, self._weights(), screen)
@@ -318,8 +244,7 @@ class Model:
         Raises:
             ValueError: settings cannot be.
         """
-        network = {"task": self.task, "model": self.architecture, "imgsz": self.imgsz}
-        config = used.usual("export", network)
+        config = used.usual("export", self._network())
         config = settings.checked("export", config, keywords | {"format": format})
         with settings.as_keywords():
             folder = None if workdir is None else Path(workdir)
@@ -426,4 +351,13 @@ class Model:
             _uses=uses,
             _lock=threading.Lock(),
             _kept=looking.Kept(),
+        )
+
+
+def _refuse_backend(config: Any) -> None:
+    """Raises ValueError for what runs exported files alone."""
+    if config.backend not in (None, "jax"):
+        raise ValueError(
+            f"backend = {config.backend!r} runs exported files, and this model is"
+            " computed by JAX. Load the exported file."
         )

@@ -100,9 +100,11 @@ class TrainedRun:
     @functools.cached_property
     def model(self) -> "Model":
         """The network with the weights of the best epoch."""
-        from yolojax.api.model import load
+        from yolojax.api.model import Model, load
 
-        return load(self.folder, model=self.architecture)
+        found = load(self.folder, model=self.architecture)
+        assert isinstance(found, Model)
+        return found
 
     @functools.cached_property
     def best_epoch(self) -> int:

@@ -34,15 +34,29 @@ def opened(config: Any) -> tuple[Backend, PredictOptions]:
         model = prediction.trained(config)
         options = prediction.predict_options(config, model)
         return Compiled(model, config.device), options
-    if config.backend == "jax":
+    backend = running(path, config.backend)
+    return backend, options_of(config, backend.exported)
+
+
+def running(path: Path, name: str | None) -> Running:
+    """Returns the network of an exported file, opened.
+
+    Args:
+        path: of the file or folder.
+        name: config.backend.
+
+    Raises:
+        ValueError: it cannot be read, or not by this back end.
+    """
+    if name == "jax":
         raise ValueError(
             f"config.backend = 'jax' compiles a network from its weights, and {path} is"
             " an exported file. Leave backend out, or give the weights."
         )
-    exported, runtime = runtimes.opened(path, config.backend or _usual(path))
+    exported, runtime = runtimes.opened(path, name or _usual(path))
     if exported.licence:
         log.info("%s: its licence is %s", path, exported.licence)
-    return Running(exported, runtime), _options(config, exported)
+    return Running(exported, runtime)
 
 
 def kind_of(path: Path) -> Kind:
@@ -60,7 +74,7 @@ def _usual(path: Path) -> str:
     return "onnx" if path.suffix == ONNX else "openvino"
 
 
-def _options(config: Any, exported: Exported) -> PredictOptions:
+def options_of(config: Any, exported: Exported) -> PredictOptions:
     """Returns how an exported network looks at pictures.
 
     Raises:
