@@ -43,7 +43,7 @@ def write_page(folders: Sequence[Path], place: Path | None = None) -> Path:
         if len(runs) > 1:
             place = Path(os.path.commonpath([r.folder.absolute() for r in runs]))
     path = place / PAGE
-    told = run_page(runs[0]) if len(runs) == 1 else comparison_page(runs, place)
+    told = run_page(runs[0], place) if len(runs) == 1 else comparison_page(runs, place)
     text = page.html(told)
     try:
         if path.is_file() and page.GENERATOR not in path.read_text("utf-8")[:2000]:

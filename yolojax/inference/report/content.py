@@ -1,8 +1,10 @@
 """What the page of one run says: the values of its folder, in sections."""
 
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from yolojax import writers
@@ -35,8 +37,13 @@ FILES = {  # beside the page: what they are
 }
 
 
-def run_page(run: KeptRun) -> page.Page:
-    """Returns the page of a run."""
+def run_page(run: KeptRun, place: Path) -> page.Page:
+    """Returns the page of a run.
+
+    Args:
+        run: what its folder holds.
+        place: folder that the page is written into, from which its links start.
+    """
     found = run.figures or {}
     sections = [
         page.Section("Result", [_tiles(run), _facts(run)]),
@@ -46,7 +53,7 @@ def run_page(run: KeptRun) -> page.Page:
         *_confusion(run),
         *label_section(found),
         page.Section("Settings that differ from the defaults", [_settings(run)]),
-        _files(run),
+        _files(run, place),
     ]
     # Pictures are what a reader looks for first, right behind the curves.
     pictures = [s for s in sections if s.title == "Worst pictures"]
@@ -334,9 +341,9 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _files(run: KeptRun) -> page.Section:
+def _files(run: KeptRun, place: Path) -> page.Section:
     rows = [
-        (name, name, what)
+        (name, os.path.relpath(run.folder / name, place), what)
         for name, what in FILES.items()
         if (run.folder / name).exists()
     ]
