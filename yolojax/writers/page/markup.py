@@ -24,6 +24,7 @@ KINDS = {  # of outlines: what is said of them, and whether they are seen at fir
     "confused": "wrong class",
     "right": "right",
 }
+_LONG = 40  # characters of a cell that needs room to wrap
 _SAME_LINE = (blocks.Chart, blocks.Bars)  # stand side by side where there is room
 
 
@@ -106,7 +107,11 @@ def _table(block: blocks.Table, _: str) -> str:
     count = len(block.headings)
     columns = list(zip(*block.rows, strict=True)) or [()] * count
     numeric = [any(not isinstance(c, str | None) for c in col) for col in columns]
-    kinds = [' class="n"' if number else "" for number in numeric]
+    long = [any(len(str(c)) > _LONG for c in column) for column in columns]
+    kinds = [
+        ' class="n"' if number else ' class="long"' if wide else ""
+        for number, wide in zip(numeric, long, strict=True)
+    ]
     heads = "".join(
         f'<th scope="col"{kind}>{escape(name)}</th>'
         for kind, name in zip(kinds, block.headings, strict=True)
