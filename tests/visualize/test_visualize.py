@@ -1,5 +1,6 @@
 """Images: what is drawn lies where it should, and odd input still gives a picture."""
 
+import cv2
 import numpy as np
 import pytest
 from pictures import colors_in, is_colour, read, where
@@ -15,6 +16,7 @@ from yolojax.visualize import (
     draw_classes,
     draw_objects,
     save_image,
+    small_jpeg,
     val_grid,
 )
 from yolojax.visualize.marks import box_corners
@@ -467,3 +469,15 @@ def test_labels_of_large_pictures_grow_with_them():
         return 0.2 * size - where(drawn, color(0))[1]
 
     assert height(4800) > 1.7 * height(2400) > 0
+
+
+def test_a_small_jpeg_has_few_bytes_and_the_proportions_of_the_picture():
+    noise = np.random.default_rng(0).integers(0, 256, (600, 1200, 3), np.uint8)
+    data, (height, width) = small_jpeg(noise, 30_000, 640)
+    assert len(data) <= 30_000 and width == 2 * height < 640
+    calm, size = small_jpeg(np.full((90, 60, 3), (200, 10, 10), np.uint8), 30_000, 640)
+    image = cv2.imdecode(np.frombuffer(calm, np.uint8), cv2.IMREAD_COLOR)
+    assert size == image.shape[:2] == (90, 60)
+    assert np.abs(image[..., ::-1] - np.array([200, 10, 10])).max() < 8
+    with pytest.raises(ValueError, match="no JPEG"):
+        small_jpeg(noise, 100, 640)

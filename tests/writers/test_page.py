@@ -191,6 +191,11 @@ def test_words_in_a_picture_do_not_lie_on_each_other():
     assert min(b - a for a, b in zip(heights, heights[1:], strict=False)) > 400 / 44
 
 
+def test_a_path_that_is_no_text_is_an_address():
+    text = of(page.Links([("a", "x y/\udcff:1#2.png", "")]))
+    assert 'href="x%20y/%FF%3A1%232.png"' in text
+
+
 def test_shares_of_a_matrix_are_those_of_its_rows():
     text = of(page.Matrix(["a", "b"], ["a", "missed"], [[3, 1], [0, 0]], ""))
     assert re.findall(r"--s:([\d.]+)", text) == ["0.750", "0.250", "0.000", "0.000"]

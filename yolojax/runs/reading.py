@@ -16,6 +16,9 @@ RESULTS_FILE = "results.csv"
 CONFUSION_FILE = "confusion_matrix.csv"
 REPORT_FOLDER, FIGURES_FILE = "report", "figures.json"
 FITNESS = "metrics/"  # columns of results.csv that only a validation fills
+VERSION = 1  # of the file of figures, and what it holds:
+FIGURES = {"about", "names", "images", "summary", "classes", "confusion", "sizes"}
+FIGURES |= {"labels", "conf", "pictures"}
 _MOST_LINES = 200  # of warnings and problems
 
 
@@ -91,7 +94,7 @@ def _figures(
     ]
     places = [folder / REPORT_FOLDER]  # what training left comes first
     places += sorted(later, key=lambda place: -place.stat().st_mtime)
-    found = [(_json(p / FIGURES_FILE), p) for p in places if _has_figures(p)]
+    found = [(_checked(p / FIGURES_FILE), p) for p in places if _has_figures(p)]
     own = [pair for pair in found if _epoch_of(pair[0]) is not None]
     fitting = [pair for pair in own if epoch in (None, _epoch_of(pair[0]))]
     chosen = fitting or own
@@ -100,6 +103,17 @@ def _figures(
 
 def _has_figures(place: Path) -> bool:
     return (place / FIGURES_FILE).is_file()
+
+
+def _checked(path: Path) -> dict[str, Any]:
+    """Returns the figures in a file if they are such as this version keeps."""
+    found = _json(path)
+    missing = sorted(FIGURES - found.keys())
+    if found.get("version") != VERSION or missing:
+        lack = f" without {', '.join(missing)}" if missing else ""
+        was = f"it is of version {found.get('version')}{lack}, not of {VERSION}"
+        raise _damaged(path, ValueError(was))
+    return found
 
 
 def _epoch_of(figures: dict[str, Any]) -> int | None:
@@ -137,8 +151,8 @@ def _table(path: Path) -> list[dict[str, float]]:
             if None in row or None in row.values():
                 raise ValueError(f"epoch {len(rows) + 1}: columns are missing")
             rows.append({k: float(v) if v else math.nan for k, v in row.items()})
-        if rows and "epoch" not in rows[0]:
-            raise ValueError("it has no column epoch")
+        if rows and not {"epoch", "time"} <= rows[0].keys():
+            raise ValueError("it has no column epoch or time")
     except (OSError, ValueError, csv.Error) as error:
         raise _damaged(path, error) from error
     return rows

@@ -277,6 +277,8 @@ def test_many_classes_are_shown_by_their_confusions(run):
         ("results.csv", "epoch,metrics/mAP50-95(B)\n1\n"),
         ("log.jsonl", "{\n"),
         ("report/figures.json", '{"names": '),
+        ("report/figures.json", '{"version": 1, "names": []}'),
+        ("report/figures.json", '{"version": 99}'),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, name, text):

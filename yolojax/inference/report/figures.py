@@ -18,9 +18,8 @@ from yolojax.inference.evaluate import Evaluation, Result
 from yolojax.inference.report.examined import CONF, Examined
 from yolojax.metrics.average_precision import CONFIDENCES, RECALLS, PerClass
 from yolojax.metrics.classification import ClassifyResult
-from yolojax.runs.reading import FIGURES_FILE, REPORT_FOLDER
+from yolojax.runs.reading import FIGURES_FILE, REPORT_FOLDER, VERSION
 
-VERSION = 1  # of the JSON file
 _JPEG = 60_000  # bytes of a picture at most
 _SIDE = 640  # pixels of its longer side at most
 _CURVES = 40  # classes with curves of their own: those with the most targets

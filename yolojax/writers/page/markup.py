@@ -276,9 +276,14 @@ def _notes(block: blocks.Notes, _: str) -> str:
     return f"<ul{kind}>{lines}</ul>"
 
 
+def _address(path: str) -> str:
+    """Returns a path as an address; names of files need not be UTF-8."""
+    return escape(quote(path, errors="surrogateescape"))
+
+
 def _links(block: blocks.Links, _: str) -> str:
     rows = "".join(
-        f'<li><a href="{escape(quote(path))}">{escape(name)}</a>'
+        f'<li><a href="{_address(path)}">{escape(name)}</a>'
         f"<span>{escape(text)}</span></li>"
         for name, path, text in block.rows
     )
