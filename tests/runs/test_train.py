@@ -66,7 +66,7 @@ def test_a_run_writes_its_files(whole):
         assert cv2.imread(str(path)).std() > 1, path
     assert {path.name for path in workdir.iterdir() if path.suffix != ".png"} == {
         *("checkpoints", "config.json", "log.jsonl", "results.csv", "tensorboard"),
-        "confusion_matrix.csv",
+        *("confusion_matrix.csv", "report", "report.html"),
     }
     recorded = json.loads((workdir / "config.json").read_text())
     assert recorded.keys() == config_lib.KEYS.keys()
