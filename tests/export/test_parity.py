@@ -2,9 +2,7 @@
 
 import exports
 import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 
 from yolojax.assembly.export import Limits
 from yolojax.data.shapes.scene import draw_scene
@@ -26,15 +24,6 @@ def reported(tmp_path, data, task="detect", pictures=None, **settings):
     ours = runner(exports.onnx_by_rule(task))
     found = parity.report(path, export, ours, runner(data), given, "drawn")
     return export, found
-
-
-def spoilt(data, name, factor):
-    """Returns a file with one array times a factor."""
-    model = onnx.load_from_string(data)
-    (found,) = (t for t in model.graph.initializer if t.name == name)
-    array = (numpy_helper.to_array(found) * factor).astype(np.float32)
-    found.CopyFrom(numpy_helper.from_array(array, name))
-    return model.SerializeToString()
 
 
 def test_a_file_agrees_with_itself(tmp_path):
@@ -60,14 +49,14 @@ def test_a_file_agrees_with_itself(tmp_path):
     ],
 )
 def test_one_changed_layer_fails(tmp_path, name, part):
-    data = spoilt(exports.onnx_by_rule("detect"), name, 1.01)
+    data = exports.spoilt(exports.onnx_by_rule("detect"), name, 1.01)
     _, found = reported(tmp_path, data)
     assert not found["agrees"]
     assert any(text.startswith(f"{part} differ by") for text in found["failures"])
 
 
 def test_values_that_are_no_numbers_fail(tmp_path):
-    data = spoilt(exports.onnx_by_rule("detect"), "model.5.conv.weight", np.nan)
+    data = exports.spoilt(exports.onnx_by_rule("detect"), "model.5.conv.weight", np.nan)
     _, found = reported(tmp_path, data)
     assert not found["agrees"]
 

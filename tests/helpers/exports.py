@@ -5,8 +5,10 @@ import functools
 
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import onnxruntime
 from head_cases import HEADS
+from onnx import numpy_helper
 from reference_rule import fill_by_rule
 
 from yolojax import config as config_lib
@@ -77,3 +79,12 @@ def ran(data, images):
     dtype = np.float16 if given.type == "tensor(float16)" else np.float32
     outputs = runs.run(None, {given.name: np.ascontiguousarray(images, dtype)})
     return [np.asarray(x, np.float32) for x in outputs]
+
+
+def spoilt(data, name, factor):
+    """Returns a file with one array times a factor."""
+    model = onnx.load_from_string(data)
+    (found,) = (t for t in model.graph.initializer if t.name == name)
+    array = (numpy_helper.to_array(found) * factor).astype(np.float32)
+    found.CopyFrom(numpy_helper.from_array(array, name))
+    return model.SerializeToString()

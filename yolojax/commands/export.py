@@ -1,21 +1,29 @@
 """A trained network for other programs: `--mode export`."""
 
+import itertools
 import json
 import logging
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from yolojax.assembly import data as loading
 from yolojax.assembly.export import Export, export_of
 from yolojax.assembly.weights import weights_of
-from yolojax.export import EXPORTERS, parity, runners, samples
+from yolojax.config import KEYS
+from yolojax.export import EXPORTERS, Exporter, parity, runners, samples
 from yolojax.files import replace_text
+from yolojax.inference import session
+from yolojax.inference.backends import agreement, runtimes
 from yolojax.runs import folder as run_folder
 from yolojax.weights.sources import Weights
 
 log = logging.getLogger("yolojax")
 
 LABELS = "labels.txt"  # a name of a class in each line, as some readers want it
+_MOST = 16  # pictures on which file and network are compared
 
 
 def run(config: Any, workdir: Path | None) -> None:
@@ -39,6 +47,8 @@ def exported(config: Any, workdir: Path | None, given: Weights) -> Path:
     export = export_of(config, given)
     exporter = EXPORTERS[config.format]
     exporter.check(export)
+    compared = exporter.runner is not None
+    pictures, said = _pictures(config, export) if compared else ([], "")
     name = config.name or "export"
     folder = workdir or run_folder.default_folder(config.task, name)
     run_folder.make(folder)
@@ -46,22 +56,53 @@ def exported(config: Any, workdir: Path | None, given: Weights) -> Path:
     with run_folder.unused_file(folder, stem, exporter.suffix) as path:
         what = exporter.write(path, export)
         log.info("%s: %s written to %s", given.source, what, path)
-        if exporter.runner is not None:
-            _compare(path, export, exporter.runner(path))
+        if compared:
+            _compare(config, path, export, exporter, pictures, said)
             names = "".join(f"{name}\n" for name in export.trained.names)
             replace_text(folder / LABELS, names)
     return path
 
 
-def _compare(path: Path, export: Export, theirs: runners.Runner | None) -> None:
+def _pictures(config: Any, export: Export) -> tuple[list[np.ndarray], str]:
+    """Returns pictures to compare by, [h, w, 3] BGR, and where they come from."""
+    if config.source is not None:
+        return session.first_pictures(config, _MOST), str(config.source)
+    if not _has_data(config):
+        return samples.usual(), "drawn, and noise"
+    source = loading.open_split(config, "val", known=export.trained.names)
+    batches = loading.eval_batches(config, source)
+    hosts = (batches[step] for step in range(len(batches)))
+    images = (image for host in hosts for image in host["image"])
+    found = [image[..., ::-1] for image in itertools.islice(images, _MOST)]
+    return found, f"validation of {config.data}"
+
+
+def _has_data(config: Any) -> bool:
+    """Whether the user named data to validate on."""
+    return config.data != KEYS["data"].default
+
+
+def _compare(
+    config: Any,
+    path: Path,
+    export: Export,
+    exporter: Exporter,
+    pictures: list[np.ndarray],
+    said: str,
+) -> None:
     """Writes what differs between a file and its network, and tells it.
 
     Raises:
         ValueError: more than may be.
     """
-    pictures = samples.usual()
-    ours = runners.network(export)
-    found = parity.report(path, export, ours, theirs, pictures, "drawn, and noise")
+    assert exporter.runner is not None
+    ours, theirs = runners.network(export), exporter.runner(path)
+    found = parity.report(path, export, ours, theirs, pictures, said)
+    if theirs is not None and _has_data(config) and export.options.layout == "usual":
+        itself, file = runtimes.opened(path, config.format)
+        found["validation"] = agreement.figures(
+            config, itself, ours, file, export.trained.net.task
+        )
     written = path.with_suffix(".parity.json")
     replace_text(written, json.dumps(found, indent=2) + "\n")
     if found["agrees"] is None:

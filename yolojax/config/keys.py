@@ -303,8 +303,8 @@ KEYS: dict[str, Key] = {
     "source": Key(None, "text or list", "what is looked at: picture, video, folder,"
                   " pattern such as 'photos/**/*.jpg', list (.txt, .csv), address,"
                   " number of a camera, - for paths on the standard input, or several;"
-                  " 'shapes': drawn ones",
-                  commands=USE),
+                  " 'shapes': drawn ones. Export: what file and network are shown",
+                  commands=NETWORK_ONLY),
     "backend": _text(None, "what computes: jax, or for exported files onnx, openvino;"
                      " None: as the file needs", choices=(None, "jax", "onnx",
                      "openvino"), commands=("val", *USE)),

@@ -7,6 +7,8 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from yolojax import visualize
 from yolojax.errors import Interrupted
 from yolojax.inference.backends.opening import opened
@@ -139,6 +141,33 @@ def reading(config: Any, order: str = "bgr") -> frames.Reading:
     return frames.Reading(
         vid_stride=config.vid_stride, stream_buffer=config.stream_buffer, order=order
     )
+
+
+def first_pictures(config: Any, most: int) -> list[np.ndarray]:
+    """Returns the first pictures of config.source that can be read, [h, w, 3] BGR.
+
+    Args:
+        config: checked settings.
+        most: how many are enough.
+
+    Raises:
+        ValueError: not one can be read.
+    """
+    skipped: list[frames.Skipped] = []
+    items = listing.listed(named(config.source, "predict", config.task))
+    found: list[np.ndarray] = []
+    for job in frames.jobs(items, reading(config), skipped.append):
+        try:
+            found.append(job().picture)
+        except frames.UnreadableError as error:
+            skipped.append(error.skipped)
+        if len(found) == most:
+            break
+    for one in skipped:
+        log.warning("%s is left out: %s", one.path, one.why)
+    if not found:
+        raise ValueError(f"config.source = {config.source!r}: no picture can be read.")
+    return found
 
 
 def tracker_of(config: Any) -> Callable[[], Tracker]:
