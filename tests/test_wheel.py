@@ -93,6 +93,7 @@ def test_what_the_wheel_holds_and_says_of_itself(site):
     }
     assert packages - set(names) == set()
     assert "yolojax/py.typed" in names
+    assert {f"yolojax/writers/page/page.{kind}" for kind in ("css", "js")} <= set(names)
     assert {n.partition("/")[0].partition("-")[0] for n in names} == {"yolojax"}
     assert said["Author"] or said["Author-email"]
     assert len(said.get_all("Classifier")) >= 5

@@ -188,7 +188,7 @@ def test_words_in_a_picture_do_not_lie_on_each_other():
         float(y) for y in re.findall(r'<text x="[\d.]+" y="([\d.]+)" style', text)
     ]
     assert len(heights) == 3
-    assert min(b - a for a, b in zip(heights, heights[1:], strict=False)) > 400 / 44
+    assert min(b - a for a, b in zip(heights, heights[1:], strict=False)) > 400 / 52
 
 
 def test_a_path_that_is_no_text_is_an_address():

@@ -256,16 +256,18 @@ def test_only_settings_of_training_that_differ_are_shown(run):
 def test_many_classes_are_shown_by_their_confusions(run):
     kept = reading.read(run)
     names = [f"class {i}" for i in range(60)]
-    many = kept.figures | {
-        "names": names,
-        "confusion": [[1, 2, 5], [3, 3, 9], [4, 5, 7]],
-    }
+    cells = [[1, 2, 5], [3, 3, 9], [4, 5, 7], [60, 8, 3], [9, 60, 2]]
+    many = kept.figures | {"names": names, "confusion": cells}  # predicted, true, count
     object.__setattr__(kept, "figures", many)
-    (section,) = content._confusion(kept)
-    assert section.blocks[0].rows == [
-        ("class 5", "class 4", 7),
-        ("class 2", "class 1", 5),
-    ]
+    (section,) = content.confusion_section(kept)
+    assert {table.title: table.rows for table in section.blocks} == {
+        "one class for another": [
+            ("class 5", "class 4", 7),
+            ("class 2", "class 1", 5),
+        ],
+        "missed": [("class 8", 3)],
+        "found where nothing is": [("class 9", 2)],
+    }
 
 
 @pytest.mark.parametrize(

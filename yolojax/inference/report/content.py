@@ -16,7 +16,7 @@ from yolojax.writers import page
 _MACHINE = ("compile_cache", "weights_url", "name")  # say nothing of the run
 _MATRIX = 30  # classes of a matrix that is shown whole
 _OF_PROCESS = ("device", "command", "version", "commit", "finished")
-_PAIRS = 40  # most frequent confusions of more classes
+_PAIRS = 20  # rows of a table of more classes: what goes wrong most
 _BACKGROUND = "background"
 FILES = {  # beside the page: what they are
     "results.csv": "losses, metrics and learning rates of every epoch",
@@ -50,7 +50,7 @@ def run_page(run: KeptRun, place: Path) -> page.Page:
         *_warnings(run),
         page.Section("Curves", curves([run])),
         *(classes_sections(found, run.figures_folder) if found else [_missing(run)]),
-        *_confusion(run),
+        *confusion_section(run),
         *label_section(found),
         page.Section("Settings that differ from the defaults", [_settings(run)]),
         _files(run, place),
@@ -281,7 +281,8 @@ def _missing(run: KeptRun) -> page.Section:
     )
 
 
-def _confusion(run: KeptRun) -> list[page.Section]:
+def confusion_section(run: KeptRun) -> list[page.Section]:
+    """Returns the matrix, or of many classes what goes wrong most."""
     found = run.figures
     if found is not None:
         names = [*found["names"], _BACKGROUND]
@@ -298,11 +299,9 @@ def _confusion(run: KeptRun) -> list[page.Section]:
     if not cells:
         return []
     if size > _MATRIX:
-        wrong = sorted((c for c in cells if c[0] != c[1]), key=lambda c: -c[2])
-        rows = [(names[t], names[p], n) for t, p, n in wrong[:_PAIRS]]
-        table = page.Table(("true", "found as", "count"), rows)
-        note = f"The most frequent confusions; all are in {CONFUSION_FILE}."
-        return [page.Section("Confusion", [table], note)]
+        tables = _most_confused(names, cells, size if whole else size - 1)
+        note = f"What goes wrong most; all counts are in {CONFUSION_FILE}."
+        return [page.Section("Confusion", tables, note)]
     counts = [[0] * size for _ in range(size)]
     for true, predicted, n in cells:
         counts[true][predicted] = n
@@ -315,6 +314,35 @@ def _confusion(run: KeptRun) -> list[page.Section]:
         note += " The last column: missed; the last row: found where nothing is."
     matrix = page.Matrix(rows_, columns, counts, "true \\ found as")
     return [page.Section("Confusion", [matrix], note)]
+
+
+def _most_confused(
+    names: Sequence[str], cells: Sequence[tuple[int, int, int]], background: int
+) -> list[page.Block]:
+    """Returns tables of classes taken for others, and of those missed or made up.
+
+    Args:
+        names: of the classes, and of the background.
+        cells: true class, predicted class, count.
+        background: number from which it is no class.
+    """
+    wrong = sorted((c for c in cells if c[0] != c[1]), key=lambda c: -c[2])
+    pairs = [(names[t], names[p], n) for t, p, n in wrong if max(t, p) < background]
+    tables: list[page.Block] = []
+    if pairs:
+        headings = ("true", "found as", "count")
+        title = "one class for another"
+        tables.append(page.Table(headings, pairs[:_PAIRS], title=title))
+    for title, place in (("missed", 0), ("found where nothing is", 1)):
+        rows = [
+            (names[cell[place]], cell[2])
+            for cell in wrong
+            if cell[1 - place] >= background
+        ]
+        if rows:
+            table = page.Table(("class", "count"), rows[:_PAIRS], title=title)
+            tables.append(table)
+    return tables
 
 
 def _settings(run: KeptRun) -> page.Block:

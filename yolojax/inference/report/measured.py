@@ -74,6 +74,8 @@ def class_table(found: Mapping[str, Any]) -> page.Table:
             ]
     rows = []
     for i, name in enumerate(names):
+        if not (counts[i][0] or (learned and learned[i])):
+            continue  # neither trained on nor to be found
         own: list[page.Cell] = [name, *([learned[i]] if learned else [])]
         rows.append([*own, *counts[i], *shares[i]])
     whole: list[page.Cell] = ["all", *([sum(learned)] if learned else []), *overall]
@@ -196,7 +198,7 @@ def label_section(found: Mapping[str, Any]) -> list[page.Section]:
         labels[s].get("class_objects") or labels[s]["class_images"] for s in splits
     ]
     most = sorted(range(len(names)), key=lambda i: -max(c[i] for c in counted))
-    shown = sorted(most[:_BARS])
+    shown = most[:_BARS] if len(names) > _BARS else range(len(names))
     objects = labels[splits[0]].get("class_objects") is not None
     title = "objects by class" if objects else "images by class"
     if len(names) > _BARS:

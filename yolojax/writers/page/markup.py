@@ -7,6 +7,7 @@ no script but its own (by its hash) and to load nothing.
 import base64
 import hashlib
 import importlib.resources
+import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -25,7 +26,9 @@ KINDS = {  # of outlines: what is said of them, and whether they are seen at fir
     "right": "right",
 }
 _LONG = 40  # characters of a cell that needs room to wrap
-_SAME_LINE = (blocks.Chart, blocks.Bars)  # stand side by side where there is room
+_TALL = 25  # rows from which a table scrolls by itself
+# Stand side by side where there is room.
+_BESIDE = {blocks.Chart: "charts", blocks.Bars: "charts", blocks.Table: "tables"}
 
 
 def html(page: blocks.Page) -> str:
@@ -72,17 +75,16 @@ def _anchors(titles: Sequence[str]) -> list[str]:
 
 
 def _section(section: blocks.Section, name: str) -> str:
-    parts, beside = [], False
-    for block in section.blocks:
-        if isinstance(block, _SAME_LINE) != beside:
-            parts.append("</div>" if beside else '<div class="charts">')
-            beside = not beside
-        parts.append(_RENDER[type(block)](block, name))
-    end = "</div>" if beside else ""
+    parts = []
+    for group, these in itertools.groupby(
+        section.blocks, lambda b: _BESIDE.get(type(b))
+    ):
+        text = "".join(_RENDER[type(block)](block, name) for block in these)
+        parts.append(f'<div class="{group}">{text}</div>' if group else text)
     note = f'<p class="note">{escape(section.note)}</p>' if section.note else ""
     return (
         f'<section id="{name}"><h2>{escape(section.title)}</h2>{note}'
-        f"{''.join(parts)}{end}</section>\n"
+        f"{''.join(parts)}</section>\n"
     )
 
 
@@ -121,9 +123,10 @@ def _table(block: blocks.Table, _: str) -> str:
         total = f'<tbody class="total">{_row(block.total, kinds)}</tbody>'
     rows = "".join(_row(row, kinds) for row in block.rows)
     title = f"<h3>{escape(block.title)}</h3>" if block.title else ""
+    tall = " tall" if len(block.rows) > _TALL else ""
     return (
-        f'{title}<div class="scroll"><table class="sortable"><thead><tr>{heads}</tr>'
-        f"</thead>{total}<tbody>{rows}</tbody></table></div>"
+        f'<div class="table">{title}<div class="scroll{tall}"><table class="sortable">'
+        f"<thead><tr>{heads}</tr></thead>{total}<tbody>{rows}</tbody></table></div></div>"
     )
 
 
@@ -198,7 +201,7 @@ def _pictures(block: blocks.Pictures, section: str) -> str:
 def _picture(picture: blocks.Picture, section: str, number: int, last: int) -> str:
     """Returns a picture that its link enlarges: the browser's own means do it."""
     width, height = picture.width, picture.height
-    size = max(width, height) / 44
+    size = max(width, height) / 52
     order = sorted(picture.marks, key=lambda m: m.kind != "right")  # errors in front
     places = _label_places(order, size, (width, height))
     marks = "".join(map(_mark, order, places, [size] * len(order)))
