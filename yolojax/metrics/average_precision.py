@@ -236,38 +236,32 @@ def per_class(
     )
 
 
-def match_within(
-    similarity: np.ndarray,
-    same: np.ndarray,
-    targets_inside: np.ndarray,
-    detections_inside: np.ndarray,
+def states_by_bin(
+    taken: np.ndarray, target_bins: np.ndarray, detection_bins: np.ndarray, count: int
 ) -> np.ndarray:
-    """Which detections of one image are correct where only some sizes count.
+    """Which detections of one image are correct where only some objects count.
 
-    As in the COCO evaluation (Lin et al. 2014, arXiv:1405.0312): a detection takes a
-    target that counts if it can, otherwise one that does not; then it does not count
-    either, and neither does one without a target that is itself of another size.
+    As in the COCO evaluation (Lin et al. 2014, arXiv:1405.0312) a detection that takes
+    a target of another bin does not count, neither does one without a target that is
+    itself of another bin. There a target that counts is preferred to a more similar one
+    that does not, which here is not.
 
     Args:
-        similarity: [T, D], detections in descending order of score.
-        same: [T, D] bool, the pairs of one class.
-        targets_inside: [T] bool, targets that count.
-        detections_inside: [D] bool, detections of a size that counts.
+        taken: [K, D] target of each detection, -1 for none, as from `assign`.
+        target_bins: [T] in 0 .. count - 1, of a size for example.
+        detection_bins: [D].
+        count: number of bins.
 
     Returns:
-        [D, K] int8: 1 correct, 0 wrong, -1 does not count.
+        [count, D, K] int8: 1 correct, 0 wrong, -1 does not count.
     """
-    shape = len(IOU_THRESHOLDS), similarity.shape[1]
-    taken = {}
-    for inside in (True, False):
-        rows = targets_inside == inside
-        pairs = np.where(same[rows], similarity[rows], 0)
-        any_pair = pairs.size and pairs.max() >= IOU_THRESHOLDS[0]
-        none = np.full(shape, -1, np.int64)
-        taken[inside] = assign(pairs, IOU_THRESHOLDS) if any_pair else none
-    uncounted = (taken[False] >= 0) | ~detections_inside
-    states = np.where(taken[True] >= 0, 1, np.where(uncounted, -1, 0))
-    return states.T.astype(np.int8)
+    padded = np.append(target_bins, -1)  # so that "none" has a bin, too
+    bins = np.arange(count)[:, None, None]
+    correct = padded[taken] == bins  # [count, K, D]
+    wrong = (taken < 0) & (detection_bins == bins)
+    return (
+        np.where(correct, 1, np.where(wrong, 0, -1)).transpose(0, 2, 1).astype(np.int8)
+    )
 
 
 def precision_of_states(
@@ -279,7 +273,7 @@ def precision_of_states(
     """Average precision [C, K] of the classes that have targets.
 
     Args:
-        states: [N, K] from `match_within`, images one after the other.
+        states: [N, K] of one bin, from `states_by_bin`, images one after the other.
         scores: [N].
         detection_classes: [N] ids.
         target_classes: ids of all targets that count.

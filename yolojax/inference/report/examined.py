@@ -129,12 +129,13 @@ class Examined:
         classes, ids, scores = detected
         bins = [np.digitize(values, COCO_EDGES) for values in sizes]
         same = classes[:, None] == ids[None]
+        taken = average_precision.assign(
+            np.where(same, similarity, 0), average_precision.IOU_THRESHOLDS
+        )
+        states = average_precision.states_by_bin(taken, *bins, len(SIZES))
         for i in range(len(SIZES)):
-            inside = bins[0] == i
-            self._states[i].append(
-                average_precision.match_within(similarity, same, inside, bins[1] == i)
-            )
-            self._targets[i].append(classes[inside].astype(np.int64))
+            self._states[i].append(states[i])
+            self._targets[i].append(classes[bins[0] == i].astype(np.int64))
         self._scores.append(scores)
         self._ids.append(ids)
 

@@ -29,7 +29,7 @@ def classes_sections(
     if found["sizes"]:
         note = (
             "By the side of a square of the box's area, in pixels of the original"
-            " picture, counted as COCO does; boxes only."
+            " picture. Objects of other sizes do not count; boxes only."
         )
         sections.append(page.Section("Sizes", [size_table(found["sizes"])], note))
     sections += _pictures(found, folder)
