@@ -62,7 +62,7 @@ def test_what_a_model_tells_of_itself(model):
         ("nowhere/best.pt", "nowhere/best.pt: there is no such file or folder"),
         ("yolo11q.pt", "yolo11q.pt: there is no such file"),
         ("yolo11q", "'yolo11q' is neither a config, nor the folder of a run"),
-        (".", "neither the folder of a run nor a config"),
+        (".", "the folder of a run"),
         ("a.png", "'a.png' is neither"),
     ],
 )
