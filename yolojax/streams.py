@@ -29,6 +29,7 @@ NUMBERS = {  # what follows the name
     "moving_camera": ("seed",),
     "moving_sway": ("seed",),
     "moving_noise": ("seed", "frame"),
+    "parity_noise": (),
 }
 LARGEST = 2**32 - 1  # of a number: each is one word of the seed
 

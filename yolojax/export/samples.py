@@ -8,6 +8,7 @@ from yolojax.data.batches.whole import centre_crop
 from yolojax.data.geometry import Hw, letterbox
 from yolojax.data.shapes.scene import draw_scene
 from yolojax.data.store.images import letterbox_into
+from yolojax.streams import stream
 
 DRAWN = 4  # scenes among the usual pictures; one of noise is added
 
@@ -15,7 +16,7 @@ DRAWN = 4  # scenes among the usual pictures; one of noise is added
 def usual() -> list[np.ndarray]:
     """Returns drawn scenes and noise, [H, W, 3] uint8 BGR, the same every time."""
     scenes = [draw_scene(0, "test", i, 480).image for i in range(DRAWN)]
-    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    noise = stream("parity_noise").integers(0, 256, (480, 640, 3), np.uint8)
     return [*scenes, noise]
 
 

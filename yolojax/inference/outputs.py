@@ -6,7 +6,6 @@ by one; neither keeps the network waiting.
 
 import functools
 import json
-import os
 import re
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from yolojax import visualize
+from yolojax.data.store.host_cores import usable_cores
 from yolojax.inference.results import files as result_files
 from yolojax.inference.results.result import Result, drawn
 from yolojax.inference.sources.frames import Frame
@@ -65,7 +65,7 @@ class Outputs:
         self._films: dict[int, _Film] = {}  # by source, those that go on
         self._film_places: set[str] = set()
         self._writers: list[FilmWriter] = []  # that are not closed
-        count = min(_THREADS, os.cpu_count() or 1)
+        count = min(_THREADS, usable_cores())
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="drawing")
         self._serial = ThreadPoolExecutor(1, thread_name_prefix="writing")
         self._waiting: deque[Future] = deque()

@@ -7,7 +7,6 @@ before is read; results come in the order of the pictures.
 """
 
 import contextlib
-import os
 import queue
 import threading
 import time
@@ -21,6 +20,7 @@ import numpy as np
 
 from yolojax.assembly.prediction import PredictOptions
 from yolojax.data.geometry import Hw
+from yolojax.data.store.host_cores import usable_cores
 from yolojax.inference import fitting as fit
 from yolojax.inference import tiles
 from yolojax.inference.backends.types import Backend, Times
@@ -138,7 +138,7 @@ class _Feed:
 
     def __init__(self, jobs: Iterable[Job], work: Callable[[Job], _Entry]) -> None:
         self._jobs, self._work = jobs, work
-        count = min(READERS, os.cpu_count() or 1)
+        count = min(READERS, usable_cores())
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="reading")
         self._ready: queue.Queue[Future | BaseException | None] = queue.Queue(2 * count)
         self._stopped, self._taken = threading.Event(), threading.Event()

@@ -14,6 +14,7 @@ import jax
 
 import yolojax
 from yolojax import files
+from yolojax.data.store.host_cores import usable_cores
 from yolojax.inference.report.comparison import comparison_page
 from yolojax.inference.report.content import run_page
 from yolojax.inference.report.figures import keep_figures
@@ -97,7 +98,7 @@ def _command() -> str:
 
 
 def _processor() -> str:
-    return f"CPU, {platform.machine()}, {os.cpu_count()} cores"
+    return f"CPU, {platform.machine()}, {usable_cores()} cores"
 
 
 def _commit() -> str | None:

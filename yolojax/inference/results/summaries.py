@@ -1,7 +1,6 @@
 """A result in words, in rows and as a table."""
 
 import csv
-import importlib
 import io
 import json
 from collections.abc import Mapping
@@ -13,8 +12,6 @@ from yolojax.inference.results.members import at_original
 
 if TYPE_CHECKING:
     from yolojax.inference.results.result import Result
-
-TABLES = ("pandas", "polars")  # libraries that `table` asks for, in this order
 
 
 def sentence(result: "Result") -> str:
@@ -158,16 +155,22 @@ def table(found: list[dict[str, Any]]) -> Any:
     Raises:
         ImportError: neither is installed.
     """
-    for name in TABLES:
-        try:
-            library = importlib.import_module(name)
-        except ImportError:
-            continue
-        return library.DataFrame(flat(found))
-    raise ImportError(
-        "to_df() makes a table of pandas or polars, and neither is installed:"
-        " pip install pandas. to_csv() and summary() need nothing."
-    )
+    try:
+        import pandas
+    except ImportError:
+        return _polars_table(found)
+    return pandas.DataFrame(flat(found))
+
+
+def _polars_table(found: list[dict[str, Any]]) -> Any:
+    try:
+        import polars
+    except ImportError as error:
+        raise ImportError(
+            "to_df() makes a table of pandas or polars, and neither is installed:"
+            " pip install pandas. to_csv() and summary() need nothing."
+        ) from error
+    return polars.DataFrame(flat(found))
 
 
 def for_supervision(result: "Result") -> Any:
