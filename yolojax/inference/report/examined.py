@@ -127,15 +127,15 @@ class Examined:
             sizes: of targets [T] and detections [D], pixels.
         """
         classes, ids, scores = detected
-        bins = [np.digitize(values, COCO_EDGES) for values in sizes]
+        bins, found = (np.digitize(values, COCO_EDGES) for values in sizes)
         same = classes[:, None] == ids[None]
         taken = average_precision.assign(
             np.where(same, similarity, 0), average_precision.IOU_THRESHOLDS
         )
-        states = average_precision.states_by_bin(taken, *bins, len(SIZES))
+        states = average_precision.states_by_bin(taken, bins, found, len(SIZES))
         for i in range(len(SIZES)):
             self._states[i].append(states[i])
-            self._targets[i].append(classes[bins[0] == i].astype(np.int64))
+            self._targets[i].append(classes[bins == i].astype(np.int64))
         self._scores.append(scores)
         self._ids.append(ids)
 
