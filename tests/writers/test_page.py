@@ -165,7 +165,7 @@ def test_long_lines_are_thinned_and_keep_their_ends():
     (line,) = re.findall(r'<polyline[^>]* points="([^"]*)"', text)
     assert 200 < len(line.split()) <= 401 and "<circle" not in text
     x = [float(p.split(",")[0]) for p in line.split()]
-    assert x[0] == pytest.approx(46) and x[-1] == pytest.approx(430)
+    assert x[0] == pytest.approx(50) and x[-1] == pytest.approx(430)
 
 
 @pytest.mark.parametrize("points", [[], [(1, math.nan)]])

@@ -181,6 +181,8 @@ def test_whole_images_are_worst_where_the_wrong_class_is_surest(monkeypatch):
     list(examined.collected([(host, (None, SimpleNamespace(probabilities=shares)))]))
     assert [w.name for w in examined.worst] == ["b.jpg", "a.jpg"]
     assert isinstance(examined.worst[0], Worst) and examined.sizes() == []
+    (mark,) = examined.worst[0].marks
+    assert (mark["class"], mark["true"]) == (1, 0)
 
 
 def test_the_page_says_what_is_known(run):

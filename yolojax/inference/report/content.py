@@ -165,7 +165,9 @@ def curves(runs: Sequence[KeptRun]) -> list[page.Block]:
     if several:
         rates = dict.fromkeys([c for c in rates if c.endswith("pg0")])
     named = {c: f"group {c.removeprefix('lr/pg')}" for c in rates}
-    charts.append(page.Chart("learning rate", _lines(runs, named), "epoch", None, mark))
+    lines = _lines(runs, named)
+    highest = max((y for line in lines for _, y in line.points), default=0.0) or 1.0
+    charts.append(page.Chart("learning rate", lines, "epoch", (0.0, highest), mark))
     return charts
 
 

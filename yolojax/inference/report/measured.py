@@ -136,7 +136,7 @@ def _curves(values: Mapping[str, Any], names: Sequence[str]) -> list[page.Block]
 
 def _pictures(found: Mapping[str, Any], folder: Path | None) -> list[page.Section]:
     items = []
-    names = found["names"]
+    names, whole = found["names"], "targets" not in found["classes"]
     for kept in found["pictures"]:
         path = (folder or Path()) / Path(kept["file"]).name
         if not path.is_file():
@@ -149,16 +149,11 @@ def _pictures(found: Mapping[str, Any], folder: Path | None) -> list[page.Sectio
             )
             for mark in kept["marks"]
         ]
-        items.append(
-            page.Picture(
-                path.read_bytes(),
-                kept["width"],
-                kept["height"],
-                marks,
-                kept["name"],
-                _counted(kept["counts"]),
-            )
-        )
+        told = _counted(kept["counts"])
+        if whole:  # there is nothing to outline
+            told, marks = marks[0].text, []
+        size = kept["width"], kept["height"]
+        items.append(page.Picture(path.read_bytes(), *size, marks, kept["name"], told))
     if not items:
         return []
     note = (
@@ -166,7 +161,7 @@ def _pictures(found: Mapping[str, Any], folder: Path | None) -> list[page.Sectio
         " class, and boxes where nothing is, counted by their score (above"
         f" {found['conf']:g}). Click one to enlarge it, a word to hide its boxes."
     )
-    if not any("targets" in key for key in found["classes"]):
+    if whole:
         note = "Wrong classes that the network was most sure of. Click one to enlarge."
     return [page.Section("Worst pictures", [page.Pictures(items)], note)]
 

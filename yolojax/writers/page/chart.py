@@ -10,7 +10,7 @@ _At = Callable[[Point], Point]  # values -> where they are drawn
 
 COLORS = 8  # --c0 to --c7 of the style sheet
 _WIDTH, _HEIGHT = 440, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 34  # around the lines
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 10, 10, 34  # around the lines
 _MOST_POINTS = 400  # of a line; more are thinned out
 _MOST_TIPS = 150  # points of a line that say their value
 _TICKS = 5
