@@ -213,6 +213,7 @@ ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
     "format": [Refused("torchscript")],
     "dynamic": [Made(True, observed.onnx_file)],
     "half": [Made(True, observed.onnx_file)],
+    "int8": [Made(True, observed.export_options)],
     "opset": [Made(13, observed.onnx_file)],
     "nms": [Made(True, observed.onnx_file)],
     "layout": [Made("deepstream", observed.onnx_file)],

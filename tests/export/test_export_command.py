@@ -106,6 +106,12 @@ def test_a_network_of_ones_own_is_refused():
             {"format": "safetensors", "half": True},
             "no meaning for format=",
         ),
+        ({"int8": True}, "no meaning for format='onnx'. Add format=openvino"),
+        ({"format": "openvino", "opset": 13}, "no meaning for format='openvino'"),
+        (
+            {"format": "openvino", "int8": True, "half": True},
+            "config.int8 = True and config.half = True contradict",
+        ),
         ({"format": "safetensors", "nms": True}, "no meaning for format="),
     ],
 )

@@ -24,6 +24,7 @@ from yolojax import models, optim
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
 from yolojax.assembly.export import export_of
+from yolojax.assembly.export import export_options as options_of
 from yolojax.assembly.optimizer import run_schedule
 from yolojax.assembly.weights import given_weights
 from yolojax.commands import check, evaluate, export, report, train
@@ -210,6 +211,12 @@ def exported(config, folder):
     except ValueError as error:
         return str(error)
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def export_options(config, folder):
+    """Returns what the writers of exported files are asked for."""
+    del folder
+    return options_of(config)
 
 
 def onnx_file(config, folder):

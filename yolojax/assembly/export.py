@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from yolojax import models
 from yolojax.assembly import prediction
 from yolojax.config import changed
@@ -28,6 +30,7 @@ class ExportOptions:
     batch: int = 1  # pictures at a time
     dynamic: bool = False  # any number of pictures, any multiple of 32 as sides
     half: bool = False  # float16
+    int8: bool = False  # weights and most of what is computed with them
     opset: int = 17  # version of the operators of ONNX
     layout: str = "usual"  # or "deepstream"
     nms: Limits | None = None  # None: suppression is left to the reader
@@ -42,6 +45,9 @@ class Export:
     weights: Weights
     trained: prediction.Trained  # in float32
     options: ExportOptions
+    calibration: tuple[
+        np.ndarray, ...
+    ] = ()  # inputs [1, 3, H, W] that int8 is fitted to
 
     @property
     def keypoint_shape(self) -> tuple[int, int] | None:
@@ -84,6 +90,7 @@ def export_options(config: Any) -> ExportOptions:
         batch=int(config.batch),
         dynamic=config.dynamic,
         half=config.half,
+        int8=config.int8,
         opset=config.opset,
         layout=config.layout,
         nms=limits if config.nms else None,

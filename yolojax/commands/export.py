@@ -1,6 +1,6 @@
 """A trained network for other programs: `--mode export`."""
 
-import itertools
+import dataclasses
 import json
 import logging
 import re
@@ -12,7 +12,7 @@ import numpy as np
 from yolojax.assembly import data as loading
 from yolojax.assembly.export import Export, export_of
 from yolojax.assembly.weights import weights_of
-from yolojax.config import KEYS
+from yolojax.config import KEYS, changed
 from yolojax.export import EXPORTERS, Exporter, parity, runners, samples
 from yolojax.files import replace_text
 from yolojax.inference import session
@@ -23,6 +23,7 @@ from yolojax.weights.sources import Weights
 log = logging.getLogger("yolojax")
 
 LABELS = "labels.txt"  # a name of a class in each line, as some readers want it
+_CALIBRATION = 256  # pictures that int8 is fitted to
 _MOST = 16  # pictures on which file and network are compared
 
 
@@ -47,13 +48,18 @@ def exported(config: Any, workdir: Path | None, given: Weights) -> Path:
     export = export_of(config, given)
     exporter = EXPORTERS[config.format]
     exporter.check(export)
+    if export.options.int8:
+        export = dataclasses.replace(export, calibration=_calibration(config, export))
     compared = exporter.runner is not None
     pictures, said = _pictures(config, export) if compared else ([], "")
     name = config.name or "export"
     folder = workdir or run_folder.default_folder(config.task, name)
     run_folder.make(folder)
     stem = re.sub(r"\W+", "_", config.model)  # of "module:attribute" too
-    with run_folder.unused_file(folder, stem, exporter.suffix) as path:
+    unused = run_folder.unused_file
+    if exporter.is_folder:
+        unused = run_folder.unused_folder
+    with unused(folder, stem, exporter.suffix) as path:
         what = exporter.write(path, export)
         log.info("%s: %s written to %s", given.source, what, path)
         if compared:
@@ -70,16 +76,39 @@ def _pictures(config: Any, export: Export) -> tuple[list[np.ndarray], str]:
     if not _has_data(config):
         return samples.usual(), "drawn, and noise"
     source = loading.open_split(config, "val", known=export.trained.names)
-    batches = loading.eval_batches(config, source)
-    hosts = (batches[step] for step in range(len(batches)))
-    images = (image for host in hosts for image in host["image"])
-    found = [image[..., ::-1] for image in itertools.islice(images, _MOST)]
+    found = [image[..., ::-1] for image in _squares(config, source, _MOST)]
     return found, f"validation of {config.data}"
 
 
+def _calibration(config: Any, export: Export) -> tuple[np.ndarray, ...]:
+    """Returns the training pictures that int8 is fitted to, as inputs [1, 3, H, W].
+
+    Raises:
+        ValueError: the data are not those of the network.
+    """
+    names = export.trained.names
+    source = loading.open_split(config, "train", known=names)
+    if source.names != names:
+        raise ValueError(
+            f"config.int8 = True fits the file to training pictures, but config.data ="
+            f" {config.data!r} has other classes than the network. Give the data it was"
+            " trained on, with data=DATA."
+        )
+    found = _squares(config, source, _CALIBRATION)
+    return tuple(samples.floats(image[None]) for image in found)
+
+
+def _squares(config: Any, source: loading.Source, most: int) -> list[np.ndarray]:
+    """Returns the first pictures of a split as inputs [H, W, 3] uint8 RGB."""
+    config = changed(config, rect=False, batch=1)
+    batches = loading.eval_batches(config, source)
+    count = min(most, len(batches))
+    return [batches[step]["image"][0] for step in range(count)]
+
+
 def _has_data(config: Any) -> bool:
-    """Whether the user named data to validate on."""
-    return config.data != KEYS["data"].default
+    """Whether there are data to validate on: int8 needs some, other files may."""
+    return config.int8 or config.data != KEYS["data"].default
 
 
 def _compare(

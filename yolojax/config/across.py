@@ -77,6 +77,16 @@ def check_use(values: dict[str, Any], command: str) -> None:
         values["embed"] = layers
 
 
+_OF_FORMATS = {  # settings of exported files -> the formats that have them
+    "dynamic": ("onnx", "openvino"),
+    "half": ("onnx", "openvino"),
+    "int8": ("openvino",),
+    "nms": ("onnx", "openvino"),
+    "opset": ("onnx",),
+    "layout": ("onnx",),
+}
+
+
 def check_export(values: dict[str, Any]) -> None:
     """Checks what an exported file is asked to be.
 
@@ -92,13 +102,15 @@ def check_export(values: dict[str, Any]) -> None:
             f"config.batch = {batch:g}: an exported file takes a whole number of"
             " pictures at a time, 1 or more, or any with dynamic=true."
         )
-    of_onnx = ("dynamic", "half", "nms", "opset", "layout")
-    wrong = [name for name in of_onnx if values[name] != KEYS[name].default]
-    if kind == "safetensors" and wrong:
+    for name, formats in _OF_FORMATS.items():
+        if values[name] != KEYS[name].default and kind not in formats:
+            raise ValueError(
+                f"config.{name} = {values[name]!r} has no meaning for"
+                f" format={kind!r}. Add format={formats[0]}, or remove it."
+            )
+    if values["int8"] and values["half"]:
         raise ValueError(
-            f"config.{wrong[0]} = {values[wrong[0]]!r} has no meaning for"
-            " format='safetensors', which holds weights alone. Add format=onnx, or"
-            " remove it."
+            "config.int8 = True and config.half = True contradict each other. Give one."
         )
     if values["layout"] != "deepstream":
         return

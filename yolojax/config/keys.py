@@ -39,7 +39,7 @@ WEIGHTS = ("val", *USE, "import", "export")
 
 LABELLED = ("detect", "segment", "pose", "obb")  # tasks with labelled objects
 TASKS = (*LABELLED, "classify")
-FORMATS = ("safetensors", "onnx")
+FORMATS = ("safetensors", "onnx", "openvino")
 TRACKER_NAMES = ("bytetrack", "botsort")
 OPTIMIZER_NAMES = (
     "auto",
@@ -356,13 +356,16 @@ KEYS: dict[str, Key] = {
     "format": _text("safetensors", "file that is written: weights alone, or a network"
                     " for other programs", choices=FORMATS, commands=EXPORT,
                     resume=True),
-    "dynamic": _switch(False, "onnx: the file takes any number of pictures, and sides"
-                       " of any multiple of 32", commands=EXPORT, resume=True),
-    "half": _switch(False, "onnx: float16", commands=EXPORT, resume=True),
+    "dynamic": _switch(False, "onnx, openvino: any number of pictures, and sides of"
+                       " any multiple of 32", commands=EXPORT, resume=True),
+    "half": _switch(False, "onnx, openvino: float16", commands=EXPORT, resume=True),
+    "int8": _switch(False, "openvino: whole numbers of 8 bits, fitted to the training"
+                    " pictures of `data`", commands=EXPORT, resume=True),
     "opset": _integer(17, "onnx: version of the operators", low=13, high=21,
                       commands=EXPORT, resume=True),
-    "nms": _switch(False, "onnx: the file gives final detections, by conf, iou, max_det"
-                   " and agnostic_nms; off: all, to be suppressed by the reader",
+    "nms": _switch(False, "onnx, openvino: the file gives final detections, by conf,"
+                   " iou, max_det and agnostic_nms; off: all, to be suppressed by the"
+                   " reader",
                    tasks=("detect", "segment", "pose"), commands=EXPORT, resume=True),
     "layout": _text("usual", "onnx: outputs as most readers expect them, or as"
                     " DeepStream does", choices=("usual", "deepstream"),

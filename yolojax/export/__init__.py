@@ -1,12 +1,14 @@
 """Trained networks as files for other programs: EXPORTERS, by the name of a format."""
 
+import dataclasses
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from yolojax.assembly.export import Export
 from yolojax.errors import install_hint
-from yolojax.export import runners, weights_file
+from yolojax.export import metadata, openvino_folder, runners
 from yolojax.files import replace_bytes
 from yolojax.weights import family, sources
 
@@ -18,6 +20,21 @@ class Exporter(NamedTuple):
     write: Callable[[Path, Export], str]  # returns what stands in it, in words
     check: Callable[[Export], None]  # raises ValueError for what cannot be written
     runner: Callable[[Path], runners.Runner | None] | None  # of a file; None: of none
+    is_folder: bool = False  # not one file, but several in a folder of their own
+
+
+def _write_safetensors(path: Path, export: Export) -> str:
+    """Writes weights alone, under their published names."""
+    given = export.weights
+    complete = dataclasses.replace(
+        given,
+        names=export.trained.names,
+        imgsz=given.imgsz or export.options.hw[0],
+    )
+    count = sources.write_safetensors(
+        path, complete, task=export.task, model=export.model
+    )
+    return f"{count} tensors"
 
 
 def _write_onnx(path: Path, export: Export) -> str:
@@ -40,11 +57,35 @@ def _check_onnx(export: Export) -> None:
         ) from error
     if not export.is_known:
         raise ValueError(
-            f"config.format = 'onnx' is for the networks that come along, and"
+            f"formats other than safetensors are for the networks that come along, and"
             f" {export.model!r} is none of them: it is"
             f" {family.described(export.weights.leaves)}. Its weights alone can be"
             " written, with format=safetensors."
         )
+
+
+def _write_openvino(path: Path, export: Export) -> str:
+    """Writes the files of a folder for OpenVINO."""
+    from yolojax.export import onnx_file
+
+    options = dataclasses.replace(export.options, half=False)
+    plain = dataclasses.replace(export, options=options)
+    with tempfile.TemporaryDirectory() as place:
+        between = Path(place) / "network.onnx"
+        between.write_bytes(onnx_file.content(plain))
+        return openvino_folder.write(
+            path,
+            between,
+            metadata.texts(export),
+            half=export.options.half,
+            calibration=export.calibration or None,
+        )
+
+
+def _check_openvino(export: Export) -> None:
+    """Raises ValueError where a package is missing, or the network is not known."""
+    openvino_folder.check(int8=export.options.int8)
+    _check_onnx(export)
 
 
 def _nothing_to_check(export: Export) -> None:
@@ -53,7 +94,14 @@ def _nothing_to_check(export: Export) -> None:
 
 EXPORTERS = {
     "safetensors": Exporter(
-        sources.SAFETENSORS, weights_file.write, _nothing_to_check, None
+        sources.SAFETENSORS, _write_safetensors, _nothing_to_check, None
+    ),
+    "openvino": Exporter(
+        openvino_folder.SUFFIX,
+        _write_openvino,
+        _check_openvino,
+        runners.openvino_folder,
+        is_folder=True,
     ),
     "onnx": Exporter(".onnx", _write_onnx, _check_onnx, runners.onnx_file),
 }

@@ -127,6 +127,22 @@ def unused_file(parent: Path, stem: str, suffix: str) -> Iterator[Path]:
         return
 
 
+@contextlib.contextmanager
+def unused_folder(parent: Path, stem: str, suffix: str) -> Iterator[Path]:
+    """Makes and yields an empty folder as `unused_file` does a file."""
+    for path in unused(parent, stem, suffix):
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        try:
+            yield path
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        return
+
+
 def unused(parent: Path, stem: str, suffix: str = "") -> Iterator[Path]:
     """Yields those of parent/<stem><suffix>, <stem>-2<suffix>, ... that are not there.
 
