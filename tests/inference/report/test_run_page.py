@@ -250,6 +250,21 @@ def test_several_runs_are_compared_with_the_first(tmp_path):
     assert links == {"one", "two", "three"}  # none has a page of its own yet
 
 
+def test_runs_of_one_name_are_told_apart(tmp_path):
+    runs = [
+        reading.read(kept_run.make(tmp_path / study / "seed" / "train", figures=False))
+        for study in ("one", "two")
+    ]
+    assert content.run_names(runs[:1]) == ["seed/train"]
+    assert content.run_names(runs) == ["one/seed/train", "two/seed/train"]
+    told = comparison.comparison_page(runs, tmp_path)
+    assert [row[0] for row in told.sections[0].blocks[0].rows] == content.run_names(
+        runs
+    )
+    notes = {s.title: s.blocks[0] for s in told.sections}["Not measured"]
+    assert len(notes.lines) == 2 and "yolojax val" in notes.lines[0]
+
+
 def test_only_settings_of_training_that_differ_are_shown(run):
     differ = content.settings_that_differ(reading.read(run))
     assert set(differ) == {"epochs", "imgsz", "data"}

@@ -21,10 +21,10 @@ def comparison_page(runs: Sequence[KeptRun], place: Path) -> page.Page:
         runs: two or more; the others are compared with the first.
         place: folder that the page is written into, from which its links start.
     """
-    first = content.run_name(runs[0])
+    names = content.run_names(runs)
     sections = [
         page.Section(
-            "Runs", [_runs(runs)], f"Differences are those from the first, {first}."
+            "Runs", [_runs(runs)], f"Differences are those from the first, {names[0]}."
         ),
         page.Section("Metrics", [_metrics(runs)], "Of the best weights of each run."),
         page.Section("Settings", [_settings(runs)], "Those that are not the same."),
@@ -41,7 +41,7 @@ def comparison_page(runs: Sequence[KeptRun], place: Path) -> page.Page:
         sections.insert(-1, page.Section("Not measured", notes, note))
     return page.Page(
         title=f"{len(runs)} runs",
-        subtitle=", ".join(map(content.run_name, runs)),
+        subtitle=", ".join(names),
         sections=sections,
         footer="Written by yolojax report.",
     )
@@ -54,10 +54,11 @@ def _runs(runs: Sequence[KeptRun]) -> page.Table:
     headings += ["model", "px", "data hash"]
     first = content.goal(runs[0])[1]
     rows = []
+    names = content.run_names(runs)
     for i, run in enumerate(runs):
         value = content.goal(run)[1]
         last = run.rows[-1]
-        row: list[page.Cell] = [content.run_name(run), value]
+        row: list[page.Cell] = [names[i], value]
         row.append(None if i == 0 else _change(value, first))
         row += [content.best_epoch(run), int(last["epoch"])]
         row.append(writers.duration(last["time"]))
@@ -76,7 +77,7 @@ def _change(value: float | None, first: float | None) -> page.Cell:
 
 def _beside(runs: Sequence[KeptRun], what: str) -> list[str]:
     """Returns the headings of a column per run, and one per difference."""
-    names = list(map(content.run_name, runs))
+    names = content.run_names(runs)
     return [what, names[0], *(n for name in names[1:] for n in (name, "difference"))]
 
 
@@ -111,7 +112,7 @@ def _settings(runs: Sequence[KeptRun]) -> page.Block:
             rows.append([name, *texts, key.meaning])
     if not rows:
         return page.Notes(["none: all settings are the same"])
-    names = map(content.run_name, runs)
+    names = content.run_names(runs)
     return page.Table(["setting", *names, "meaning"], rows)
 
 
@@ -161,10 +162,10 @@ def _sizes(runs: Sequence[KeptRun]) -> list[page.Section]:
 
 def _links(runs: Sequence[KeptRun], place: Path) -> page.Links:
     rows = []
-    for run in runs:
+    for name, run in zip(content.run_names(runs), runs, strict=True):
         there = run.folder / "report.html"
         target = there if there.is_file() else run.folder
         what = "its page" if there.is_file() else "its folder"
         path = os.path.relpath(target, place)
-        rows.append((content.run_name(run), path, what))
+        rows.append((name, path, what))
     return page.Links(rows)

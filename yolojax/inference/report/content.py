@@ -61,7 +61,7 @@ def run_page(run: KeptRun, place: Path) -> page.Page:
     sections[-3:-3] = pictures
     task, model = run.settings.get("task"), run.settings.get("model")
     return page.Page(
-        title=run_name(run),
+        title=run_names([run])[0],
         subtitle=f"{task}, {model}, {run.settings.get('imgsz')} px, data:"
         f" {run.settings.get('data')}",
         sections=sections,
@@ -69,9 +69,14 @@ def run_page(run: KeptRun, place: Path) -> page.Page:
     )
 
 
-def run_name(run: KeptRun) -> str:
-    """Returns the last parts of a run's path, which tell it from others."""
-    return "/".join(run.folder.absolute().parts[-2:])
+def run_names(runs: Sequence[KeptRun]) -> list[str]:
+    """Returns the last parts of the runs' paths, as many as tell one from another."""
+    parts = [run.folder.absolute().parts for run in runs]
+    for count in range(2, max(map(len, parts)) + 1):
+        names = ["/".join(path[-count:]) for path in parts]
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
 def goal(run: KeptRun) -> tuple[str, float | None]:
@@ -173,11 +178,12 @@ def curves(runs: Sequence[KeptRun]) -> list[page.Block]:
 
 def _lines(runs: Sequence[KeptRun], wanted: Mapping[str, str]) -> list[page.Series]:
     lines = []
+    names = run_names(runs)
     for i, run in enumerate(runs):
         for k, (column, name) in enumerate(wanted.items()):
             points = [(r["epoch"], r[column]) for r in run.rows if column in r]
             known = [point for point in points if math.isfinite(point[1])]
-            called = run_name(run) if len(runs) > 1 else name
+            called = names[i] if len(runs) > 1 else name
             lines.append(page.Series(called, known, i + k))
     return lines
 

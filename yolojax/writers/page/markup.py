@@ -25,7 +25,7 @@ KINDS = {  # of outlines: what is said of them, and whether they are seen at fir
     "confused": "wrong class",
     "right": "right",
 }
-_LONG = 40  # characters of a cell that needs room to wrap
+_SHORT, _LONG = 16, 40  # characters of cells: on one line, and with room to wrap
 _TALL = 25  # rows from which a table scrolls by itself
 # Stand side by side where there is room.
 _BESIDE = {blocks.Chart: "charts", blocks.Bars: "charts", blocks.Table: "tables"}
@@ -109,10 +109,16 @@ def _table(block: blocks.Table, _: str) -> str:
     count = len(block.headings)
     columns = list(zip(*block.rows, strict=True)) or [()] * count
     numeric = [any(not isinstance(c, str | None) for c in col) for col in columns]
-    long = [any(len(str(c)) > _LONG for c in column) for column in columns]
+    longest = [max((len(str(c)) for c in column), default=0) for column in columns]
     kinds = [
-        ' class="n"' if number else ' class="long"' if wide else ""
-        for number, wide in zip(numeric, long, strict=True)
+        ' class="n"'
+        if number
+        else ' class="long"'
+        if most > _LONG
+        else ' class="short"'
+        if most <= _SHORT
+        else ""
+        for number, most in zip(numeric, longest, strict=True)
     ]
     heads = "".join(
         f'<th scope="col"{kind}>{escape(name)}</th>'
