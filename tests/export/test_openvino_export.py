@@ -1,5 +1,6 @@
 """Folders for OpenVINO through the command; skipped where it is not installed."""
 
+import importlib.util
 import json
 
 import exports
@@ -11,8 +12,13 @@ from yolojax.commands import export as command
 from yolojax.export import runners
 from yolojax.runs import folder as run_folder
 
-pytest.importorskip("openvino", reason="needs the extra openvino")
-pytestmark = pytest.mark.process  # it starts threads and takes seconds
+pytestmark = [
+    pytest.mark.process,  # the packages start some
+    pytest.mark.skipif(
+        any(importlib.util.find_spec(name) is None for name in ("openvino", "nncf")),
+        reason="needs the extra openvino",
+    ),
+]
 
 
 @pytest.fixture
@@ -64,7 +70,6 @@ def test_a_folder_that_differs_is_not_kept(tmp_path, monkeypatch):
 
 
 def test_int8_wants_the_data_of_the_network(tmp_path, monkeypatch):
-    pytest.importorskip("nncf", reason="needs the extra openvino")
     monkeypatch.setenv("YOLOJAX_CACHE", str(tmp_path / "cache"))
     with pytest.raises(ValueError, match="has other classes than the network"):
         written(tmp_path / "none", int8=True)

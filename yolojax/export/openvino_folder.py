@@ -2,6 +2,7 @@
 
 import ast
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import yaml
 
 from yolojax.errors import install_hint
 
+# NNCF reports its use to its maker as soon as it is imported, unless this is set.
+_QUIET = "NNCF_CI"
 SUFFIX = "_openvino_model"
 # Operations of a head outside of its layers: what decodes boxes. Their numbers are
 # pixels and probabilities at once, which no scale of int8 holds.
@@ -25,6 +28,7 @@ def check(*, int8: bool) -> None:
     Args:
         int8: quantisation is asked for.
     """
+    os.environ.setdefault(_QUIET, "1")
     try:
         import openvino  # noqa: F401
 
