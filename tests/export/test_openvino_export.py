@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 
 import exports
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from yolojax.commands import export as command
-from yolojax.export import runners
+from yolojax.export import openvino_folder, runners
 from yolojax.runs import folder as run_folder
 
 pytestmark = [
@@ -74,6 +75,11 @@ def test_int8_wants_the_data_of_the_network(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="has other classes than the network"):
         written(tmp_path / "none", int8=True)
     assert not (tmp_path / "none").exists()
+
+
+def test_nothing_is_reported_to_anybody():
+    openvino_folder.check(int8=True)
+    assert sys.modules["openvino_telemetry"] is None
 
 
 def test_two_folders_have_two_names(tmp_path):

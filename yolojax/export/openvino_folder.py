@@ -2,7 +2,7 @@
 
 import ast
 import logging
-import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ import yaml
 
 from yolojax.errors import install_hint
 
-# NNCF reports its use to its maker as soon as it is imported, unless this is set.
-_QUIET = "NNCF_CI"
+# With it NNCF and OpenVINO report their use to their maker, from processes of its own.
+_TELLTALE = "openvino_telemetry"
 SUFFIX = "_openvino_model"
 # Operations of a head outside of its layers: what decodes boxes. Their numbers are
 # pixels and probabilities at once, which no scale of int8 holds.
@@ -28,7 +28,8 @@ def check(*, int8: bool) -> None:
     Args:
         int8: quantisation is asked for.
     """
-    os.environ.setdefault(_QUIET, "1")
+    # Both packages take a missing one as "tell nobody".
+    sys.modules.setdefault(_TELLTALE, None)  # type: ignore[arg-type]
     try:
         import openvino  # noqa: F401
 
