@@ -13,10 +13,11 @@ from yolojax.assembly import data as loading
 from yolojax.assembly.export import Export, export_of
 from yolojax.assembly.weights import weights_of
 from yolojax.config import KEYS, changed
-from yolojax.export import EXPORTERS, Exporter, parity, runners, samples
+from yolojax.export import EXPORTERS, Exporter, metadata, parity, runners, samples
 from yolojax.files import replace_text
 from yolojax.inference import session
 from yolojax.inference.backends import agreement, runtimes
+from yolojax.inference.backends.exported import described
 from yolojax.runs import folder as run_folder
 from yolojax.weights.sources import Weights
 
@@ -128,7 +129,10 @@ def _compare(
     ours, theirs = runners.network(export), exporter.runner(path)
     found = parity.report(path, export, ours, theirs, pictures, said)
     if theirs is not None and _has_data(config) and export.options.layout == "usual":
-        itself, file = runtimes.opened(path, config.format)
+        if config.format in runtimes.NAMES:  # as prediction will read it
+            itself, file = runtimes.opened(path, config.format)
+        else:
+            itself, file = described(path, metadata.texts(export)), theirs
         found["validation"] = agreement.figures(
             config, itself, ours, file, export.trained.net.task
         )

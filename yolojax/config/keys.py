@@ -39,7 +39,7 @@ WEIGHTS = ("val", *USE, "import", "export")
 
 LABELLED = ("detect", "segment", "pose", "obb")  # tasks with labelled objects
 TASKS = (*LABELLED, "classify")
-FORMATS = ("safetensors", "onnx", "openvino")
+FORMATS = ("safetensors", "onnx", "openvino", "stablehlo")
 TRACKER_NAMES = ("bytetrack", "botsort")
 OPTIMIZER_NAMES = (
     "auto",

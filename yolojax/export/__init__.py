@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from yolojax.assembly.export import Export
 from yolojax.errors import install_hint
-from yolojax.export import metadata, openvino_folder, runners
+from yolojax.export import metadata, openvino_folder, runners, stablehlo_file
 from yolojax.files import replace_bytes
 from yolojax.weights import family, sources
 
@@ -102,6 +102,12 @@ EXPORTERS = {
         _check_openvino,
         runners.openvino_folder,
         is_folder=True,
+    ),
+    "stablehlo": Exporter(
+        stablehlo_file.SUFFIX,
+        stablehlo_file.write,
+        stablehlo_file.check,
+        stablehlo_file.runner,
     ),
     "onnx": Exporter(".onnx", _write_onnx, _check_onnx, runners.onnx_file),
 }

@@ -140,7 +140,7 @@ class Pose:
         (boxes,) = self.boxes.table(outputs, image_hw)
         raw = self._raw(outputs["keypoints"])
         points, strides = (
-            jnp.broadcast_to(jnp.asarray(x, raw.dtype)[None], (len(raw), *x.shape))
+            jnp.broadcast_to(jnp.asarray(x, raw.dtype)[None], (raw.shape[0], *x.shape))
             for x in self.boxes.geometry(image_hw)
         )
         keypoints = keypoint_ops.decode(raw, points, strides)

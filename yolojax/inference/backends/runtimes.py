@@ -17,6 +17,7 @@ from yolojax.inference.backends.exported import (
 )
 
 # [B, 3, H, W] of the file's type -> its outputs
+NAMES = ("onnx", "openvino")  # of back ends
 Runtime = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 
