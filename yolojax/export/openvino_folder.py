@@ -2,7 +2,6 @@
 
 import ast
 import logging
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 import numpy as np
 import yaml
 
+from yolojax.devices import openvino as libraries
 from yolojax.errors import install_hint
 
-# With it NNCF and OpenVINO report their use to their maker, from processes of its own.
-_TELLTALE = "openvino_telemetry"
 SUFFIX = "_openvino_model"
 # Operations of a head outside of its layers: what decodes boxes. Their numbers are
 # pixels and probabilities at once, which no scale of int8 holds.
@@ -28,13 +26,10 @@ def check(*, int8: bool) -> None:
     Args:
         int8: quantisation is asked for.
     """
-    # Both packages take a missing one as "tell nobody".
-    sys.modules.setdefault(_TELLTALE, None)  # type: ignore[arg-type]
     try:
-        import openvino  # noqa: F401
-
+        libraries.openvino()
         if int8:
-            import nncf  # noqa: F401
+            libraries.nncf()
     except ImportError as error:
         raise ValueError(
             f"config.format = 'openvino' needs packages that are not there: {error}."
@@ -59,8 +54,7 @@ def write(
         half: weights in float16; what is computed in them, its reader decides.
         calibration: inputs [1, 3, H, W] float32 that int8 is fitted to; None: no int8.
     """
-    import openvino
-
+    openvino = libraries.openvino()
     model = openvino.Core().read_model(onnx)
     words = "float16" if half else "float32"
     if calibration is not None:
@@ -77,8 +71,7 @@ def write(
 
 def _quantised(model: Any, calibration: Iterable[np.ndarray]) -> Any:
     """Returns the model in int8, its decoding left as it is."""
-    import nncf
-
+    nncf = libraries.nncf()
     nncf.set_log_level(logging.ERROR)
     inputs = list(calibration)
     log.info("fitting int8 to %d pictures", len(inputs))

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from yolojax.assembly.export import Export
+from yolojax.devices import openvino as libraries
 from yolojax.program.prediction import make_table_step
 
 Runner = Callable[[np.ndarray], list[np.ndarray]]
@@ -58,8 +59,7 @@ def openvino_folder(path: Path) -> Runner:
     Raises:
         ValueError: it cannot be loaded.
     """
-    import openvino
-
+    openvino = libraries.openvino()
     settings = {"INFERENCE_PRECISION_HINT": "f32"}  # its default may be bfloat16
     try:
         model = openvino.Core().read_model(next(path.glob("*.xml")))

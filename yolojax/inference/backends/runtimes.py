@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from yolojax.devices import openvino as libraries
 from yolojax.errors import install_hint
 from yolojax.inference.backends.exported import (
     ONNX,
@@ -77,7 +78,7 @@ def _onnx(path: Path) -> tuple[Exported, Runtime]:
 
 def _openvino(path: Path) -> tuple[Exported, Runtime]:
     try:
-        import openvino
+        openvino = libraries.openvino()
     except ImportError as error:
         raise ValueError(
             f"{path} is to be run by OpenVINO: {install_hint('openvino')}."
