@@ -60,7 +60,8 @@ def test_pictures_leave_a_folder_of_files(tmp_path, task):
     source = write_pictures(tmp_path / "photos")
     printed = run(source, task, save_txt=True)
     folder = tmp_path / "runs" / task / "predict"
-    assert f"3 pictures, {0 if task == 'classify' else 60} objects" in printed
+    objects = "" if task == "classify" else ", 60 objects"
+    assert f"3 pictures{objects}: results saved" in printed
     assert f"results saved to runs/{task}/predict" in printed
     assert "3 label files in" in printed
     assert len(lines(folder)) == 3
@@ -96,7 +97,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_done(tmp_path):
     (tmp_path / "photos/film.mp4").write_bytes(b"no film")
     printed = run([source, "nowhere.jpg"])
     assert "3 pictures" in printed
-    assert "of 3 sources not everything was looked at" in printed
+    assert "3 sources could not be read, or not as a whole" in printed
     for name in ("photos/empty.png", "photos/film.mp4", "nowhere.jpg"):
         assert f"{name}: " in printed
 

@@ -13,6 +13,7 @@ from yolojax import config as config_lib
 from yolojax import models, tasks, writers
 from yolojax.assembly import data as loading
 from yolojax.assembly import network
+from yolojax.assembly.prediction import PredictOptions
 from yolojax.assembly.weights import weights_of
 from yolojax.data.formats.labelled import LabelledImages
 from yolojax.devices import mesh as devices
@@ -21,6 +22,7 @@ from yolojax.inference.backends.exported import is_exported
 from yolojax.inference.backends.opening import opened
 from yolojax.inference.backends.running import Running
 from yolojax.inference.backends.suppression import Choice
+from yolojax.inference.backends.types import Backend
 from yolojax.inference.backends.validation import found_in
 from yolojax.inference.coco_results import CocoResults
 from yolojax.inference.forward import forward
@@ -82,11 +84,13 @@ def validated(
         stream: the console; None: sys.stdout.
     """
     stream = stream or sys.stdout
-    known = given.names if given is not None else None
-    source = loading.open_split(config, config.split, known=known)
-    judged = (
-        _by_file(config, source) if given is None else _network(config, given, source)
-    )
+    if given is None:
+        file = opened(config)  # what is wrong with it is told before the data are read
+        source = loading.open_split(config, config.split)
+        judged = _by_file(config, source, *file)
+    else:
+        source = loading.open_split(config, config.split, known=given.names)
+        judged = _network(config, given, source)
     config = judged.config
     results = None
     if config.save_json and isinstance(source, LabelledImages):
@@ -178,9 +182,10 @@ def _shown(
         progress.status(f"validating {done}/{total}")
 
 
-def _by_file(config: Any, source: loading.Source) -> _Judged:
+def _by_file(
+    config: Any, source: loading.Source, backend: Backend, options: PredictOptions
+) -> _Judged:
     """Returns what an exported file is evaluated by."""
-    backend, options = opened(config)
     assert isinstance(backend, Running)
     running = backend
     exported = running.exported
