@@ -57,7 +57,7 @@ def _check_onnx(export: Export) -> None:
         ) from error
     if not export.is_known:
         raise ValueError(
-            f"formats other than safetensors are for the networks that come along, and"
+            f"ONNX files, and OpenVINO's, are for the networks that come along, and"
             f" {export.model!r} is none of them: it is"
             f" {family.described(export.weights.leaves)}. Its weights alone can be"
             " written, with format=safetensors."
