@@ -1,5 +1,6 @@
 """Pictures and videos through a network: what all models can do."""
 
+import abc
 from typing import Any
 
 from yolojax.api import looking, settings
@@ -7,7 +8,7 @@ from yolojax.inference.predictor import Predictor
 from yolojax.tracking import Tracker
 
 
-class Seeing:
+class Seeing(abc.ABC):
     """Has `predict` and `track`; whoever inherits says what the network is."""
 
     _kept: looking.Kept
@@ -83,13 +84,13 @@ class Seeing:
         """Forgets the tracks that `track(..., persist=True)` would go on with."""
         self._kept.tracker = None
 
+    @abc.abstractmethod
     def _network(self) -> dict[str, Any]:
         """Returns the settings that say what the network is."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _predictor(self, config: Any) -> Predictor:
         """Returns what looks at pictures, with what earlier calls have made."""
-        raise NotImplementedError
 
     def _look(
         self,
