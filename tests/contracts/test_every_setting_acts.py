@@ -100,6 +100,7 @@ ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
             {"pretrained": observed.little_weights, "pretrained_partial": True},
         )
     ],
+    "class_width": [Made("usual", observed.class_branch)],
     "freeze": [Acts(2, step_text, tasks=ONE), Acts(("1.conv",), step_text, tasks=ONE)],
     "single_cls": [Acts(True, train_rows)],
     "classes": [Acts((0, 1), train_rows)],
@@ -130,6 +131,7 @@ ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
     "warmup_momentum": [Acts(0.5, schedule)],
     "warmup_bias_lr": [Acts(0.5, schedule)],
     "clip_norm": [Acts(0.5, step_text, tasks=ONE)],
+    "ema_decay": [Acts(0.5, step_text, tasks=ONE), Acts(0.0, step_text, tasks=ONE)],
     "box": [Acts(3.0, eval_text)],
     "cls": [Acts(3.0, eval_text)],
     "dfl": [Acts(3.0, eval_text)],

@@ -204,6 +204,22 @@ def test_ema_of_a_constant_model_does_not_drift():
     np.testing.assert_array_equal(ema["w"], live["w"])
 
 
+def test_without_decay_the_weights_themselves_are_kept():
+    ema = {"w": jnp.full(4, 0.1), "n": jnp.int32(3)}
+    live = {"w": jnp.array([1e-8, 0.3, -7.1, 1e30]), "n": jnp.int32(4)}
+    now = jax.jit(optim.ema_update, static_argnums=3)(ema, live, jnp.int32(1), 0.0)
+    np.testing.assert_array_equal(now["w"], live["w"])
+    assert now["n"] == 3
+
+
+def test_another_decay_is_what_the_average_rises_to():
+    ema, live = {"w": jnp.zeros(2)}, {"w": jnp.ones(2)}
+    late = jnp.int32(1_000_000)
+    np.testing.assert_allclose(
+        optim.ema_update(ema, live, late, 0.75)["w"], 0.25, rtol=1e-6
+    )
+
+
 @pytest.mark.parametrize("case", read("early_stopping.json"), ids=lambda c: c["note"])
 def test_stopper_matches_reference(case):
     state, stopped = optim.Stopper(), None

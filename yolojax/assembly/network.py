@@ -135,7 +135,12 @@ def network_of(config: Any, weights: Weights) -> Network:
 def width_for(
     config: Any, num_classes: int, weights: Weights, keypoints: Keypoints | None
 ) -> int | None:
-    """Returns the class branch's width with which most of the weights can be used."""
+    """Returns the class branch's width with which most of the weights can be used.
+
+    None for the usual one: nothing is won by another, or the config wants it.
+    """
+    if config.class_width == "usual":
+        return None
     width = transfer.class_width(weights)
     net = network(config, num_classes, None, width, keypoints)
     shapes = models.variable_shapes(net.model)

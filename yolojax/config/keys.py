@@ -132,6 +132,10 @@ KEYS: dict[str, Key] = {
     "pretrained_partial": _switch(False, "train also from weights of which less than"
                                   " half of the backbone fits", commands=RUN,
                                   resume=True),
+    "class_width": _text("weights", "hidden width of the class branch: that of the"
+                         " start weights, whose layers then fit, or the usual one of"
+                         " this number of classes", tasks=LABELLED,
+                         choices=("weights", "usual"), commands=RUN),
     "freeze": Key(None, "integer, list or text", "layers that stay as they are: the"
                   " first N, or numbers and names as in (0, '23.cv2')", low=0,
                   commands=STEP),
@@ -195,6 +199,8 @@ KEYS: dict[str, Key] = {
                                 commands=STEP),
     "clip_norm": _number(10.0, "limit of the global gradient norm; 1e9: off", low=1e-9,
                          commands=STEP),
+    "ema_decay": _number(0.9999, "decay of the averaged weights, which are validated"
+                         " and kept; 0: no average", high=0.999999, commands=STEP),
     # Loss
     "box": _number(7.5, "gain of the box loss", tasks=LABELLED, commands=NETWORK),
     "cls": _number(0.5, "gain of the class loss", tasks=LABELLED, commands=NETWORK),

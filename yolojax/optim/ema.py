@@ -14,23 +14,28 @@ def ema_decay(updates: jax.Array) -> jax.Array:
     return -EMA_DECAY * jnp.expm1(-_as_float(updates) / EMA_TAU)
 
 
-def ema_update(ema: PyTree, live: PyTree, updates: jax.Array) -> PyTree:
+def ema_update(
+    ema: PyTree, live: PyTree, updates: jax.Array, decay: float = EMA_DECAY
+) -> PyTree:
     """Returns the average after one more optimiser step.
 
     Args:
         ema: average so far, parameters and batch statistics in float32.
         live: the model after the step, the same tree.
         updates: number of this update, counted from 1.
+        decay: that it rises to, 0..1; 0: nothing is averaged.
 
     Returns:
         A tree like `ema`. Leaves that are not floating point are kept as they are.
     """
     # 1 - decay, written so that it keeps its digits once decay is close to 1.
-    step = (1 - EMA_DECAY) + EMA_DECAY * jnp.exp(-_as_float(updates) / EMA_TAU)
+    step = (1 - decay) + decay * jnp.exp(-_as_float(updates) / EMA_TAU)
 
     def leaf(e: jax.Array, x: jax.Array) -> jax.Array:
         if not jnp.issubdtype(e.dtype, jnp.floating):
             return e
+        if decay == 0:  # to the last bit
+            return x.astype(e.dtype)
         return e + step.astype(e.dtype) * (x.astype(e.dtype) - e)
 
     return jax.tree.map(leaf, ema, live)

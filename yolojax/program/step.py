@@ -106,6 +106,7 @@ def make_train_step(
     frozen: frozenset[str] = frozenset(),
     render: Render | None = None,
     size: int | None = None,
+    ema_decay: float = optim.EMA_DECAY,
 ) -> TrainStep:
     """Returns the step (state, batch, hyper, pixels) -> (state, logs), to be jitted.
 
@@ -122,6 +123,7 @@ def make_train_step(
         render: makes the images of batches that hold plans instead, from the `pixels`
             that the step is given; needed for such batches only.
         size: longer side of the network's input, pixels; None: that of the images.
+        ema_decay: of the averaged weights, which are validated; 0: no average.
     """
     model, task = net.model, net.task
     norms = frozenset(path.rpartition("/")[0] for path in frozen)
@@ -169,7 +171,7 @@ def make_train_step(
         )
         state = jax.lax.cond(
             good & hyper.update,
-            lambda s, g: _update(s, g, norm, tx, hyper),
+            lambda s, g: _update(s, g, norm, tx, hyper, ema_decay),
             lambda s, g: s,
             state,
             grads,
@@ -313,6 +315,7 @@ def _update(
     norm: jax.Array,
     tx: optax.GradientTransformationExtraArgs,
     hyper: Hyper,
+    ema_decay: float,
 ) -> TrainState:
     """Returns the state after one optimiser step with the summed gradients."""
 
@@ -339,7 +342,7 @@ def _update(
         opt_state=opt_state,
         loss_scale=loss_scale,
         updates=updates,
-        ema=optim.ema_update(state.ema, live, updates),
+        ema=optim.ema_update(state.ema, live, updates, ema_decay),
         grad_sum=None
         if state.grad_sum is None
         else jax.tree.map(jnp.zeros_like, state.grad_sum),

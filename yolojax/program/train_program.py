@@ -84,6 +84,7 @@ class Program:
     scan_steps: int  # of one dispatch
     seed: int
     images: ImageLayout | None = None  # if the devices hold the images
+    ema_decay: float = optim.EMA_DECAY  # of the averaged weights
     make_step: Callable[..., TrainStep] = make_train_step
 
     def size_at(self, step: int) -> int | None:
@@ -110,6 +111,7 @@ class Program:
             frozen=self.frozen,
             render=None if self.images is None else self.images.renderer(),
             size=size,
+            ema_decay=self.ema_decay,
         )
         return one if steps == 1 else make_scan_step(one)
 
@@ -254,6 +256,7 @@ def make_program(
         scan_steps=_scan_steps(config, mesh),
         seed=config.seed,
         images=layout,
+        ema_decay=config.ema_decay,
     )
 
 
