@@ -56,7 +56,7 @@ def build(head, *, dtype, remat):
     return Deep(head, dtype, remat)
 
 
-def light_step(net, tx, *, padded, frozen, render, size):
+def light_step(net, tx, *, padded, frozen, render, size, ema_decay):
     """A step that compiles at once and holds two images in float32 for each it gets."""
 
     def step(state, batch, hyper, pixels):
