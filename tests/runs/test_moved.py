@@ -9,10 +9,11 @@ import safetensors.numpy
 from yolo_files import add, opened, picture, write_yaml
 
 from yolojax import config as config_lib
+from yolojax.assembly.weights import weights_hash
 from yolojax.commands import train
 from yolojax.runs import checkpoint, journal
 from yolojax.runs import folder as run_folder
-from yolojax.training.run import data_identity, weights_hash
+from yolojax.runs.data_notes import data_identity
 from yolojax.weights.sources import read_weights
 
 

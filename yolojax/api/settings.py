@@ -5,7 +5,6 @@ of commands, so that a call and a command mean the same by it.
 """
 
 import contextlib
-import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,23 +70,8 @@ def of_network(task: str, model: str, data: Any) -> ConfigDict:
 
 def _read(text: str, data: Any) -> ConfigDict:
     """Returns the settings of FILE[:ARGUMENT] or of the name of a config."""
-    file, colon, argument = text.partition(":")
-    model = None
-    if not Path(file).is_file():
-        found = shipped.find(file)
-        if found is None:
-            raise ValueError(f"{file}: there is no such config.{shipped.unknown(file)}")
-        file, model = str(found.file), found.model
-    if data is not None and Path(file) not in (recorded.FILE, used.FILE):
-        colon, argument = ":", str(data)
-    spec = importlib.util.spec_from_file_location("config_file", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config(*([argument] if colon else []))
-    if model:
-        config.model = model
+    ours = Path(text.partition(":")[0]) in (recorded.FILE, used.FILE)
+    config = shipped.read(text, None if ours or data is None else str(data))
     if data is not None:
         config.data = str(data)
     return config

@@ -7,6 +7,7 @@ from typing import Any
 from yolojax import files, models, tasks
 from yolojax.config import values
 from yolojax.config.grammar import Kind
+from yolojax.runs.journal import arrays_hash
 from yolojax.weights import family, hub, sources
 from yolojax.weights.sources import Weights
 
@@ -76,3 +77,8 @@ def kind_of_file(path: Path) -> Kind:
             f" {family.described(weights.leaves)}."
         )
     return kind._replace(imgsz=weights.imgsz)
+
+
+def weights_hash(weights: Weights) -> str:
+    """Returns a hash of weights, whatever file they came from."""
+    return arrays_hash(weights.leaves[path] for path in sorted(weights.leaves))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from yolojax import models, optim
 from yolojax.assembly import data as loading
 from yolojax.assembly import network
-from yolojax.assembly.weights import given_weights
+from yolojax.assembly.weights import given_weights, weights_hash
 from yolojax.config import KEYS
 from yolojax.data.batches import input_size
 from yolojax.devices import mesh as devices
@@ -23,13 +23,7 @@ from yolojax.runs.checkpoint import Checkpoints
 from yolojax.runs.journal import Journal, RunRecord
 from yolojax.runs.notices import warnings_kept
 from yolojax.training.loop import train
-from yolojax.training.run import (
-    Means,
-    Opened,
-    data_identity,
-    make_run,
-    weights_hash,
-)
+from yolojax.training.run import Means, Opened, make_run
 from yolojax.weights.sources import Weights
 
 log = logging.getLogger("yolojax")
@@ -111,7 +105,7 @@ def _check_moved(config: Any, folder: Path, source: loading.Source) -> None:
     began = RunRecord.from_json(values).identity
     if "data" in moved:
         fields = ("names", "images", "content")
-        began.check_same_data(data_identity(source), folder, fields)
+        began.check_same_data(data_notes.data_identity(source), folder, fields)
     if "pretrained" not in moved:
         return
     was, now, same = moved["pretrained"], config.pretrained, False

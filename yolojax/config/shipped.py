@@ -4,9 +4,12 @@ They stand in `configs/` of a clone; an installed package has them in a folder o
 own.
 """
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import NamedTuple
+
+from ml_collections import ConfigDict
 
 from yolojax.registry import did_you_mean
 
@@ -64,6 +67,36 @@ def find(name: str) -> Shipped | None:
     if smallest.is_file() and (folder() / f"{stem}.py").is_file():
         return Shipped(smallest, stem)
     return None
+
+
+def read(text: str, data: str | None = None) -> ConfigDict:
+    """Returns the settings of FILE[:DATA] or of the name of a config, not checked.
+
+    Args:
+        text: as --config takes it.
+        data: for the file, instead of what the text says; None: that.
+
+    Raises:
+        ValueError: there is no such config.
+    """
+    file, colon, argument = text.partition(":")
+    model = None
+    if not Path(file).is_file():
+        found = find(file)
+        if found is None:
+            raise ValueError(f"{file}: there is no such config.{unknown(file)}")
+        file, model = str(found.file), found.model
+    if data is not None:
+        colon, argument = ":", data
+    spec = importlib.util.spec_from_file_location("config_file", file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{file} is not a config file: its name must end in .py.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config(*([argument] if colon else []))
+    if model:
+        config.model = model
+    return config
 
 
 def task_in(name: str) -> str | None:

@@ -5,7 +5,6 @@ for prediction, tracking or export: batch, precision and thresholds of a trainin
 no concern to them.
 """
 
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from yolojax import config as config_lib
+from yolojax.config import shipped
 from yolojax.config.keys import TASKS
 from yolojax.config.recorded import RECORD
 
@@ -93,11 +93,5 @@ def _of_network(what: str) -> dict[str, Any]:
 
 def _of_file(what: str) -> dict[str, Any]:
     """Returns task and model of a config file; its sizes may be those of its data."""
-    path, colon, data = what.partition(":")
-    spec = importlib.util.spec_from_file_location("config_file", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config(*([data] if colon else []))
+    config = shipped.read(what)
     return {name: config[name] for name in NETWORK if name != "imgsz"}

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from yolojax.data import Source
 from yolojax.data.formats import subset
 from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.formats.problems import Problem
 from yolojax.files import replace_text
+from yolojax.runs.journal import Identity, arrays_hash, images_text
 
 log = logging.getLogger("yolojax")
 
@@ -105,3 +108,14 @@ def _subset_of(source: Source, full: subset.ClassCounts) -> dict[str, Any]:
         ],
         "paths": list(source.paths),
     }
+
+
+def data_identity(source: Source) -> Identity:
+    """Returns what the training images alone say of a run, wherever they lie."""
+    labels = [source.targets] if isinstance(source, ClassFolder) else source.labels
+    digests = np.array(source.digests, dtype="S")
+    return Identity(
+        names=tuple(source.names),
+        images=images_text(source.paths),
+        content=arrays_hash([digests, *labels]),
+    )

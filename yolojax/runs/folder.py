@@ -21,6 +21,11 @@ log = logging.getLogger("yolojax")
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = ".lock"
+# What a study leaves in the folders of its runs before these begin: what a run is, what
+# it prints, and that a study is at it.
+STUDY_RUN_FILE, CONSOLE_FILE = "study_run.json", "console.log"
+STUDY_LOCK_FILE = ".study.lock"
+_OF_STUDIES = (STUDY_RUN_FILE, CONSOLE_FILE, STUDY_LOCK_FILE)
 PLACES = ("data", "pretrained")  # where something lies that is compared by its content
 _NOTES = (PROBLEMS_FILE, SUBSET_FILE, WARNINGS_FILE)  # what a start says of the data
 _EMPTY_CHECKPOINTS = {
@@ -339,7 +344,7 @@ def _examined(
     recorded = folder / CONFIG_FILE
     if not recorded.exists():
         # A run that was killed while it wrote the file may have left a part of it.
-        ours = (f".{CONFIG_FILE}.", LOCK_FILE)
+        ours = (f".{CONFIG_FILE}.", LOCK_FILE, *_OF_STUDIES)
         if folder.is_dir() and any(
             not path.name.startswith(ours) for path in folder.iterdir()
         ):
@@ -386,7 +391,7 @@ def _recorded(path: Path) -> dict[str, Any]:
 def _is_bare(folder: Path) -> bool:
     """Whether nothing but settings and what is known of the data is in the folder."""
     files = {str(f.relative_to(folder)) for f in folder.rglob("*") if not f.is_dir()}
-    return files <= {CONFIG_FILE, *_NOTES, LOCK_FILE}
+    return files <= {CONFIG_FILE, *_NOTES, LOCK_FILE, *_OF_STUDIES}
 
 
 def make(folder: Path) -> None:

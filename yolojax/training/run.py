@@ -7,12 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-import numpy as np
-
 from yolojax import files, optim
 from yolojax.assembly import data as loading
 from yolojax.assembly import network
-from yolojax.data.formats.class_folder import ClassFolder
+from yolojax.assembly.weights import weights_hash
 from yolojax.data.store.host_cores import usable_cores
 from yolojax.devices import mesh as devices
 from yolojax.program.ahead import Ahead, prepare_evaluation
@@ -20,13 +18,8 @@ from yolojax.program.compiler import Compiler
 from yolojax.program.dispatch import EvalDispatch, TrainDispatch
 from yolojax.program.train_program import Program, lowered_evaluation, stored_images
 from yolojax.runs.checkpoint import Checkpoints
-from yolojax.runs.journal import (
-    Identity,
-    Journal,
-    RunRecord,
-    arrays_hash,
-    images_text,
-)
+from yolojax.runs.data_notes import data_identity
+from yolojax.runs.journal import Identity, Journal, RunRecord
 from yolojax.training.clock import Clock
 from yolojax.training.outputs import Outputs
 from yolojax.training.stop import StopRequest
@@ -250,22 +243,6 @@ def _identity(
         licence=None if start is None else start.licence,
         start="" if start is None else weights_hash(start),
     )
-
-
-def data_identity(source: loading.Source) -> Identity:
-    """Returns what the training images alone say of a run, wherever they lie."""
-    labels = [source.targets] if isinstance(source, ClassFolder) else source.labels
-    digests = np.array(source.digests, dtype="S")
-    return Identity(
-        names=tuple(source.names),
-        images=images_text(source.paths),
-        content=arrays_hash([digests, *labels]),
-    )
-
-
-def weights_hash(weights: Weights) -> str:
-    """Returns a hash of weights, whatever file they came from."""
-    return arrays_hash(weights.leaves[path] for path in sorted(weights.leaves))
 
 
 def _data(
