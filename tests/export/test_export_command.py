@@ -13,7 +13,8 @@ import onnx
 import pytest
 
 from yolojax.commands import export as command
-from yolojax.export import EXPORTERS, onnx_file, runners
+from yolojax.export import EXPORTERS, runners
+from yolojax.export.onnx import file as onnx_file
 from yolojax.weights import sources
 
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from reference_rule import rule_image
 
-from yolojax.export.graph import OPSETS
+from yolojax.export.onnx.graph import OPSETS
 
 TASKS = list(exports.CLASSES)
 BOXES = [task for task in TASKS if task != "classify"]
@@ -178,7 +178,7 @@ def test_opencv_opens_static_files(task):
 
 
 def test_a_weight_that_half_cannot_hold_is_told():
-    from yolojax.export.graph import Graph
+    from yolojax.export.onnx.graph import Graph
 
     graph = Graph(17, half=True)
     with pytest.raises(

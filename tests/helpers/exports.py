@@ -14,7 +14,7 @@ from reference_rule import fill_by_rule
 from yolojax import config as config_lib
 from yolojax import models
 from yolojax.assembly.export import export_of, export_options
-from yolojax.export import onnx_file
+from yolojax.export.onnx import file as onnx_file
 from yolojax.weights import names
 from yolojax.weights.sources import Weights
 

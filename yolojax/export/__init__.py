@@ -39,9 +39,9 @@ def _write_safetensors(path: Path, export: Export) -> str:
 
 def _write_onnx(path: Path, export: Export) -> str:
     """Writes an ONNX file."""
-    from yolojax.export import onnx_file
+    from yolojax.export.onnx import file
 
-    data = onnx_file.content(export)
+    data = file.content(export)
     replace_bytes(path, data)
     return f"{len(data) / 1e6:.1f} MB, opset {export.options.opset}"
 
@@ -66,13 +66,13 @@ def _check_onnx(export: Export) -> None:
 
 def _write_openvino(path: Path, export: Export) -> str:
     """Writes the files of a folder for OpenVINO."""
-    from yolojax.export import onnx_file
+    from yolojax.export.onnx import file
 
     options = dataclasses.replace(export.options, half=False)
     plain = dataclasses.replace(export, options=options)
     with tempfile.TemporaryDirectory() as place:
         between = Path(place) / "network.onnx"
-        between.write_bytes(onnx_file.content(plain))
+        between.write_bytes(file.content(plain))
         return openvino_folder.write(
             path,
             between,

@@ -3,8 +3,8 @@
 from onnx import TensorProto
 
 from yolojax.assembly.export import Limits
-from yolojax.export.graph import Graph
-from yolojax.export.onnx_heads import Decoded, best_class
+from yolojax.export.onnx.graph import Graph
+from yolojax.export.onnx.heads import Decoded, best_class
 
 
 def suppressed(

@@ -2,9 +2,10 @@
 
 import yolojax
 from yolojax.assembly.export import Export
-from yolojax.export import metadata, onnx_heads, onnx_network, onnx_suppression
-from yolojax.export.graph import Graph, Shape
-from yolojax.export.onnx_network import Sizes, Writer
+from yolojax.export import metadata
+from yolojax.export.onnx import heads, network, suppression
+from yolojax.export.onnx.graph import Graph, Shape
+from yolojax.export.onnx.network import Sizes, Writer
 from yolojax.models import yolo11
 from yolojax.models.heads import NUM_MASKS, STRIDES
 
@@ -34,11 +35,11 @@ def content(export: Export) -> bytes:
     name = "input" if deepstream else "images"
     image = graph.input(name, [_batch(sizes), 3, *sides])
     plan = yolo11.GRAPHS["last" if export.task == "classify" else "pyramid"]
-    features = onnx_network.written(writer, plan, image)
+    features = network.written(writer, plan, image)
     head = f"model_{len(plan.layers)}"
-    with graph.scope(onnx_network.dotted(head)):
+    with graph.scope(network.dotted(head)):
         if export.task == "classify":
-            found = onnx_heads.classified(writer, head, features)
+            found = heads.classified(writer, head, features)
             shape = [_batch(sizes), len(export.trained.names)]
             graph.output(found, "output0", shape)
         else:
@@ -51,7 +52,7 @@ def _add_boxes(writer: Writer, export: Export, head: str, features: list[str]) -
     """Adds a head of boxes, and its outputs."""
     graph, sizes, options = writer.graph, writer.sizes, export.options
     classes, batch = len(export.trained.names), _batch(sizes)
-    decoded = onnx_heads.decoded(
+    decoded = heads.decoded(
         writer,
         head,
         features,
@@ -65,13 +66,13 @@ def _add_boxes(writer: Writer, export: Export, head: str, features: list[str]) -
     more = 0 if decoded.extra is None else writer.leaves[
         f"params/{head}/cv4_0_2/kernel"].shape[-1]  # fmt: skip
     if options.layout == "deepstream":
-        rows = onnx_heads.deepstream(graph, decoded)
+        rows = heads.deepstream(graph, decoded)
         graph.output(rows, "output", [batch, anchors, 6])
     elif options.nms is not None:
-        rows = onnx_suppression.suppressed(graph, decoded, classes, cells, options.nms)
+        rows = suppression.suppressed(graph, decoded, classes, cells, options.nms)
         graph.output(rows, "output0", [batch, options.nms.max_det, 6 + more])
     else:
-        table = onnx_heads.table(graph, decoded)
+        table = heads.table(graph, decoded)
         graph.output(table, "output0", [batch, 4 + classes + more, anchors])
     if decoded.protos is not None:
         quarter: Shape = ["mask_height", "mask_width"]

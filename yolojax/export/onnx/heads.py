@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from yolojax.export.graph import Graph
-from yolojax.export.onnx_network import Writer, conv_bn, dotted, plain_conv
+from yolojax.export.onnx.graph import Graph
+from yolojax.export.onnx.network import Writer, conv_bn, dotted, plain_conv
 from yolojax.models.heads import NUM_MASKS, REG_MAX, STRIDES
 from yolojax.ops.anchors import anchor_points
 

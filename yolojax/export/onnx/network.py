@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from yolojax.export.graph import Graph
+from yolojax.export.onnx.graph import Graph
 from yolojax.models import yolo11
 from yolojax.models.blocks import Norm, attention_heads
 from yolojax.models.heads import STRIDES
