@@ -7,48 +7,32 @@ import exports
 import numpy as np
 import onnx
 import pytest
-from reference_rule import rule_image
 
 from yolojax.export.onnx.graph import OPSETS
 
 TASKS = list(exports.CLASSES)
 BOXES = [task for task in TASKS if task != "classify"]
-HW = (96, 160)  # of the reference's input; two pictures
+HW = exports.HW
 
 
-def images(shape=(2, 3, *HW)):
-    return rule_image(shape).transpose(0, 3, 1, 2)
-
-
-def check_reference(found, values, task):
-    """Compares outputs with those of the reference, of which some cells are stored."""
-    if task == "classify":
-        assert np.abs(found[0] - values["probs"]).max() < 1e-6
-        return
-    rows, cells = values.get("stride_channel_anchor", (1, 1))
-    got, want = found[0][:, ::rows, ::cells], values["decoded"]
-    assert got.shape == want.shape
-    assert np.abs(got - want).max() < 1e-3  # pixels
-    if rows == 1:
-        classes = exports.CLASSES[task]
-        scores = slice(4, 4 + classes)
-        assert np.abs(got[:, scores] - want[:, scores]).max() < 1e-5
-    if task == "segment":
-        protos = found[1][:, :, ::3, ::3]
-        assert np.abs(protos - values["proto"]).max() < 1e-4
+images = exports.images_by_rule
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_static_file_matches_reference(task, golden):
     data = exports.onnx_by_rule(task, hw=HW, batch=2)
-    check_reference(exports.ran(data, images()), golden(f"forward_n_{task}"), task)
+    exports.check_reference(
+        exports.ran(data, images()), golden(f"forward_n_{task}"), task
+    )
 
 
 @pytest.mark.process  # four are as one
 @pytest.mark.parametrize("task", TASKS)
 def test_dynamic_file_matches_reference(task, golden):
     data = exports.onnx_by_rule(task, dynamic=True)  # written for 64 px, batch 1
-    check_reference(exports.ran(data, images()), golden(f"forward_n_{task}"), task)
+    exports.check_reference(
+        exports.ran(data, images()), golden(f"forward_n_{task}"), task
+    )
 
 
 @pytest.mark.process  # they are large
@@ -56,7 +40,7 @@ def test_dynamic_file_matches_reference(task, golden):
 def test_sizes_match_reference(scale, golden):
     data = exports.onnx_by_rule("detect", scale, hw=HW, batch=2)
     found = exports.ran(data, images())
-    check_reference(found, golden(f"forward_{scale}_detect"), "detect")
+    exports.check_reference(found, golden(f"forward_{scale}_detect"), "detect")
     exports.onnx_by_rule.cache_clear()
 
 

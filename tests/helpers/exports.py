@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 from head_cases import HEADS
 from onnx import numpy_helper
-from reference_rule import fill_by_rule
+from reference_rule import fill_by_rule, rule_image
 
 from yolojax import config as config_lib
 from yolojax import models
@@ -18,6 +18,7 @@ from yolojax.export.onnx import file as onnx_file
 from yolojax.weights import names
 from yolojax.weights.sources import Weights
 
+HW = (96, 160)  # of the reference's input; two pictures
 CLASSES = {"detect": 80, "segment": 80, "pose": 1, "obb": 15, "classify": 1000}
 
 
@@ -79,6 +80,28 @@ def ran(data, images):
     dtype = np.float16 if given.type == "tensor(float16)" else np.float32
     outputs = runs.run(None, {given.name: np.ascontiguousarray(images, dtype)})
     return [np.asarray(x, np.float32) for x in outputs]
+
+
+def images_by_rule(shape=(2, 3, *HW)):
+    """Returns the reference's pictures, [B, 3, H, W]."""
+    return rule_image(shape).transpose(0, 3, 1, 2)
+
+
+def check_reference(found, values, task):
+    """Compares outputs with those of the reference, of which some cells are stored."""
+    if task == "classify":
+        assert np.abs(found[0] - values["probs"]).max() < 1e-6
+        return
+    rows, cells = values.get("stride_channel_anchor", (1, 1))
+    got, want = found[0][:, ::rows, ::cells], values["decoded"]
+    assert got.shape == want.shape
+    assert np.abs(got - want).max() < 1e-3  # pixels
+    if rows == 1:
+        scores = slice(4, 4 + CLASSES[task])
+        assert np.abs(got[:, scores] - want[:, scores]).max() < 1e-5
+    if task == "segment":
+        protos = found[1][:, :, ::3, ::3]
+        assert np.abs(protos - values["proto"]).max() < 1e-4
 
 
 def spoilt(data, name, factor):

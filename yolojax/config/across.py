@@ -79,7 +79,7 @@ def check_use(values: dict[str, Any], command: str) -> None:
 
 _OF_FORMATS = {  # settings of exported files -> the formats that have them
     "dynamic": ("onnx", "openvino"),
-    "half": ("onnx", "openvino"),
+    "half": ("onnx", "openvino", "litert"),
     "int8": ("openvino",),
     "nms": ("onnx", "openvino"),
     "opset": ("onnx",),

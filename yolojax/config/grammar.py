@@ -16,7 +16,7 @@ from yolojax.config.keys import COMMANDS, NETWORK_ONLY, TASKS, USE
 from yolojax.registry import did_you_mean
 
 PROGRAM = "yolojax"
-WEIGHTS_FILES = (".pt", ".pth", ".safetensors", ".onnx")
+WEIGHTS_FILES = (".pt", ".pth", ".safetensors", ".onnx", ".tflite")
 WEIGHTS_FOLDER = "_openvino_model"  # ends the name of an exported one
 _FLAGS = ("workdir", "mode", "config", "debug")  # that may be written without dashes
 _SETTING = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")

@@ -22,8 +22,8 @@ _OF_THE_WEIGHTS = ("task", "model")  # which say both
 _USE = """\
 yolojax {command} RUN_OR_WEIGHTS SOURCE [SOURCE ...] [KEY=VALUE ...]
 
-  RUN_OR_WEIGHTS  the folder of a run: runs/detect/train; a .pt, .safetensors or
-                  .onnx file; the name of published weights: yolo11n.pt
+  RUN_OR_WEIGHTS  the folder of a run: runs/detect/train; a .pt, .safetensors,
+                  .onnx or .tflite file; the name of published weights: yolo11n.pt
   SOURCE          pictures, videos, folders, patterns, lists, addresses, the number
                   of a camera, - for paths on the standard input
 

@@ -39,7 +39,7 @@ WEIGHTS = ("val", *USE, "import", "export")
 
 LABELLED = ("detect", "segment", "pose", "obb")  # tasks with labelled objects
 TASKS = (*LABELLED, "classify")
-FORMATS = ("safetensors", "onnx", "openvino", "stablehlo")
+FORMATS = ("safetensors", "onnx", "openvino", "litert", "stablehlo")
 TRACKER_NAMES = ("bytetrack", "botsort")
 OPTIMIZER_NAMES = (
     "auto",
@@ -311,9 +311,9 @@ KEYS: dict[str, Key] = {
                   " number of a camera, - for paths on the standard input, or several;"
                   " 'shapes': drawn ones. Export: what file and network are shown",
                   commands=NETWORK_ONLY),
-    "backend": _text(None, "what computes: jax, or for exported files onnx, openvino;"
-                     " None: as the file needs", choices=(None, "jax", "onnx",
-                     "openvino"), commands=("val", *USE)),
+    "backend": _text(None, "what computes: jax, or for exported files onnx, openvino,"
+                     " litert; None: as the file needs", choices=(None, "jax", "onnx",
+                     "openvino", "litert"), commands=("val", *USE)),
     "augment": _switch(False, "test-time augmentation: also look at the picture smaller"
                        " and mirrored", tasks=("detect",), commands=USE),
     "tiles": Key(0, "integer or text", "also look at overlapping tiles of so many"
@@ -364,7 +364,8 @@ KEYS: dict[str, Key] = {
                     resume=True),
     "dynamic": _switch(False, "onnx, openvino: any number of pictures, and sides of"
                        " any multiple of 32", commands=EXPORT, resume=True),
-    "half": _switch(False, "onnx, openvino: float16", commands=EXPORT, resume=True),
+    "half": _switch(False, "onnx, openvino, litert: float16", commands=EXPORT,
+                    resume=True),
     "int8": _switch(False, "openvino: whole numbers of 8 bits, fitted to the training"
                     " pictures of `data`", commands=EXPORT, resume=True),
     "opset": _integer(17, "onnx: version of the operators", low=13, high=21,

@@ -46,6 +46,28 @@ def _write_onnx(path: Path, export: Export) -> str:
     return f"{len(data) / 1e6:.1f} MB, opset {export.options.opset}"
 
 
+def _write_litert(path: Path, export: Export) -> str:
+    """Writes a file for LiteRT."""
+    from yolojax.export.litert import file
+
+    data = file.content(export)
+    replace_bytes(path, data)
+    kind = "float16" if export.options.half else "float32"
+    return f"{len(data) / 1e6:.1f} MB, weights in {kind}"
+
+
+def _check_litert(export: Export) -> None:
+    """Raises ValueError where a package is missing, or the network is not known."""
+    try:
+        from ai_edge_litert import schema_py_generated  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            "config.format = 'litert' needs the package ai-edge-litert, which cannot be"
+            f" imported: {error}. Run: {install_hint('litert')}"
+        ) from error
+    _check_known(export)
+
+
 def _check_onnx(export: Export) -> None:
     """Raises ValueError where there is no package, or the network is not known."""
     try:
@@ -55,9 +77,14 @@ def _check_onnx(export: Export) -> None:
             f"config.format = 'onnx' needs the package onnx, which cannot be imported:"
             f" {error}. Run: {install_hint('onnx')}"
         ) from error
+    _check_known(export)
+
+
+def _check_known(export: Export) -> None:
+    """Raises ValueError where it is not known what the blocks of a network compute."""
     if not export.is_known:
         raise ValueError(
-            f"ONNX files, and OpenVINO's, are for the networks that come along, and"
+            "files for ONNX, OpenVINO and LiteRT are of networks that come along, and"
             f" {export.model!r} is none of them: it is"
             f" {family.described(export.weights.leaves)}. Its weights alone can be"
             " written, with format=safetensors."
@@ -103,6 +130,7 @@ EXPORTERS = {
         runners.openvino_folder,
         is_folder=True,
     ),
+    "litert": Exporter(".tflite", _write_litert, _check_litert, runners.litert_file),
     "stablehlo": Exporter(
         stablehlo_file.SUFFIX,
         stablehlo_file.write,

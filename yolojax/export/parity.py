@@ -78,6 +78,7 @@ def report(
         "jax": jax.__version__,
         "onnx": _version("onnx"),
         "onnxruntime": _version("onnxruntime"),
+        "ai-edge-litert": _version("ai-edge-litert"),
         "machine": platform.processor() or platform.machine(),
     }
     if theirs is None:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from yolojax.assembly.export import Export
+from yolojax.devices import litert
 from yolojax.devices import openvino as libraries
 from yolojax.program.prediction import make_table_step
 
@@ -72,6 +73,15 @@ def openvino_folder(path: Path) -> Runner:
         return [np.asarray(answers[o], np.float32) for o in compiled.outputs]
 
     return run
+
+
+def litert_file(path: Path) -> Runner:
+    """Returns a file as LiteRT runs it on the processor.
+
+    Raises:
+        ValueError: it cannot be loaded.
+    """
+    return litert.channels_first(litert.opened(path))
 
 
 def _run(session: Any, images: np.ndarray) -> list[np.ndarray]:

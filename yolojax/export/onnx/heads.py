@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from yolojax.export.network import Linear, Maps
 from yolojax.export.onnx.graph import Graph
-from yolojax.export.onnx.network import Writer, conv_bn, dotted, plain_conv
-from yolojax.models.heads import NUM_MASKS, REG_MAX, STRIDES
+from yolojax.export.onnx.operations import OnnxOperations
+from yolojax.models.heads import REG_MAX, STRIDES
 from yolojax.ops.anchors import anchor_points
 
 
@@ -32,91 +33,73 @@ class Decoded:
     protos: str | None = None  # [B, 32, H / 4, W / 4]
 
 
-def classified(writer: Writer, head: str, features: list[str]) -> str:
-    """Adds the head of whole pictures, and returns probabilities [B, C]."""
-    graph = writer.graph
-    x = conv_bn(writer, f"{head}/conv", features[-1])
-    x = graph.node("Flatten", graph.node("GlobalAveragePool", x))
-    name = dotted(f"{head}/linear")
+def classified(graph: Graph, name: str, x: str, linear: Linear) -> str:
+    """Adds the end of the head of whole pictures: probabilities [B, C].
+
+    Args:
+        graph: where it is added.
+        name: published name of the linear layer.
+        x: the map that it looks at.
+        linear: kernel [F, C] and bias [C].
+    """
+    kernel, bias = linear
     logits = graph.node(
         "Gemm",
-        x,
-        graph.weights(f"{name}.weight", writer.array(f"params/{head}/linear/kernel").T),
-        graph.weights(f"{name}.bias", writer.array(f"params/{head}/linear/bias")),
+        graph.node("Flatten", graph.node("GlobalAveragePool", x)),
+        graph.weights(f"{name}.weight", kernel.T),
+        graph.weights(f"{name}.bias", bias),
         transB=1,
     )
     return graph.node("Softmax", logits, axis=1)
 
 
 def decoded(
-    writer: Writer,
-    head: str,
+    operations: OnnxOperations,
+    maps: Maps,
     features: list[str],
     task: str,
     keypoint_shape: tuple[int, int] | None,
     *,
     corners: bool = False,
 ) -> Decoded:
-    """Adds a head of boxes.
+    """Adds the decoding of a head of boxes.
 
     Args:
-        writer: graph and leaves.
-        head: path of the head.
+        operations: of the file.
+        maps: what its branches give.
         features: maps of the three levels, the finest first.
         task: what it predicts.
         keypoint_shape: of pose: keypoints, values of each.
         corners: boxes are x1 y1 x2 y2 and not cx cy w h; not of rotated ones.
     """
-    graph = writer.graph
-    cells = _cells(writer, features)
-    logits = _joined(writer, [_branch(writer, f"{head}/cv2_{i}", x) for i, x in
-                              enumerate(features)], 4 * REG_MAX)  # fmt: skip
-    classes = writer.leaves[f"params/{head}/cv3_0_2/kernel"].shape[-1]
-    scores = _joined(writer, [_separable(writer, f"{head}/cv3_{i}", x) for i, x in
-                              enumerate(features)], classes)  # fmt: skip
-    scores = graph.node("Sigmoid", scores)
+    graph = operations.graph
+    cells = _cells(operations, features)
+    logits = _joined(graph, maps.boxes, 4 * REG_MAX)
+    scores = graph.node("Sigmoid", _joined(graph, maps.scores, maps.classes))
     low, high = _distances(graph, logits)
-    if task == "detect":
+    if not maps.extra:
         return Decoded(_boxes(graph, cells, low, high, corners), scores, None)
-    values = writer.leaves[f"params/{head}/cv4_0_2/kernel"].shape[-1]
-    extra = _joined(writer, [_branch(writer, f"{head}/cv4_{i}", x) for i, x in
-                             enumerate(features)], values)  # fmt: skip
+    extra = _joined(graph, maps.extra, maps.values)
     if task == "obb":
         angles = _angles(graph, extra)
         return Decoded(_turned(graph, cells, low, high, angles), scores, angles)
     boxes = _boxes(graph, cells, low, high, corners)
     if task == "segment":
-        return Decoded(boxes, scores, extra, _protos(writer, head, features[0]))
+        return Decoded(boxes, scores, extra, maps.protos)
     assert keypoint_shape is not None
     return Decoded(boxes, scores, _keypoints(graph, cells, extra, keypoint_shape))
 
 
-def _branch(writer: Writer, name: str, x: str) -> str:
-    """Adds a branch of two convolutions and its end."""
-    for i in range(2):
-        x = conv_bn(writer, f"{name}_{i}", x)
-    return plain_conv(writer, f"{name}_2", x)
-
-
-def _separable(writer: Writer, name: str, x: str) -> str:
-    """Adds a branch of two pairs, depthwise and pointwise, and its end."""
-    for i in range(2):
-        for j in range(2):
-            x = conv_bn(writer, f"{name}_{i}_{j}", x)
-    return plain_conv(writer, f"{name}_2", x)
-
-
-def _joined(writer: Writer, maps: list[str], channels: int) -> str:
+def _joined(graph: Graph, maps: list[str], channels: int) -> str:
     """Joins the cells of all levels: [B, C, H_l, W_l] -> [B, C, A]."""
-    graph = writer.graph
     shape = graph.integers([0, channels, -1])
     flat = [graph.node("Reshape", x, shape) for x in maps]
     return graph.node("Concat", *flat, axis=2)
 
 
-def _cells(writer: Writer, features: list[str]) -> Cells:
+def _cells(operations: OnnxOperations, features: list[str]) -> Cells:
     """Returns the cells of all levels: constants, unless the sides are free."""
-    graph, sizes = writer.graph, writer.sizes
+    graph, sizes = operations.graph, operations.sizes
     if not sizes.free_sides:
         points, steps = anchor_points((sizes.height, sizes.width), STRIDES)
         return Cells(graph.floats(points.T[None]), graph.floats(steps[None]))
@@ -206,27 +189,6 @@ def _keypoints(graph: Graph, cells: Cells, raw: str, shape: tuple[int, int]) -> 
         seen = graph.node("Sigmoid", parts[1])
         place = graph.node("Concat", place, seen, axis=2)
     return graph.node("Reshape", place, graph.integers([0, count * values, -1]))
-
-
-def _protos(writer: Writer, head: str, finest: str) -> str:
-    """Returns the prototypes of masks."""
-    graph, name = writer.graph, f"{head}/proto"
-    x = conv_bn(writer, f"{name}/cv1", finest)
-    kernel = writer.array(f"params/{name}/upsample/kernel")  # [2, 2, C, C']
-    bias = writer.array(f"params/{name}/upsample/bias")
-    published = dotted(f"{name}/upsample")
-    with graph.scope(published):
-        x = graph.node(
-            "ConvTranspose",
-            x,
-            graph.weights(f"{published}.weight", kernel.transpose(2, 3, 0, 1)),
-            graph.weights(f"{published}.bias", bias),
-            kernel_shape=[2, 2],
-            strides=[2, 2],
-        )
-    x = conv_bn(writer, f"{name}/cv2", x)
-    assert writer.leaves[f"params/{name}/cv3/conv/kernel"].shape[-1] == NUM_MASKS
-    return conv_bn(writer, f"{name}/cv3", x)
 
 
 def table(graph: Graph, found: Decoded) -> str:

@@ -11,7 +11,7 @@ from yolojax.config.grammar import WEIGHTS_FOLDER
 from yolojax.config.keys import TASKS
 from yolojax.inference.backends.decoding import Layout
 
-ONNX = ".onnx"
+ONNX, LITERT = ".onnx", ".tflite"
 _NEEDED = ("names", "task", "imgsz")
 _HOW = "Export it anew with `yolojax export`, or with the program that made it."
 
@@ -33,7 +33,7 @@ class Exported:
 
 def is_exported(path: Path) -> bool:
     """Whether a path is that of an exported network that can be run here."""
-    return path.suffix == ONNX or path.name.endswith(WEIGHTS_FOLDER)
+    return path.suffix in (ONNX, LITERT) or path.name.endswith(WEIGHTS_FOLDER)
 
 
 def described(path: Path, texts: Mapping[str, str]) -> Exported:

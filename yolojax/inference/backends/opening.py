@@ -10,7 +10,7 @@ from yolojax.assembly.prediction import PredictOptions
 from yolojax.config.grammar import Kind
 from yolojax.inference.backends import runtimes
 from yolojax.inference.backends.compiled import Compiled
-from yolojax.inference.backends.exported import ONNX, Exported, is_exported
+from yolojax.inference.backends.exported import LITERT, ONNX, Exported, is_exported
 from yolojax.inference.backends.running import Running
 from yolojax.inference.backends.types import Backend
 
@@ -71,7 +71,7 @@ def kind_of(path: Path) -> Kind:
 
 
 def _usual(path: Path) -> str:
-    return "onnx" if path.suffix == ONNX else "openvino"
+    return {ONNX: "onnx", LITERT: "litert"}.get(path.suffix, "openvino")
 
 
 def options_of(config: Any, exported: Exported) -> PredictOptions:

@@ -1,5 +1,6 @@
-"""The programs that run exported files: onnxruntime and OpenVINO."""
+"""The programs that run exported files: onnxruntime, OpenVINO and LiteRT."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -8,17 +9,25 @@ from typing import Any
 
 import numpy as np
 
+from yolojax.config.grammar import WEIGHTS_FOLDER
+from yolojax.devices import litert
 from yolojax.devices import openvino as libraries
 from yolojax.errors import install_hint
 from yolojax.inference.backends.exported import (
+    LITERT,
     ONNX,
     Exported,
     described,
     of_folder,
 )
 
+_SUFFIXES = {  # of what each runs
+    "onnx": (ONNX,),
+    "openvino": (WEIGHTS_FOLDER, ONNX),
+    "litert": (LITERT,),
+}
+NAMES = tuple(_SUFFIXES)  # of back ends
 # [B, 3, H, W] of the file's type -> its outputs
-NAMES = ("onnx", "openvino")  # of back ends
 Runtime = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 
@@ -26,8 +35,8 @@ def opened(path: Path, backend: str) -> tuple[Exported, Runtime]:
     """Returns what an exported file says of itself, and what runs it.
 
     Args:
-        path: of an .onnx file or the folder of an OpenVINO model.
-        backend: onnx or openvino.
+        path: of an .onnx or .tflite file, or the folder of an OpenVINO model.
+        backend: one of NAMES.
 
     Raises:
         ValueError: it is missing, damaged, or of another kind; or the runtime is not
@@ -42,14 +51,13 @@ def opened(path: Path, backend: str) -> tuple[Exported, Runtime]:
 @functools.lru_cache(maxsize=1)
 def _opened(path: Path, backend: str, changed: int) -> tuple[Exported, Runtime]:
     del changed  # another file under the same name is another one
-    if backend == "openvino":
-        return _openvino(path)
-    if path.suffix != ONNX:
+    suffixes = _SUFFIXES[backend]
+    if not path.name.endswith(suffixes):
         raise ValueError(
-            f"{path}: backend=onnx runs .onnx files. Leave backend out, or use"
-            " backend=openvino."
+            f"{path}: backend={backend} runs what ends in {' or '.join(suffixes)}."
+            " Leave backend out."
         )
-    return _onnx(path)
+    return {"onnx": _onnx, "openvino": _openvino, "litert": _litert}[backend](path)
 
 
 def _onnx(path: Path) -> tuple[Exported, Runtime]:
@@ -112,6 +120,18 @@ def _openvino(path: Path) -> tuple[Exported, Runtime]:
         return [answers[output] for output in outputs]
 
     return found, run
+
+
+def _litert(path: Path) -> tuple[Exported, Runtime]:
+    try:
+        run = litert.opened(path)
+        found = described(path, litert.texts(path))
+    except ImportError as error:
+        raise ValueError(
+            f"{path} is run by LiteRT: {install_hint('litert')}."
+        ) from error
+    # Its weights may be float16; what goes in and comes out is float32.
+    return dataclasses.replace(found, half=False), litert.channels_first(run)
 
 
 def _described_onnx(path: Path) -> Exported:

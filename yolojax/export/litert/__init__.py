@@ -1,0 +1,1 @@
+"""Networks as files for LiteRT, by a writer of their own."""
