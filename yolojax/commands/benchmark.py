@@ -15,17 +15,25 @@ import psutil
 
 from yolojax import writers
 from yolojax.assembly import data as loading
+from yolojax.config import KEYS
 from yolojax.data.store.host_cores import usable_cores
 from yolojax.devices import mesh as devices
 from yolojax.program import batch_size
 from yolojax.runs import folder as run_folder
 from yolojax.speed import network, pipeline
+from yolojax.studies import formats
 
 log = logging.getLogger("yolojax")
 
 
 def run(config: Any, workdir: Path | None) -> None:
-    """Measures and prints one line per figure; also written to a run's folder."""
+    """Measures and prints one line per figure; also written to a run's folder.
+
+    With config.format the exported files of a network are compared instead.
+    """
+    if config.format != KEYS["format"].default:
+        formats.compare(config, workdir)
+        return
     ready = time.time() - psutil.Process().create_time()
     automatic = batch_size.is_automatic(config)
     mesh = devices.make_mesh(config.device, None if automatic else config.batch)

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from yolojax.assembly import data as loading
 from yolojax.assembly.export import Export, export_of
 from yolojax.assembly.weights import weights_of
-from yolojax.config import KEYS, changed
+from yolojax.config import KEYS
 from yolojax.export import EXPORTERS, Exporter, metadata, parity, runners, samples
 from yolojax.files import replace_text
 from yolojax.inference import session
@@ -24,8 +23,6 @@ from yolojax.weights.sources import Weights
 log = logging.getLogger("yolojax")
 
 LABELS = "labels.txt"  # a name of a class in each line, as some readers want it
-_CALIBRATION = 256  # pictures that int8 is fitted to
-_MOST = 16  # pictures on which file and network are compared
 
 
 def run(config: Any, workdir: Path | None) -> None:
@@ -50,7 +47,9 @@ def exported(config: Any, workdir: Path | None, given: Weights) -> Path:
     exporter = EXPORTERS[config.format]
     exporter.check(export)
     if export.options.int8:
-        export = dataclasses.replace(export, calibration=_calibration(config, export))
+        export = dataclasses.replace(
+            export, calibration=samples.calibration(config, export)
+        )
     compared = exporter.runner is not None
     pictures, said = _pictures(config, export) if compared else ([], "")
     name = config.name or "export"
@@ -73,38 +72,10 @@ def exported(config: Any, workdir: Path | None, given: Weights) -> Path:
 def _pictures(config: Any, export: Export) -> tuple[list[np.ndarray], str]:
     """Returns pictures to compare by, [h, w, 3] BGR, and where they come from."""
     if config.source is not None:
-        return session.first_pictures(config, _MOST), str(config.source)
+        return session.first_pictures(config, samples.MOST), str(config.source)
     if not _has_data(config):
         return samples.usual(), "drawn, and noise"
-    source = loading.open_split(config, "val", known=export.trained.names)
-    found = [image[..., ::-1] for image in _squares(config, source, _MOST)]
-    return found, f"validation of {config.data}"
-
-
-def _calibration(config: Any, export: Export) -> tuple[np.ndarray, ...]:
-    """Returns the training pictures that int8 is fitted to, as inputs [1, 3, H, W].
-
-    Raises:
-        ValueError: the data are not those of the network.
-    """
-    names = export.trained.names
-    source = loading.open_split(config, "train", known=names)
-    if source.names != names:
-        raise ValueError(
-            f"config.int8 = True fits the file to training pictures, but config.data ="
-            f" {config.data!r} has other classes than the network. Give the data it was"
-            " trained on, with data=DATA."
-        )
-    found = _squares(config, source, _CALIBRATION)
-    return tuple(samples.floats(image[None]) for image in found)
-
-
-def _squares(config: Any, source: loading.Source, most: int) -> list[np.ndarray]:
-    """Returns the first pictures of a split as inputs [H, W, 3] uint8 RGB."""
-    config = changed(config, rect=False, batch=1)
-    batches = loading.eval_batches(config, source)
-    count = min(most, len(batches))
-    return [batches[step]["image"][0] for step in range(count)]
+    return samples.validated(config, export), f"validation of {config.data}"
 
 
 def _has_data(config: Any) -> bool:

@@ -78,6 +78,8 @@ def check(
         across.check_use(given, command)
     if command == "export":
         across.check_export(given)
+    if command == "benchmark":
+        across.check_benchmark(given)
     # A run must find them again from another folder.
     if given["data"] != "shapes" and not given["data"].startswith("tfds:"):
         given["data"] = values.absolute("data", given["data"])

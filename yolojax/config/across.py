@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from yolojax.config import device as devices
-from yolojax.config.keys import HOST_ONLY, KEYS, LABELLED
+from yolojax.config.keys import FORMATS, HOST_ONLY, KEYS, LABELLED
 from yolojax.config.values import as_integer, as_number
 
 
@@ -102,6 +102,11 @@ def check_export(values: dict[str, Any]) -> None:
             f"config.batch = {batch:g}: an exported file takes a whole number of"
             " pictures at a time, 1 or more, or any with dynamic=true."
         )
+    if kind == "all":
+        raise ValueError(
+            "config.format = 'all' is for benchmark; an export writes one file. Give"
+            f" one of {', '.join(FORMATS)}."
+        )
     for name, formats in _OF_FORMATS.items():
         if values[name] != KEYS[name].default and kind not in formats:
             raise ValueError(
@@ -118,6 +123,23 @@ def check_export(values: dict[str, Any]) -> None:
         raise ValueError(
             "config.layout = 'deepstream' is for task detect without nms: its reader"
             " knows neither other tasks nor suppressed boxes. Use layout=usual."
+        )
+
+
+def check_benchmark(values: dict[str, Any]) -> None:
+    """Checks what a benchmark is asked for.
+
+    Args:
+        values: every setting, each of its kind.
+
+    Raises:
+        ValueError: weights are given that nothing would be done with.
+    """
+    if values["weights"] is not None and values["format"] == KEYS["format"].default:
+        raise ValueError(
+            f"config.weights = {values['weights']!r}: the speed of training does not"
+            " depend on weights. To compare the files that they can be exported as, add"
+            " format=all; else remove it."
         )
 
 

@@ -29,6 +29,7 @@ _WEIGHTS = {
     "track": "weights",
     "import": "weights",
     "export": "weights",
+    "benchmark": "weights",
 }
 
 
@@ -50,6 +51,17 @@ class _Said(NamedTuple):
     task: str | None
     what: str | None  # config, run or weights
     settings: list[str]  # key=value
+
+    @property
+    def network_only(self) -> bool:
+        """Whether a network is used, and nothing of how it was trained."""
+        return self.command in NETWORK_ONLY or self.compares
+
+    @property
+    def compares(self) -> bool:
+        """Whether files of a network are compared, and not the speed of training."""
+        given = any(word.startswith("format=") for word in self.settings)
+        return self.command == "benchmark" and given
 
 
 def translated(words: list[str], identify: Identify) -> list[str]:
@@ -215,7 +227,7 @@ def _source(said: _Said, given: list[str], identify: Identify) -> list[str]:
     if shipped.find(file):
         if not Path(file).exists() and file.endswith(".pt"):  # published weights
             name = re.sub(r"\.pt$", "", file)
-            if said.command in NETWORK_ONLY:
+            if said.network_only:
                 return [_of_published(name, said), *_weights(said, file)]
             return [f"--config={name}", *_weights(said, file)]
         if said.command in USE and not _has(given, "config.weights"):
@@ -248,7 +260,7 @@ def _config_of(kind: Kind, said: _Said) -> str:
     """Returns the flag that names the config of weights."""
     if said.task not in (None, kind.task):
         raise ValueError(f"{said.what} is for {kind.task}, not for {said.task}.")
-    if said.command in NETWORK_ONLY:
+    if said.network_only:
         what = used.of_network(said.command, kind.task, kind.model, kind.imgsz)
         return f"--config={what}"
     return f"--config={shipped.of_task(kind.task, kind.model)}"
@@ -263,6 +275,8 @@ def _of_published(name: str, said: _Said) -> str:
 def _weights(said: _Said, path: str | Path) -> list[str]:
     """Returns the flag that hands weights to a command, if it reads any."""
     key = _WEIGHTS.get(said.command)
+    if said.command == "benchmark" and not said.compares:
+        key = None  # of weights there, the network alone counts
     return [f"--config.{key}={path}"] if key else []
 
 

@@ -35,7 +35,7 @@ RUNNING = (*NETWORK, *USE)
 MODEL = ("train", "val", *USE, "import", "export", "benchmark")
 DATA = ("train", "val", "check", "benchmark", "export")
 EXPORT = ("export",)
-WEIGHTS = ("val", *USE, "import", "export")
+WEIGHTS = ("val", *USE, "import", "export", "benchmark")
 
 LABELLED = ("detect", "segment", "pose", "obb")  # tasks with labelled objects
 TASKS = (*LABELLED, "classify")
@@ -360,7 +360,9 @@ KEYS: dict[str, Key] = {
     "trail": _integer(30, "frames for which the way of a track is drawn; 0: none",
                       tasks=LABELLED, commands=("track",)),
     "format": _text("safetensors", "file that is written: weights alone, or a network"
-                    " for other programs", choices=FORMATS, commands=EXPORT,
+                    " for other programs. Benchmark: of which format the files are"
+                    " compared, or 'all'; safetensors: of none",
+                    choices=(*FORMATS, "all"), commands=(*EXPORT, "benchmark"),
                     resume=True),
     "dynamic": _switch(False, "onnx, openvino: any number of pictures, and sides of"
                        " any multiple of 32", commands=EXPORT, resume=True),

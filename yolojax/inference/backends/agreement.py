@@ -38,6 +38,30 @@ def figures(
     Raises:
         ValueError: the data cannot be read, or have other classes.
     """
+    plain = dataclasses.replace(exported, half=False, suppressed=False)
+    chosen = exported.suppressed
+    return {
+        "network": figures_of(config, plain, network_itself, task, chosen=chosen),
+        "file": figures_of(config, exported, file, task, chosen=chosen),
+    }
+
+
+def figures_of(
+    config: Any, exported: Exported, runtime: Runtime, task: tasks.Task, *, chosen: bool
+) -> dict[str, float]:
+    """Returns the figures of one of them.
+
+    Args:
+        config: settings of the export, with the data.
+        exported: what the file says of itself, or what it would say of the network.
+        runtime: runs it.
+        task: of it.
+        chosen: the file has chosen its boxes by the thresholds of the config; off: they
+            are those of a validation.
+
+    Raises:
+        ValueError: the data cannot be read, or have other classes.
+    """
     source = loading.open_split(config, "val", known=exported.names)
     if len(source.names) != len(exported.names):
         raise ValueError(
@@ -46,7 +70,7 @@ def figures(
             " on, or leave data out."
         )
     config = changed(config, rect=False)
-    if not exported.suppressed:
+    if not chosen:
         config = changed(config, conf=KEYS["conf"].usual(config.task))
     rules = network.detection_rules(config, loading.most_objects(source))
     choice = Choice(
@@ -55,20 +79,15 @@ def figures(
         rules.max_det,
         rules.agnostic,
         None,
-        multi_label=rules.multi_label and not exported.suppressed,
+        multi_label=rules.multi_label and not chosen,
     )
-    plain = dataclasses.replace(exported, half=False, suppressed=False)
-    found = {}
-    for name, running in (
-        ("network", Running(plain, network_itself)),
-        ("file", Running(exported, file)),
-    ):
-        batches = loading.eval_batches(config, source)
-        with loading.loader(batches, config, start_step=0) as loader:
-            looked = found_in(running, loader, choice, len(task.loss_names))
-            result = evaluate.evaluate(
-                looked, names=source.names, metrics=task.metrics()
-            ).result
-        values = result.summary().items()
-        found[name] = {k: v for k, v in values if isinstance(v, float)}
-    return found
+    batches = loading.eval_batches(config, source)
+    with loading.loader(batches, config, start_step=0) as loader:
+        looked = found_in(
+            Running(exported, runtime), loader, choice, len(task.loss_names)
+        )
+        result = evaluate.evaluate(
+            looked, names=source.names, metrics=task.metrics()
+        ).result
+    values = result.summary().items()
+    return {name: value for name, value in values if isinstance(value, float)}
