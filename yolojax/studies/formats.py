@@ -77,9 +77,12 @@ def compare(config: Any, workdir: Path | None) -> None:
     """
     run_folder.refuse_two_places(config, workdir)
     given = weights_of(config, workdir)
-    validated = workdir is not None or config.data != KEYS["data"].default
+    of_run = workdir is not None and config.weights is None  # with data of its own
+    validated = of_run or config.data != KEYS["data"].default
     config = changed(config, batch=1, rect=False)
     export = export_of(config, given)
+    if validated:
+        agreement.opened(config, export.trained.names)  # or it fails at once
     wanted = [v for v in VARIANTS if config.format in ("all", v.format)]
     if wanted[0].name != NETWORK:
         wanted.insert(0, VARIANTS[0])
@@ -235,7 +238,9 @@ def in_turns(
 ) -> dict[str, float]:
     """Returns the median milliseconds of each for one input; all take turns.
 
-    What else the machine does, and how warm it is, meets all of them alike.
+    What else the machine does, and how warm it is, meets all of them alike. Each looks
+    twice and the second time counts: threads of the one before may still wait for work
+    of theirs, with all their strength.
 
     Args:
         runs: by name; each ran before.
@@ -245,7 +250,9 @@ def in_turns(
     times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(ROUNDS):
         for name, run in runs.items():
+            image = inputs[turn % len(inputs)]
+            run(image)
             started = clock()
-            run(inputs[turn % len(inputs)])
+            run(image)
             times[name].append(clock() - started)
     return {name: 1e3 * float(np.median(taken)) for name, taken in times.items()}

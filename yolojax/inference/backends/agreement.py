@@ -46,6 +46,26 @@ def figures(
     }
 
 
+def opened(config: Any, names: tuple[str, ...]) -> loading.Source:
+    """Returns the validation split of config.data.
+
+    Args:
+        config: settings with the data.
+        names: of the classes of a network.
+
+    Raises:
+        ValueError: the data cannot be read, or have another number of classes.
+    """
+    source = loading.open_split(config, "val", known=names)
+    if len(source.names) != len(names):
+        raise ValueError(
+            f"config.data = {config.data!r} has {len(source.names)} classes, and the"
+            f" network tells {len(names)} apart. Give the data it was trained on, or"
+            " leave data out."
+        )
+    return source
+
+
 def figures_of(
     config: Any, exported: Exported, runtime: Runtime, task: tasks.Task, *, chosen: bool
 ) -> dict[str, float]:
@@ -62,13 +82,7 @@ def figures_of(
     Raises:
         ValueError: the data cannot be read, or have other classes.
     """
-    source = loading.open_split(config, "val", known=exported.names)
-    if len(source.names) != len(exported.names):
-        raise ValueError(
-            f"config.data = {config.data!r} has {len(source.names)} classes, and the"
-            f" network tells {len(exported.names)} apart. Give the data it was trained"
-            " on, or leave data out."
-        )
+    source = opened(config, exported.names)
     config = changed(config, rect=False)
     if not chosen:
         config = changed(config, conf=KEYS["conf"].usual(config.task))
