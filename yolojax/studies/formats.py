@@ -39,19 +39,20 @@ class Variant(NamedTuple):
 
     name: str
     format: str  # of EXPORTERS
-    settings: Mapping[str, bool] = {}  # of the export
+    half: bool = False
+    int8: bool = False
 
 
 VARIANTS = (  # in the order of the table
     Variant(NETWORK, "safetensors"),
     Variant("stablehlo", "stablehlo"),
     Variant("onnx", "onnx"),
-    Variant("onnx half", "onnx", {"half": True}),
+    Variant("onnx half", "onnx", half=True),
     Variant("openvino", "openvino"),
-    Variant("openvino half", "openvino", {"half": True}),
-    Variant("openvino int8", "openvino", {"int8": True}),
+    Variant("openvino half", "openvino", half=True),
+    Variant("openvino int8", "openvino", int8=True),
     Variant("litert", "litert"),
-    Variant("litert half", "litert", {"half": True}),
+    Variant("litert half", "litert", half=True),
 )
 
 
@@ -128,7 +129,7 @@ def _written(
     found: dict[str, Opened] = {}
     left: dict[str, str] = {}
     for number, variant in enumerate(wanted):
-        if variant.settings.get("int8") and not has_data:
+        if variant.int8 and not has_data:
             left[variant.name] = (
                 "int8 is fitted to training pictures: give the data that the network"
                 " was trained on, with data=DATA."
@@ -154,7 +155,7 @@ def _opened(config: Any, export: Export, variant: Variant, folder: Path) -> Open
         ValueError: it cannot be written or run.
     """
     exporter = EXPORTERS[variant.format]
-    options = dataclasses.replace(export.options, **variant.settings)
+    options = dataclasses.replace(export.options, half=variant.half, int8=variant.int8)
     own = dataclasses.replace(export, options=options)
     exporter.check(own)
     if options.int8:
