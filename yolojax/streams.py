@@ -30,6 +30,9 @@ NUMBERS = {  # what follows the name
     "moving_sway": ("seed",),
     "moving_noise": ("seed", "frame"),
     "parity_noise": (),
+    "study_resamples": (),
+    "study_signs": (),
+    "study_power": ("seeds",),
 }
 LARGEST = 2**32 - 1  # of a number: each is one word of the seed
 
