@@ -10,6 +10,8 @@ from yolojax.studies.jobs import Executor
 # that installs what the module needs, if it needs anything.
 EXECUTORS = {
     "local": "yolojax.studies.executors.local",
+    "ray": "yolojax.studies.executors.ray",
+    "slurm": "yolojax.studies.executors.slurm",
 }
 
 
