@@ -31,7 +31,7 @@ NOT_SHOWN, TOO_FEW, NO_STATEMENT = "not shown", "too few seeds", "no statement"
 _EXACT = 14  # pairs up to which all signs are tried; more are drawn
 _SIMULATED = 10  # seeds up to which power is simulated; beyond, that of the t-test
 _STUDIES = 1000  # simulated for a power
-_MOST = 1000  # seeds; more are not worth a number
+MOST = 1000  # seeds; more are not worth a number
 
 Values = Mapping[str, Mapping[int, float]]  # arm -> seed -> metric, more is better
 
@@ -271,7 +271,7 @@ def seeds_needed(difference: float, sd: float, tests: int = 1) -> int | None:
     for count in range(least, _SIMULATED + 1):
         if effect >= _seen_effect(count, level):
             return count
-    counts = np.arange(max(_SIMULATED + 1, least), _MOST + 1)
+    counts = np.arange(max(_SIMULATED + 1, least), MOST + 1)
     # The two tests are equally sharp where there are many seeds.
     limits = stats.t.ppf(1 - level / 2, counts - 1)
     power = stats.nct.sf(limits, counts - 1, effect * np.sqrt(counts))
@@ -350,7 +350,7 @@ def sentence(figures: ArmFigures, comparison: Comparison) -> str:
             f" bring p below {best:.3g}, a statement takes at least {found.least}"
             f"{needed}."
         )
-    needed = f"about {found.needed}" if found.needed else f"more than {_MOST}"
+    needed = f"about {found.needed}" if found.needed else f"more than {MOST}"
     return (
         f"{figures.arm}: no difference shown, {where} ({evidence}); one of this size"
         f" would take {needed} seeds."

@@ -16,10 +16,12 @@ from yolojax.visualize.objects import (
 )
 from yolojax.visualize.results import results_png
 from yolojax.visualize.statistics import statistics_png
+from yolojax.visualize.study import ArmRuns, study_png
 from yolojax.visualize.style import PALETTE, color
 
 __all__ = [
     "PALETTE",
+    "ArmRuns",
     "DrawOptions",
     "Objects",
     "batch_grid",
@@ -34,5 +36,6 @@ __all__ = [
     "save_image",
     "small_jpeg",
     "statistics_png",
+    "study_png",
     "val_grid",
 ]

@@ -111,6 +111,14 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class Plot:
+    """A PNG file as wide as the page."""
+
+    data: bytes
+    text: str  # for those who do not see it
+
+
+@dataclass(frozen=True)
 class Notes:
     """Lines of text."""
 
@@ -126,7 +134,7 @@ class Links:
     rows: Sequence[tuple[str, str, str]]
 
 
-Block = Facts | Tiles | Table | Chart | Bars | Matrix | Pictures | Notes | Links
+Block = Facts | Tiles | Table | Chart | Bars | Matrix | Pictures | Plot | Notes | Links
 
 
 @dataclass(frozen=True)

@@ -285,6 +285,14 @@ def _notes(block: blocks.Notes, _: str) -> str:
     return f"<ul{kind}>{lines}</ul>"
 
 
+def _plot(block: blocks.Plot, _: str) -> str:
+    data = base64.b64encode(block.data).decode()
+    return (
+        f'<img class="plot" src="data:image/png;base64,{data}"'
+        f' alt="{escape(block.text)}">'
+    )
+
+
 def _address(path: str) -> str:
     """Returns a path as an address; names of files need not be UTF-8."""
     return escape(quote(path, errors="surrogateescape"))
@@ -307,6 +315,7 @@ _RENDER: dict[type, Callable[[Any, str], str]] = {
     blocks.Bars: lambda block, _: bars(block),
     blocks.Matrix: _matrix,
     blocks.Pictures: _pictures,
+    blocks.Plot: _plot,
     blocks.Notes: _notes,
     blocks.Links: _links,
 }
