@@ -16,7 +16,6 @@ from yolojax.data.formats import (
     description,
     label_files,
     labels,
-    listing,
     subset,
     yolo_folder,
 )
@@ -26,6 +25,7 @@ from yolojax.data.formats.yolo_folder import (
     open_yolo_folder,
     verify_labelled,
 )
+from yolojax.data.store import jpeg
 
 TABLES = json.loads((GOLDEN / "data_tables.json").read_text())
 CASES = json.loads((GOLDEN / "label_cases.json").read_text())
@@ -350,11 +350,11 @@ def test_bytes_after_the_end_of_a_jpeg_are_harmless(folder):
 
 
 def test_thumbnail_does_not_hide_a_truncated_jpeg():
-    jpeg = cv2.imencode(".jpg", picture())[1].tobytes()
-    payload = b"JFXX\0\x10" + jpeg
+    plain = cv2.imencode(".jpg", picture())[1].tobytes()
+    payload = b"JFXX\0\x10" + plain
     segment = b"\xff\xe0" + (len(payload) + 2).to_bytes(2, "big") + payload
-    whole = jpeg[:2] + segment + jpeg[2:]
-    truncated = listing.jpeg_truncated
+    whole = plain[:2] + segment + plain[2:]
+    truncated = jpeg.truncated
     assert not truncated(np.frombuffer(whole, np.uint8))
     assert not truncated(np.frombuffer(whole + b"\0\0", np.uint8))
     assert truncated(np.frombuffer(whole[:-20], np.uint8))

@@ -10,7 +10,7 @@ import numpy as np
 
 from yolojax.data.formats.description import DataDescription
 from yolojax.data.formats.problems import Problem
-from yolojax.data.store import heic, image_checks, images
+from yolojax.data.store import heic, image_checks, images, jpeg
 from yolojax.data.store.images import EXTENSIONS, is_image
 from yolojax.files import plain_path, slashes
 
@@ -167,7 +167,7 @@ def verify_encoded(data: np.ndarray) -> ImageVerdict:
     digest = images.content_digest(data)
     if not len(data):
         return ImageVerdict(None, "unreadable_image", "the file is empty", digest)
-    if jpeg_truncated(data):
+    if jpeg.truncated(data):
         return ImageVerdict(None, "truncated_image", "the JPEG ends early", digest)
     image = images.decode(data)
     if image is None:
@@ -178,23 +178,3 @@ def verify_encoded(data: np.ndarray) -> ImageVerdict:
         reason = f"{width}x{height} pixels, below {MIN_SIDE}"
         return ImageVerdict(None, "image_too_small", reason, digest)
     return ImageVerdict((height, width), *image_checks.oddity(data, image), digest)
-
-
-def jpeg_truncated(data: np.ndarray) -> bool:
-    """Returns whether a JPEG file [bytes] uint8 lacks its end marker.
-
-    Decoders fill the missing part with grey instead of failing. Bytes after the end
-    marker are harmless and common.
-    """
-    content = data.tobytes()
-    if not content.startswith(b"\xff\xd8") or content.endswith(b"\xff\xd9"):
-        return False
-    position = 2
-    while content[position : position + 1] == b"\xff":  # segments before the scan data
-        marker = content[position + 1 : position + 2]
-        length = int.from_bytes(content[position + 2 : position + 4], "big")
-        position += 2 + max(length, 2)
-        if marker == b"\xda":
-            break
-    # A thumbnail inside a segment has an end marker of its own, the scan data has not.
-    return content.find(b"\xff\xd9", position) < 0

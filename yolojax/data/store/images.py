@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from yolojax.data.geometry import Hw, Letterbox, resized_hw
-from yolojax.data.store import heic
+from yolojax.data.store import heic, jpeg, png
 
 GREY = 114  # padding level
 AVIF = (b"ftypavif", b"ftypavis")  # bytes 4 to 12 of such files
@@ -98,6 +98,11 @@ def decode(data: np.ndarray) -> np.ndarray | None:
     if data[4:12].tobytes() in AVIF:
         return _decode_avif(data.tobytes())
     try:
+        if jpeg.is_jpeg(data):
+            return jpeg.decode(data)
+        if png.is_png(data):
+            essence = png.essence(data)
+            return None if essence is None else cv2.imdecode(essence, cv2.IMREAD_COLOR)
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
         return heic.decode(data) if image is None else image
     except cv2.error:  # a header that claims an absurd size, for example
