@@ -97,6 +97,18 @@ def test_a_run_whose_only_state_is_damaged_says_what_to_do(run):
     assert sorted(run.rglob("*")) == before  # nothing is started anew
 
 
+def test_a_run_whose_states_are_gone_is_not_started_over(run):
+    shutil.rmtree(run / "checkpoints/last/4")
+    before = sorted(run.rglob("*"))
+    with pytest.raises(ValueError, match="last holds no state to go on from") as error:
+        checkpoint.open_checkpoints(run)
+    assert f"--config.pretrained={run} and another --workdir" in str(error.value)
+    assert sorted(run.rglob("*")) == before
+    shutil.rmtree(run / "checkpoints/best/3")  # the first, whose state was not written
+    with checkpoint.open_checkpoints(run) as found:
+        assert found.newest() is None and found.has_best()
+
+
 def test_what_lies_beside_checkpoints_is_none(run, caplog):
     caplog.set_level(logging.INFO, "yolojax")
     for kind, number in (("best", 3), ("last", 4)):

@@ -146,12 +146,13 @@ def open_checkpoints(workdir: Path) -> Checkpoints:
     """Returns the managers of a run's folder, which is made if missing.
 
     Raises:
-        ValueError: it holds states of a run, but none that can be read.
+        ValueError: it holds a run, but no state of it that can be read.
     """
     root = (workdir / "checkpoints").absolute()
     _hush_closed_loops()
     for kind in (LAST, BEST, EPOCHS):
         _remove_unfinished(root / kind)  # no other run is in the folder
+    _check_states_are_left(root)
     _set_damaged_aside(root)
 
     def manager(name: str, kept: int | None) -> ocp.CheckpointManager:
@@ -270,6 +271,22 @@ def _first_whole(paths: list[Path]) -> tuple[PyTree, dict[str, Any]]:
         + ". No other checkpoint is whole. Copy the run's folder here once more, or"
         " give another one."
     )
+
+
+def _check_states_are_left(root: Path) -> None:
+    """Raises ValueError where weights outlived all states: a new start removes them.
+
+    Weights are written just before the state that they belong to, so those of a run's
+    first save may be there alone; it is no loss to make them again.
+    """
+    weights = _numbered(root / BEST)
+    if weights and int(weights[0].name) > 1 and not _numbered(root / LAST):
+        raise ValueError(
+            f"{root / LAST} holds no state to go on from, though {weights[0]} holds"
+            " weights of the run. Copy the run's folder here once more; or start from"
+            f" these weights, with --config.pretrained={root.parent} and another"
+            " --workdir. Nothing was changed."
+        )
 
 
 def _set_damaged_aside(root: Path) -> None:
