@@ -152,8 +152,9 @@ def agree(args, pictures):
         scale = AGREEING[task]
         with tempfile.TemporaryDirectory() as place:
             models = opened(place, task, scale, args.given, images)
+            how = {} if task == "classify" else {"rect": False, "conf": CONF}
             found = {
-                name: model.predict(paths, rect=False, conf=CONF, verbose=False)
+                name: model.predict(paths, verbose=False, **how)
                 for name, model in models.items()
             }
             figures = {}
