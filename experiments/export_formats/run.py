@@ -1,13 +1,14 @@
 """Exported files: what they hold, whether they agree, how fast they are.
 
-Usage: python experiments/export_formats/run.py write|agree|speed PICTURES [options]
-PICTURES is a folder; `--detect` and `--segment` name published weights of size n, and
-networks without any are drawn by a rule.
+Usage: python experiments/export_formats/run.py PART PICTURES [options]
+PART is write, agree, spoil or speed, PICTURES a folder; `--detect` and `--segment` name
+published weights of size n, and networks without any are drawn by a rule.
 """
 
 import argparse
 import collections
 import json
+import math
 import sys
 import tempfile
 import time
@@ -212,7 +213,7 @@ def compared(ours, theirs):
     classify = ours[0].probs is not None
     counts = [len(x) if classify else sum(map(len, x)) for x in (ours, theirs)]
     wrong = alone or gaps["scores"] > SCORES
-    wrong = wrong or any(gaps[n] > PIXELS for n in ("boxes", "keypoints"))
+    wrong = wrong or any(gaps.get(n, 0.0) > PIXELS for n in ("boxes", "keypoints"))
     return {"gaps": dict(gaps), "found": counts, "alone": alone, "agrees": not wrong}
 
 
@@ -225,7 +226,8 @@ def parts_of(result):
         found["keypoints"] = result.keypoints.xy
     if result.masks is not None:
         found["masks"] = result.masks.data
-    return {k: np.asarray(v, np.float64).reshape(len(v), -1) for k, v in found.items()}
+    flat = {k: np.asarray(v, np.float64) for k, v in found.items()}
+    return {k: v.reshape(len(v), math.prod(v.shape[1:])) for k, v in flat.items()}
 
 
 def matched(mine, other):
@@ -261,7 +263,39 @@ def print_pair(row):
     print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
-PARTS = {"write": (write, 4), "agree": (agree, 16), "speed": (speed.measured, 16)}
+def spoil(args, pictures):
+    """Changes the weights of a layer in the file by 1 %, one layer after the other."""
+    images = [cv2.imread(str(path)) for path in pictures]
+    weights, _ = networks.weights_for("detect", "n", args.given, images)
+    export = networks.exported("detect", "n", weights)
+    data = onnx_file.content(export)
+    inputs = samples.fitted(images, export.options.hw, whole=False)
+    wanted = [networks.ran(data, image[None]) for image in inputs]
+    tensors = onnx.load_from_string(data).graph.initializer
+    layers = [t.name for t in tensors if t.name.endswith(".weight")]
+    rows = []
+    for layer in layers:
+        other = networks.spoilt(data, layer, 1.01)
+        pairs = [
+            parity.pair(export, want, networks.ran(other, image[None]))
+            for want, image in zip(wanted, inputs, strict=True)
+        ]
+        found = {"differences": parity.differences(pairs)}
+        failures = parity.failures(export, found)
+        rows.append({"layer": layer, **found, "failures": failures})
+        if not failures:
+            print(f"{layer} passes: {found['differences']}", flush=True)
+    failed = sum(bool(row["failures"]) for row in rows)
+    print(f"{failed} of {len(rows)} changed layers fail the report")
+    return rows
+
+
+PARTS = {
+    "write": (write, 4),
+    "agree": (agree, 16),
+    "spoil": (spoil, 4),
+    "speed": (speed.measured, 16),
+}
 
 
 def main():

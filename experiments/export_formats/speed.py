@@ -15,9 +15,9 @@ import networks
 import numpy as np
 
 import yolojax
+from yolojax.assembly.export import export_of
 from yolojax.commands import export as command
-from yolojax.inference.backends import opening
-from yolojax.inference.backends.running import as_input
+from yolojax.inference.backends import opening, runtimes
 from yolojax.inference.predictor import Predictor
 from yolojax.weights import sources
 
@@ -65,7 +65,8 @@ def measured(args, pictures):
         }
         print_speeds(found)
         found["video"] = {
-            name: video(str(files[name]), args.frames) for name in ("onnx", "openvino")
+            name: video(str(files[name]), name, args.frames)
+            for name in ("onnx", "openvino")
         }
         print_videos(found["video"])
     return found
@@ -80,11 +81,10 @@ def exported(folder, args):
         there = [p for p in place.glob("network.onnx")] + [*place.glob("*_model")]
         if not there:
             place.mkdir(parents=True)
-            export = networks.exported("detect", "n", weights)
             config = networks.settled(
                 "detect", format=kind, imgsz=640, data=args.data, **settings
             )
-            export = networks.export_of(config, weights)
+            export = export_of(config, weights)
             if settings.get("int8"):
                 calibrated = command._calibration(config, export)
                 export = dataclasses.replace(export, calibration=calibrated)
@@ -153,7 +153,7 @@ def print_speeds(found):
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def video(file, frames):
+def video(file, backend, frames):
     """Returns seconds of a frame of a video: through all, and of the network alone."""
     spec = importlib.util.spec_from_file_location("video_throughput", VIDEO)
     other = importlib.util.module_from_spec(spec)
@@ -166,13 +166,14 @@ def video(file, frames):
             config = other.settings(file, "predict")
             config = other.config_lib.changed(config, save=saving)
             predictor = Predictor(*opening.opened(config))
-            before = alone(predictor)
+            _, runtime = runtimes.opened(Path(file), backend)  # the same that it has
+            before = alone(runtime)
             folder = Path(place) / f"saving-{saving}"
             wall, times, *_ = other.end_to_end(
                 predictor, config, path, folder, "predict"
             )
             assert times.pictures == frames
-            after = alone(predictor)
+            after = alone(runtime)
             found["saved" if saving else "predicted"] = {
                 "wall": wall / frames,
                 "network": (before + after) / 2,
@@ -189,11 +190,10 @@ def video(file, frames):
     return found
 
 
-def alone(predictor, repeats=50):
+def alone(run, repeats=50):
     """Returns seconds of the program that runs a file, without all around it."""
     images = np.zeros((1, 640, 640, 3), np.uint8)
-    given = as_input(images, False)
-    run = predictor.backend._runtime
+    given = runtimes.as_input(images, False)
     taken = []
     for _ in range(repeats):
         started = time.perf_counter()
