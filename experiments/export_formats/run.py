@@ -43,7 +43,7 @@ def write(args, pictures):
           " agrees |")  # fmt: skip
     print("|---" * 15 + "|")
     for task in args.tasks:
-        for scale in "ns":
+        for scale in args.scales:
             weights, origin = networks.weights_for(task, scale, args.given, images)
             usual = networks.exported(task, scale, weights)
             ours = remembered(runners.network(usual))
@@ -306,6 +306,7 @@ def main():
     for task in ("detect", "segment"):
         parser.add_argument(f"--{task}", help="published weights of size n")
     parser.add_argument("--tasks", nargs="+", default=networks.TASKS)
+    parser.add_argument("--scales", nargs="+", default="ns", help="write: sizes")
     parser.add_argument("--data", help="agree: mAP on it too; speed: int8 is fitted")
     parser.add_argument("--count", type=int, help="pictures")
     parser.add_argument("--json", help="the same figures as a file")
