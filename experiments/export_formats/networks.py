@@ -24,7 +24,7 @@ from reference_rule import fill_by_rule  # noqa: E402
 TASKS = tuple(CLASSES)
 SIDES = {"classify": 224}  # pixels of the input; 640 for the other tasks
 FITTED = 4  # pictures that running statistics are fitted to
-CALM = 0.7  # least variance of a channel, in means of its layer
+CALM = 1.0  # least variance of a channel, in means of its layer
 SHARE = 0.002  # of the cells that have a score above 0.25
 TOP, USUAL = (float(np.log(p / (1 - p))) for p in (0.25, 0.1))  # logits
 
