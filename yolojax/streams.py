@@ -33,6 +33,7 @@ NUMBERS = {  # what follows the name
     "study_resamples": (),
     "study_signs": (),
     "study_power": ("seeds",),
+    "picture_resamples": (),
 }
 LARGEST = 2**32 - 1  # of a number: each is one word of the seed
 

@@ -1,14 +1,24 @@
 """How often studies of known truth are judged wrongly, and how often rightly.
 
-python experiments/study_statistics/run.py [null|power] [studies=500]
+python experiments/study_statistics/run.py [null|many|power] [studies=2000]
+    [noise=normal,heavy]
 """
 
 import sys
+import zlib
 
 import numpy as np
 from scipy import stats
 
-from yolojax.studies.compare import BETTER, LEVEL, WORSE, compare, holm
+from yolojax.studies.compare import (
+    BETTER,
+    LEVEL,
+    WORSE,
+    compare,
+    holm,
+    least_seeds,
+    sign_flips,
+)
 
 ARMS = 3  # beside the base
 SEED_SD = 1.5  # what a seed does to all arms alike, in deviations of a single run
@@ -36,12 +46,18 @@ def lumpy(rng, size):
     return rng.choice((-1.0, 1.0), size)
 
 
+def unlike(rng, size):
+    """A base with normal noise, arms with skewed noise: equal means, other shapes."""
+    return np.concatenate([normal(rng, (1, size[1])), skewed(rng, (ARMS, size[1]))])
+
+
 NOISE = {"normal": normal, "heavy": heavy, "skewed": skewed, "two values": lumpy}
+ALL_NOISE = NOISE | {"unlike": unlike}
 
 
 def study(rng, noise, seeds, effect=0.0):
     """Returns [arm, seed]: the base, and arms of which the second is better."""
-    runs = NOISE[noise](rng, (ARMS + 1, seeds)) + SEED_SD * rng.normal(size=seeds)
+    runs = ALL_NOISE[noise](rng, (ARMS + 1, seeds)) + SEED_SD * rng.normal(size=seeds)
     runs[1] += effect * np.sqrt(2)  # the difference of two runs is that much wider
     return runs
 
@@ -57,21 +73,25 @@ def paired_t(runs):
     differences = runs[1:] - runs[0]
     spread = differences.std(1, ddof=1)
     p = np.ones(len(differences))
-    ok = spread > 0
+    ok = spread > 1e-12
     p[~ok] = differences[~ok].mean(1) == 0  # all equal: as sure as can be
     p[ok] = stats.ttest_1samp(differences[ok], 0, axis=1).pvalue
     return np.array(holm(p))
 
 
-def null(studies):
-    print("| noise | seeds | our rule | interval alone | paired t, Holm | covered |")
-    print("|---|---|---|---|---|---|")
-    for noise in NOISE:
+def null(studies, noises):
+    print(
+        "| noise | seeds | studies | our rule | interval alone | paired t, Holm"
+        " | covered |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for noise in noises:
         for seeds in NULL_SEEDS:
-            rng = np.random.default_rng(1000 + seeds)
+            rng = np.random.default_rng([1000, seeds, zlib.crc32(noise.encode())])
+            count = studies if seeds >= least_seeds(ARMS) else min(studies, 500)
             alarms = np.zeros(3)
             held = []
-            for _ in range(studies):
+            for _ in range(count):
                 runs = study(rng, noise, seeds)
                 found = judged(runs)
                 inside = [d.interval[0] <= 0 <= d.interval[1] for d in found]
@@ -79,15 +99,35 @@ def null(studies):
                 alarms[1] += not all(inside)
                 alarms[2] += (paired_t(runs) <= LEVEL).any()
                 held += inside
-            shares = " | ".join(f"{100 * a / studies:.1f} %" for a in alarms)
+            shares = " | ".join(f"{100 * a / count:.1f} %" for a in alarms)
             covered = f"{100 * np.mean(held):.0f} %"
-            print(f"| {noise} | {seeds} | {shares} | {covered} |", flush=True)
+            print(
+                f"| {noise} | {seeds} | {count:,} | {shares} | {covered} |", flush=True
+            )
 
 
-def power(studies):
+def many(studies, _):
+    """Many more null studies by the test alone, which leaves no room for luck."""
+    studies *= 10
+    print("| noise | seeds | studies | test alone, Holm |")
+    print("|---|---|---|---|")
+    for noise in ALL_NOISE:
+        for seeds in (8, 10):
+            rng = np.random.default_rng(3000 + seeds)
+            runs = np.stack([study(rng, noise, seeds) for _ in range(studies)])
+            flat = (runs[:, 1:] - runs[:, :1]).reshape(-1, seeds)
+            p = np.concatenate([sign_flips(part) for part in np.array_split(flat, 60)])
+            # Somebody is called different if the smallest p is small enough.
+            alarms = p.reshape(studies, ARMS).min(1) <= LEVEL / ARMS
+            share = f"{100 * alarms.mean():.2f} %"
+            print(f"| {noise} | {seeds} | {studies:,} | {share} |", flush=True)
+
+
+def power(studies, noises):
     print("| noise | seeds | " + " | ".join(f"{e:g} sd" for e in EFFECTS) + " |")
     print("|---|---|" + "---|" * len(EFFECTS))
-    for noise in ("normal", "heavy", "skewed"):
+    studies = studies // 10
+    for noise in noises:
         for seeds in POWER_SEEDS:
             rng = np.random.default_rng(2000 + seeds)
             shares = []
@@ -102,10 +142,15 @@ def power(studies):
 
 def main():
     words = dict(word.split("=") for word in sys.argv[1:] if "=" in word)
-    studies = int(words.get("studies", 500))
-    chosen = [word for word in sys.argv[1:] if "=" not in word] or ["null", "power"]
+    studies = int(words.get("studies", 2000))
+    noises = words["noise"].split(",") if "noise" in words else list(NOISE)
+    chosen = [word for word in sys.argv[1:] if "=" not in word] or [
+        "null",
+        "many",
+        "power",
+    ]
     for name in chosen:
-        {"null": null, "power": power}[name](studies)
+        {"null": null, "many": many, "power": power}[name](studies, noises)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import csv
 import io
 
+import kept_run
 import pytest
 
 from yolojax.studies import Arm, Study, written
@@ -157,6 +158,21 @@ def test_a_study_without_results_or_with_one_arm_says_no_statement(tmp_path):
     assert "no statement" in written.write(study, planned, [], tmp_path)[0]
     alone = written.write(*case(tmp_path, ("base",)), tmp_path)
     assert alone == ["base: no statement, there is nothing to compare it with."]
+
+
+def test_the_error_of_pictures_is_told_where_runs_kept_what_they_found(tmp_path):
+    study, planned, results = case(tmp_path)
+    for place in (results[2].folder, results[3].folder):  # both arms, seed 1
+        kept_run.make(place)
+    written.write(study, planned, results, tmp_path)
+    line = (
+        "shapes, other against base, seed 1: +0.0000, resampling the 14 validation"
+        " pictures gives +0.0000 to +0.0000 (error from the choice of pictures, not of"
+        " training)."
+    )
+    assert f"- {line}\n" in (tmp_path / "README.md").read_text()
+    assert line in (tmp_path / "report.html").read_text()
+    assert written.picture_errors(planned, results, "mAP50") == []
 
 
 def test_each_data_set_has_a_table_and_sentences(tmp_path):

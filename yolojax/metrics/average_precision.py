@@ -16,7 +16,7 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10).astype(np.float32)
 CONFIDENCES = np.linspace(0, 1, 1000)
 RECALLS = np.linspace(0, 1, 1000)
 # COCO integrates over these 101 recall levels (Lin et al. 2014, arXiv:1405.0312).
-_AP_RECALLS = np.linspace(0, 1, 101)
+RECALLS_OF_AP = np.linspace(0, 1, 101)
 _F1_SMOOTHING = 0.1  # share of the confidence axis that the box filter covers
 
 
@@ -155,7 +155,7 @@ def average_precision(
     if not len(recall):
         precisions = np.array([1.0, 0.0, 0.0])
     envelope = np.maximum.accumulate(precisions[::-1])[::-1]
-    area = np.trapezoid(np.interp(_AP_RECALLS, recalls, envelope), _AP_RECALLS)
+    area = np.trapezoid(np.interp(RECALLS_OF_AP, recalls, envelope), RECALLS_OF_AP)
     return float(area), envelope, recalls
 
 

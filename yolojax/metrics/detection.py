@@ -17,6 +17,21 @@ from yolojax.metrics.average_precision import (
 
 
 @dataclass(frozen=True)
+class Matches:
+    """Which detections of each image are correct: all that average precision needs.
+
+    I images, N detections and T targets, image after image.
+    """
+
+    detections: np.ndarray  # [I] int64, how many there are
+    targets: np.ndarray  # [I] int64
+    correct: np.ndarray  # [N, K] bool, one column per IoU threshold
+    scores: np.ndarray  # [N] float32, best first within an image
+    classes: np.ndarray  # [N] int64, of the detections
+    target_classes: np.ndarray  # [T] int64
+
+
+@dataclass(frozen=True)
 class DetectionResult:
     """Metrics of one run over one data set. nc is the number of class names."""
 
@@ -26,6 +41,7 @@ class DetectionResult:
     nt_per_image: np.ndarray  # [nc] int64, images that contain the class
     per_image: np.ndarray  # [I, 6] float64: precision, recall, F1, TP, FP, FN; IoU 0.5
     confusion: np.ndarray  # [nc+1, nc+1] int64, row predicted, column true
+    matches: Matches | None = None  # what all of it was computed from
 
     @property
     def parts(self) -> dict[str, "DetectionResult"]:
@@ -193,8 +209,8 @@ class DetectionMetrics:
             ValueError: a class id has no name.
         """
         nc = len(names)
-        targets = _join(self.target_classes, np.zeros(0, np.int64))
-        predicted = _join(self.detection_classes, np.zeros(0, np.int64))
+        matches = self._matches()
+        targets, predicted = matches.target_classes, matches.classes
         for what, ids in (("target", targets), ("detection", predicted)):
             wrong = ids[(ids < 0) | (ids >= nc)]
             if len(wrong):
@@ -205,18 +221,24 @@ class DetectionMetrics:
         present = [np.unique(ids) for ids in self.target_classes]
         return DetectionResult(
             names=tuple(str(name) for name in names),
-            per_class=per_class(
-                _join(self.correct, np.zeros((0, len(IOU_THRESHOLDS)), bool)),
-                _join(self.scores, np.zeros(0, np.float32)),
-                predicted,
-                targets,
-            ),
+            per_class=per_class(matches.correct, matches.scores, predicted, targets),
             nt_per_class=np.bincount(targets, minlength=nc),
             nt_per_image=np.bincount(_join(present, targets), minlength=nc),
             per_image=self._per_image(),
             confusion=confusion.matrix(
                 _join(self.confusion_entries, np.zeros((0, 2), np.int64)), nc
             ),
+            matches=matches,
+        )
+
+    def _matches(self) -> Matches:
+        return Matches(
+            detections=np.array([len(s) for s in self.scores], np.int64),
+            targets=np.array([len(t) for t in self.target_classes], np.int64),
+            correct=_join(self.correct, np.zeros((0, len(IOU_THRESHOLDS)), bool)),
+            scores=_join(self.scores, np.zeros(0, np.float32)),
+            classes=_join(self.detection_classes, np.zeros(0, np.int64)),
+            target_classes=_join(self.target_classes, np.zeros(0, np.int64)),
         )
 
     def _per_image(self) -> np.ndarray:

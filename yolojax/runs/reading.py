@@ -15,6 +15,7 @@ from yolojax.runs.notices import WARNINGS_FILE
 RESULTS_FILE = "results.csv"
 CONFUSION_FILE = "confusion_matrix.csv"
 REPORT_FOLDER, FIGURES_FILE = "report", "figures.json"
+MATCHES_FILE = "matches.npz"  # beside the figures
 FITNESS = "metrics/"  # columns of results.csv that only a validation fills
 VERSION = 1  # of the file of figures, and what it holds:
 FIGURES = {"about", "names", "images", "summary", "classes", "confusion", "sizes"}

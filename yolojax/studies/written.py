@@ -3,6 +3,7 @@
 Everything is made of results alone, so that the same results give the same bytes.
 """
 
+import dataclasses
 import math
 import os
 import re
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from yolojax import files, visualize
-from yolojax.studies import compare
+from yolojax.metrics.detection import Matches
+from yolojax.studies import compare, pictures
 from yolojax.studies.compare import ArmFigures, Comparison
 from yolojax.studies.grid import PlannedRun, metric_of
 from yolojax.studies.results import RESULTS_FILE, Result
@@ -33,6 +35,11 @@ _RULE = (
     " paired by seed, corrected by Holm over all comparisons, stays at or below 5 %"
     " and the bootstrap interval (BCa, 95 % asked) leaves zero out. Of few seeds that"
     " interval is too narrow: it decides nothing alone."
+)
+
+_PICTURES = (
+    "How far other validation pictures of the same kind might move the difference of"
+    " two runs as they are, a second source of error beside that of training:"
 )
 
 
@@ -59,6 +66,7 @@ def write(
     readme = _read(folder / README)  # both may be refused, before anything is written
     _check_page(folder / PAGE)
     sentences = _sentences(found)
+    by_pictures = picture_errors(planned, results, metric)
     progress = f"{len(results)} of {len(planned)} runs are finished"
     about = f"{metric}, {progress}."
     table = _markdown(found)
@@ -66,13 +74,19 @@ def write(
     files.replace_text(folder / LATEX, _latex(found, metric))
     _draw(found, metric, folder / PLOT)
     lines = [f"- {_plain(sentence)}" for sentence in sentences]
-    finding = "\n\n".join(
-        [about, "\n".join(lines), table, f"![plot]({PLOT})", f"{_RULE} All runs: "]
-    )
-    finding += f"[{RESULTS_FILE}]({RESULTS_FILE})."
+    parts = [about, "\n".join(lines), table, f"![plot]({PLOT})"]
+    parts.append(f"{_RULE} All runs: [{RESULTS_FILE}]({RESULTS_FILE}).")
+    if by_pictures:
+        lines = [f"- {_plain(sentence)}" for sentence in by_pictures]
+        parts += [_PICTURES, "\n".join(lines)]
+    finding = "\n\n".join(parts)
     text = with_finding(readme, finding, _plain(study.question))
     files.replace_bytes(folder / README, text.encode("utf-8", "surrogateescape"))
     told = _page(study, planned, results, found, [about, *sentences], folder)
+    if by_pictures:
+        section = page.Section("Pictures", [page.Notes(by_pictures)], _PICTURES)
+        sections = [*told.sections[:-1], section, told.sections[-1]]
+        told = dataclasses.replace(told, sections=sections)
     files.replace_text(folder / PAGE, page.html(told))
     return sentences
 
@@ -88,6 +102,49 @@ def values_of(
     for one in results:
         values[one.data][one.arm][one.seed] = one.metrics.get(metric, math.nan)
     return values
+
+
+def picture_errors(
+    planned: Sequence[PlannedRun], results: Sequence[Result], metric: str
+) -> list[str]:
+    """Returns a sentence for each arm: what the choice of pictures does to one pair.
+
+    That is the first seed of which both runs kept what they found in their pictures.
+
+    Args:
+        planned: all runs.
+        results: of those that are finished.
+        metric: only mAP50-95 is computed from pictures.
+    """
+    if not metric.startswith("mAP50-95"):
+        return []
+    letter = metric[-2] if metric.endswith(")") else ""
+    done = {(one.data, one.arm, one.seed): one.folder for one in results}
+    base = planned[0].arm
+    sentences = []
+    for data, arm in dict.fromkeys((run.data, run.arm) for run in planned):
+        for seed in sorted({run.seed for run in planned} if arm != base else ()):
+            pair = [
+                done[key] for one in (base, arm) if (key := (data, one, seed)) in done
+            ]
+            if len(pair) < 2:
+                continue
+            first, second = (_part(pictures.kept(place), letter) for place in pair)
+            if first is None or second is None:
+                continue
+            what = f"{data}, {arm} against {base}, seed {seed}"
+            found = pictures.bootstrap(first, second)
+            sentences.append(found.sentence(what))
+            break
+    return sentences
+
+
+def _part(kept: Mapping[str, Matches], letter: str) -> Matches | None:
+    """Returns the matches by what a metric with that letter compares."""
+    for part, matches in kept.items():
+        if part.startswith(letter):
+            return matches
+    return None
 
 
 def with_finding(text: str, finding: str, title: str) -> str:

@@ -16,9 +16,10 @@ from yolojax.data import Source
 from yolojax.data.examine import statistics
 from yolojax.inference.evaluate import Evaluation, Result
 from yolojax.inference.report.examined import CONF, Examined
+from yolojax.inference.report.matches import keep_matches
 from yolojax.metrics.average_precision import CONFIDENCES, RECALLS, PerClass
 from yolojax.metrics.classification import ClassifyResult
-from yolojax.runs.reading import FIGURES_FILE, REPORT_FOLDER, VERSION
+from yolojax.runs.reading import FIGURES_FILE, MATCHES_FILE, REPORT_FOLDER, VERSION
 
 _JPEG = 60_000  # bytes of a picture at most
 _SIDE = 640  # pixels of its longer side at most
@@ -45,6 +46,7 @@ def keep_figures(
     place, result = folder / REPORT_FOLDER, found.result
     place.mkdir(exist_ok=True)
     (place / FIGURES_FILE).unlink(missing_ok=True)  # it names the pictures
+    (place / MATCHES_FILE).unlink(missing_ok=True)
     for old in place.glob("worst_*.jpg"):
         old.unlink()
     pictures = []
@@ -77,6 +79,7 @@ def keep_figures(
         "conf": CONF,
         "pictures": pictures,
     }
+    keep_matches(result, place / MATCHES_FILE)
     files.replace_text(place / FIGURES_FILE, json.dumps(record) + "\n")
 
 
