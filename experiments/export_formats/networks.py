@@ -11,7 +11,8 @@ import numpy as np
 
 from yolojax import models
 from yolojax.assembly.export import export_of
-from yolojax.export import EXPORTERS, onnx_file, samples
+from yolojax.export import EXPORTERS, samples
+from yolojax.export.onnx import file as onnx_file
 from yolojax.models.blocks import Pass
 from yolojax.weights import names, sources
 from yolojax.weights.sources import Weights

@@ -19,7 +19,8 @@ import numpy as np
 import onnx
 
 import yolojax
-from yolojax.export import onnx_file, parity, runners, samples
+from yolojax.export import parity, runners, samples
+from yolojax.export.onnx import file as onnx_file
 from yolojax.weights import sources
 
 sys.path.insert(0, str(Path(__file__).parent))

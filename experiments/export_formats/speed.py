@@ -16,7 +16,7 @@ import numpy as np
 
 import yolojax
 from yolojax.assembly.export import export_of
-from yolojax.commands import export as command
+from yolojax.export import samples
 from yolojax.inference.backends import opening, runtimes
 from yolojax.inference.backends.running import Running
 from yolojax.inference.predictor import Predictor
@@ -88,7 +88,7 @@ def exported(folder, args):
             )
             export = export_of(config, weights)
             if settings.get("int8"):
-                calibrated = command._calibration(config, export)
+                calibrated = samples.calibration(config, export)
                 export = dataclasses.replace(export, calibration=calibrated)
             there = [networks.written(place, "network", export, kind)]
         found[name] = there[0]

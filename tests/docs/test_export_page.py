@@ -15,7 +15,7 @@ from reference_predictions import Golden
 
 from yolojax.assembly.export import export_of
 from yolojax.data.shapes.scene import draw_scene
-from yolojax.export import onnx_file
+from yolojax.export.onnx import file as onnx_file
 from yolojax.weights import sources
 
 
