@@ -139,7 +139,7 @@ def test_latex_has_as_many_columns_in_every_row(tmp_path):
     rows = [line for line in lines if line.endswith(r"\\")]
     assert {row.count(" & ") for row in rows} == {7}
     assert "$+$0.0208 & $+$0.02" in rows[2]
-    assert rows[2].endswith(r"& 0.125 & too few seeds (6 needed) \\")
+    assert rows[2].endswith(r"& 0.125 & undecided (6 seeds needed) \\")
 
 
 def test_what_is_missing_is_said(tmp_path):

@@ -26,7 +26,7 @@ LEVEL = 0.05  # of false alarms in a whole study at most
 POWER = 0.8  # chance of seeing a difference with the seeds that are said to be needed
 FEWEST = 3  # pairs, below which nothing is said
 BETTER, WORSE = "better", "worse"
-NOT_SHOWN, TOO_FEW, NO_STATEMENT = "not shown", "too few seeds", "no statement"
+NOT_SHOWN, TOO_FEW, NO_STATEMENT = "not shown", "undecided", "no statement"
 
 _EXACT = 14  # pairs up to which all signs are tried; more are drawn
 _SIMULATED = 10  # seeds up to which power is simulated; beyond, that of the t-test

@@ -29,7 +29,16 @@ TABLE, LATEX, PLOT, PAGE, README = (
 )
 BEGIN, END = "<!-- finding -->", "<!-- /finding -->"
 
-_HEADINGS = ("arm", "seeds", "mean", "sd", "difference", "interval", "p", "verdict")
+_HEADINGS = (
+    "arm",
+    "seeds",
+    "mean",
+    "sd",
+    "difference",
+    "interval",
+    "p (Holm)",
+    "verdict",
+)
 _RULE = (
     "A difference is called one only if the exact sign-flip test of the differences"
     " paired by seed, corrected by Holm over all comparisons, stays at or below 5 %"
@@ -226,7 +235,7 @@ def _verdict(arm: ArmFigures) -> str:
         return found.verdict
     needed = found.needed or compare.MOST
     more = "" if found.needed else "over "
-    return f"{found.verdict} ({more}{max(needed, found.least)} needed)"
+    return f"{found.verdict} ({more}{max(needed, found.least)} seeds needed)"
 
 
 def _number(value: float, sign: str = "") -> str:
@@ -259,7 +268,7 @@ def _latex(found: Mapping[str, Comparison], metric: str) -> str:
         "\\begin{tabular}{lrrrrrrl}",
         "\\toprule",
         " & ".join(["arm", "$n$", _escaped(metric), "sd", "difference", "interval"])
-        + " & $p$ & verdict \\\\",
+        + " & $p$ (Holm) & verdict \\\\",
     ]
     for data, one in found.items():
         lines.append("\\midrule")
