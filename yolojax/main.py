@@ -34,6 +34,7 @@ MODES = {  # name -> module with run(config, workdir), which may return an exit 
     "report": "yolojax.commands.report",
     "benchmark": "yolojax.commands.benchmark",
     "check": "yolojax.commands.check",
+    "study": "yolojax.commands.study",
 }
 
 log = logging.getLogger("yolojax")

@@ -54,6 +54,7 @@ class Made:
 
     value: Any
     on: Callable[[Any, Any], Any]  # checked settings, folder -> what must differ
+    base: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +85,7 @@ ON_DEVICE = {"cache": "device"}
 WARM = {"pretrained": observed.usual_run}
 VIDEO = {"source": use.video}
 LARGE = {"source": use.large_picture, "max_det": 2}
+STUDY = {"study": "here"}
 OTHER = {"split": "train", "save_json": True}
 
 ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
@@ -220,6 +222,10 @@ ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
     "nms": [Made(True, observed.onnx_file)],
     "layout": [Made("deepstream", observed.onnx_file)],
     "runs": [Made("here", observed.reported)],
+    "study": [Made("here", observed.studied)],
+    "dry_run": [Made(True, observed.studied, STUDY)],
+    "executor": [Refused("cluster")],
+    "jobs": [Made(2, observed.studied, STUDY)],
     "save": [Left(observed.saves, SELDOM)],
     "save_period": [Left(observed.kept_epochs, OFTEN)],
     "save_minutes": [Left(observed.saves, OFTEN)],

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 import onnx
 import safetensors.numpy
+import study_files
 
 from yolojax import config as config_lib
 from yolojax import models, optim
@@ -27,7 +28,7 @@ from yolojax.assembly.export import export_of
 from yolojax.assembly.export import export_options as options_of
 from yolojax.assembly.optimizer import run_schedule
 from yolojax.assembly.weights import given_weights
-from yolojax.commands import check, evaluate, export, report, train
+from yolojax.commands import check, evaluate, export, report, study, train
 from yolojax.data.batches import prefetch
 from yolojax.devices import mesh as sharding
 from yolojax.export import EXPORTERS
@@ -209,6 +210,23 @@ def reported(config, folder):
     except ValueError as error:
         return str(error)
     raise AssertionError("a page of nothing was written")
+
+
+def studied(config, folder):
+    """Returns what `--mode study` asks for when it is about to start its runs."""
+
+    def make(name, jobs, device):
+        raise ValueError(f"{name}, {jobs} at once")
+
+    if config.study:
+        study_files.write_data(folder / "data")
+        study_files.write_study(folder, settings="{'data': 'data/data.yaml'}")
+        config = config_lib.changed(config, study=str(folder))
+    try:
+        study.run(config, folder / "runs", make)
+    except ValueError as error:
+        return str(error)
+    return "nothing is started"
 
 
 def exported(config, folder):

@@ -131,6 +131,8 @@ def _check_command(given: dict[str, Any], command: str) -> None:
                 instead = "To start training from weights, set config.pretrained."
             if name == "half" and command in KEYS["amp"].commands:
                 instead = "To compute in half precision, set amp='fp16'."
+            if name == "jobs":
+                instead = "The number of loader processes is called workers."
             raise ValueError(
                 f"config.{name} = {given[name]!r} is for --mode"
                 f" {', '.join(key.commands)}. {instead}"

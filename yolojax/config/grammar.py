@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from yolojax.config import recorded, shipped, used
-from yolojax.config.keys import COMMANDS, NETWORK_ONLY, TASKS, USE
+from yolojax.config.keys import COMMANDS, KEYS, NETWORK_ONLY, TASKS, USE
 from yolojax.registry import did_you_mean
 
 PROGRAM = "yolojax"
@@ -21,6 +21,8 @@ WEIGHTS_FOLDER = "_openvino_model"  # ends the name of an exported one
 _FLAGS = ("workdir", "mode", "config", "debug")  # that may be written without dashes
 _SETTING = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 PUBLISHED_IMGSZ = {"obb": 1024}  # that published weights were trained at, if unusual
+# The setting that takes folders, by command that works on nothing else, and what it is.
+_FOLDERS = {"report": ("runs", "the runs"), "study": ("study", "the study")}
 # The setting that takes weights, by command; the others have no use for any.
 _WEIGHTS = {
     "train": "pretrained",
@@ -122,8 +124,14 @@ def _read(plain: list[str], flags: list[str]) -> _Said:
         _fail_without_command(command, names, settings)
     if names and names[0] in TASKS:
         task = names.pop(0)
-    if names and command == "report":
-        _add_words(settings, names, "runs", "the runs")
+    if names and command in _FOLDERS:
+        key, meaning = _FOLDERS[command]
+        if names[1:] and KEYS[key].kind == "text":
+            raise ValueError(
+                f"unexpected argument {names[1]!r} after {names[0]!r}: {command} takes"
+                " one folder."
+            )
+        _add_words(settings, names, key, meaning)
         return _Said(command, task, None, settings)
     what = names.pop(0) if names else _taken(settings, "config")
     loose = [name for name in names if name in ("=", "==") or name.endswith("=")]

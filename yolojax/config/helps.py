@@ -30,19 +30,22 @@ yolojax {command} RUN_OR_WEIGHTS SOURCE [SOURCE ...] [KEY=VALUE ...]
   yolojax {command} runs/detect/train photos
   yolojax {command} yolo11n.pt street.mp4 conf=0.4
 """
+_COMMANDS = textwrap.fill(", ".join(COMMANDS), 69, subsequent_indent=" " * 11)
 _USAGE = f"""\
 yolojax COMMAND [CONFIG | RUN | WEIGHTS] [KEY=VALUE ...]
 python -m yolojax.main --config CONFIG[:DATA] [--mode COMMAND] ...
 
-  COMMAND  {", ".join(COMMANDS)}
+  COMMAND  {_COMMANDS}
   CONFIG   a config file or its name: yolo11n, yolo11n_seg, configs/yolo11n.py
   RUN      the folder of a run, with settings and weights: runs/detect/train
   WEIGHTS  a .pt or .safetensors file
+           (study takes the folder of an experiment instead)
 
   yolojax check data=path/to/data.yaml
   yolojax train yolo11n data=path/to/data.yaml epochs=5 imgsz=320
   yolojax val runs/detect/train
   yolojax predict runs/detect/train photos
+  yolojax study experiments/mine dry_run=true
 """
 
 

@@ -21,6 +21,7 @@ COMMANDS = (  # of --mode
     "report",
     "benchmark",
     "check",
+    "study",
 )
 
 # Which commands read a setting.
@@ -35,12 +36,14 @@ RUNNING = (*NETWORK, *USE)
 MODEL = ("train", "val", *USE, "import", "export", "benchmark")
 DATA = ("train", "val", "check", "benchmark", "export")
 EXPORT = ("export",)
+STUDIES = ("study",)  # that make other commands run
 WEIGHTS = ("val", *USE, "import", "export", "benchmark")
 
 LABELLED = ("detect", "segment", "pose", "obb")  # tasks with labelled objects
 TASKS = (*LABELLED, "classify")
 FORMATS = ("safetensors", "onnx", "openvino", "litert", "stablehlo")
 TRACKER_NAMES = ("bytetrack", "botsort")
+EXECUTOR_NAMES = ("local", "ray", "slurm")
 OPTIMIZER_NAMES = (
     "auto",
     "sgd",
@@ -381,6 +384,15 @@ KEYS: dict[str, Key] = {
                     commands=EXPORT, resume=True),
     "runs": Key(None, "text or list", "folders of the runs that a page is about",
                 commands=("report",)),
+    # Studies
+    "study": _text(None, "folder of an experiment, with a file study.py",
+                   commands=STUDIES, resume=True),
+    "dry_run": _switch(False, "say which runs there are and what is left to do, start"
+                       " none", commands=STUDIES, resume=True),
+    "executor": _text("local", "what starts the runs of a study",
+                      choices=EXECUTOR_NAMES, commands=STUDIES, resume=True),
+    "jobs": _integer(None, "runs at once; None: one for each accelerator, or for two"
+                     " cores", low=1, commands=STUDIES, resume=True),
     # Files, logs, checkpoints
     "save": _switch(True, "training: save every epoch; off: only new bests and the end."
                     " Prediction: write drawn pictures and videos",
@@ -410,6 +422,7 @@ GROUPS = {  # the first setting of a group -> its title
     "val": "Validation",
     "source": "Prediction and tracking",
     "format": "Export, report",
+    "study": "Studies",
     "save": "Files, logs, checkpoints",
 }
 
@@ -424,7 +437,7 @@ NICKNAMES: dict[str, str] = {
         "lr0": "lr learningrate initiallr baselr initlr lrinit",
         "lrf": "finallr minlr lrmin endlr",
         "batch": "batchsize bs bsz batches trainbatchsize minibatch",
-        "workers": "worker numworkers nworkers threads numthreads jobs",
+        "workers": "worker numworkers nworkers threads numthreads",
         "imgsz": "imgsize imagesize inputsize img size resolution res imagesz inputres",
         "epochs": "epoch nepochs numepochs maxepochs trainepochs",
         "optimizer": "optim opt optimiser",

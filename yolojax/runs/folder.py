@@ -344,7 +344,7 @@ def _examined(
     recorded = folder / CONFIG_FILE
     if not recorded.exists():
         # A run that was killed while it wrote the file may have left a part of it.
-        ours = (f".{CONFIG_FILE}.", LOCK_FILE, *_OF_STUDIES)
+        ours = (f".{CONFIG_FILE}.", f".{STUDY_RUN_FILE}.", LOCK_FILE, *_OF_STUDIES)
         if folder.is_dir() and any(
             not path.name.startswith(ours) for path in folder.iterdir()
         ):

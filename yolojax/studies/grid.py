@@ -20,7 +20,7 @@ from yolojax.assembly.weights import kind_of_file
 from yolojax.config import KEYS, grammar, recorded, shipped
 from yolojax.config.keys import check_name
 from yolojax.registry import did_you_mean
-from yolojax.runs.folder import STUDY_RUN_FILE
+from yolojax.runs.folder import STUDY_LOCK_FILE, STUDY_RUN_FILE
 from yolojax.studies.contents import Contents
 from yolojax.studies.study import Arm, Study, placed
 
@@ -30,10 +30,17 @@ ROOT = Path("runs/studies")
 # A run that goes on may change these, and yet they decide what comes of it.
 _DECIDE = ("epochs", "time", "patience", "val", "pretrained_partial")
 _PATHS = ("data", "pretrained")
-# What programs of equal shapes agree in, see `PlannedRun.program`.
-_PROGRAM = (
+# What runs agree in that take equally long, epoch for epoch.
+_PACE = (
     *("task", "model", "imgsz", "batch", "nbs", "amp", "remat", "optimizer"),
     *("freeze", "single_cls", "classes", "multi_scale", "data"),
+)
+# What no compiled program depends on: it gets these as numbers, or as pixels. Mixed
+# pictures are not among them: they hold more objects, in batches of other shapes.
+_OUTSIDE = (
+    *("seed", "epochs", "time", "patience", "val", "lr0", "lrf", "cos_lr"),
+    *("warmup_epochs", "warmup_momentum", "warmup_bias_lr", "hsv_h", "hsv_s", "hsv_v"),
+    *("degrees", "translate", "shear", "perspective", "flipud", "fliplr", "bgr"),
 )
 
 
@@ -58,13 +65,14 @@ class PlannedRun:
         return f"{self.data} {self.arm} seed {self.seed}"
 
     @property
-    def program(self) -> str:
-        """Equal for runs that compile the same programs and take equally long."""
-        return json.dumps([self.decides[name] for name in _PROGRAM])
+    def programs(self) -> str:
+        """Equal for runs that compile the same programs."""
+        inside = {n: v for n, v in self.decides.items() if n not in _OUTSIDE}
+        return json.dumps(inside, sort_keys=True)
 
-    def alike(self, settings: Mapping[str, Any]) -> bool:
-        """Whether what decides another run gives it the same program."""
-        return all(settings.get(name) == self.decides[name] for name in _PROGRAM)
+    def alike(self, decides: Mapping[str, Any]) -> bool:
+        """Whether what decides another run lets its epochs take equally long."""
+        return all(decides.get(name) == self.decides[name] for name in _PACE)
 
     @property
     def task(self) -> str:
@@ -306,15 +314,18 @@ def _check_folder(run: PlannedRun) -> None:
     """Raises ValueError if a run's folder holds something else."""
     record = run.folder / STUDY_RUN_FILE
     if not record.exists():
-        if run.folder.is_dir() and any(run.folder.iterdir()):
+        # A study that was killed may have left a lock, or a part of a record.
+        hidden = ("." + STUDY_RUN_FILE, STUDY_LOCK_FILE)
+        there = run.folder.iterdir() if run.folder.is_dir() else ()
+        if any(not path.name.startswith(hidden) for path in there):
             raise ValueError(
                 f"{run.folder} is not empty and holds no run of a study. Choose another"
                 " --workdir; nothing in it was touched."
             )
         return
     try:
-        there = json.loads(record.read_text(encoding="utf-8"))["settings"]
-        before = _usual(there["task"]) | there
+        before = json.loads(record.read_text(encoding="utf-8"))["settings"]
+        before = _usual(before["task"]) | before
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{record} cannot be read ({error!r}). Remove the folder, or choose"
@@ -330,6 +341,21 @@ def _check_folder(run: PlannedRun) -> None:
             f"{run.folder} holds a run with other settings: {changes}. Choose another"
             " --workdir; nothing in it was touched."
         )
+
+
+def device_of(runs: Iterable[PlannedRun]) -> str | None:
+    """Returns what the runs compute on, as the setting `device`.
+
+    Raises:
+        ValueError: not all on the same, so that they cannot be given out evenly.
+    """
+    devices = {run.settings.get("device") for run in runs}
+    if len(devices) > 1:
+        raise ValueError(
+            f"device is {' and '.join(sorted(map(repr, devices)))} for different runs."
+            " Set it once, in the study's settings."
+        )
+    return devices.pop() if devices else None
 
 
 def record(run: PlannedRun) -> None:

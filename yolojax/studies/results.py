@@ -129,9 +129,9 @@ def expected_seconds(run: PlannedRun, planned: Iterable[PlannedRun]) -> float | 
     Args:
         run: the run, which is not there yet or not finished.
         planned: all of its study. Their own folders are looked at first, then those of
-            other studies beside them; only runs of the same program tell anything.
+            other studies beside them; only runs of the same sizes tell anything.
     """
-    alike = [other for other in planned if other.program == run.program]
+    alike = [other for other in planned if run.alike(other.decides)]
     same_arm = [one for one in alike if (one.arm, one.data) == (run.arm, run.data)]
     for group in (same_arm, alike):
         known = [seconds_per_epoch(one.folder) for one in group]
@@ -146,6 +146,32 @@ def expected_seconds(run: PlannedRun, planned: Iterable[PlannedRun]) -> float | 
                 value = seconds_per_epoch(record.parent)
                 measured += [] if value is None else [value]
     return run.epochs * sum(measured) / len(measured) if measured else None
+
+
+def listing(planned: Sequence[PlannedRun]) -> list[str]:
+    """Returns lines that say which runs there are, and what is left to do."""
+    lines, left, unknown, done = [], 0.0, 0, 0
+    for run in planned:
+        finished = is_finished(run)
+        epochs = len(epochs_of(run.folder))
+        seconds = expected_seconds(run, planned)
+        rest = 0.0 if finished else 1 - min(epochs / run.epochs, 1.0)
+        done += finished
+        state = "finished" if finished else f"epoch {epochs} of {run.epochs}"
+        if finished:
+            hours = ""
+        elif seconds is None:
+            unknown, hours = unknown + 1, ", hours unknown until one like it has run"
+        else:
+            left += rest * seconds
+            hours = f", {rest * seconds / 3600:.2f} h"
+        lines.append(f"{run.key}  {run.name}: {state}{hours}")
+    hours = f"{left / 3600:.2f} h to go, one after the other"
+    if unknown:
+        hours += f", beside {unknown} of unknown length"
+    if unknown == len(planned):
+        hours = "hours unknown until one has run"
+    return [*lines, f"{len(planned)} runs, {done} finished; {hours}"]
 
 
 def write(
@@ -194,7 +220,7 @@ def _pace(result: Result) -> float:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.6f}"
+    return "" if value is None else f"{value:.6g}"
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Any]) -> None:

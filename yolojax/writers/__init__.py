@@ -4,6 +4,7 @@ Everything here takes plain numbers. Epochs and steps count from 1, as people re
 """
 
 from yolojax.writers.files import JsonLines, ResultsCsv, TensorBoard
+from yolojax.writers.live import LiveLines
 from yolojax.writers.progress import Progress
 from yolojax.writers.screen import to_screen
 from yolojax.writers.tables import (
@@ -18,6 +19,7 @@ from yolojax.writers.text import MAX_WIDTH, console_width, duration
 __all__ = [
     "MAX_WIDTH",
     "JsonLines",
+    "LiveLines",
     "Progress",
     "ResultsCsv",
     "TensorBoard",
