@@ -1,8 +1,11 @@
 """Experiments with a study, written for tests."""
 
+import os
 from pathlib import Path
 
+import forked_runs
 import yolo_files
+from places import HELPERS, ROOT
 
 BLOCK = """
 from beside import width
@@ -42,3 +45,23 @@ def write_study(folder: Path, **given: str) -> Path:
         f"from yolojax.studies import Arm, Study\n\nstudy = Study(\n{''.join(lines)})\n"
     )
     return folder
+
+
+def tiny(place: Path, **given: object) -> dict[str, object]:
+    """Returns settings of a run of seconds, on a drawn data set in a place."""
+    import jax
+
+    if not (place / "data").exists():
+        forked_runs.write_data(place)
+    usual = forked_runs.TINY | {"mosaic": 0.0, "close_mosaic": 0, "nbs": 4}
+    usual["data"] = str(place / "data/data.yaml")
+    usual["compile_cache"] = str(jax.config.jax_compilation_cache_dir)
+    return usual | given
+
+
+def environment(place: Path) -> dict[str, str]:
+    """Returns that of a study that is started as a command."""
+    return os.environ | {
+        "PYTHONPATH": f"{HELPERS}{os.pathsep}{ROOT}",
+        "YOLOJAX_CACHE": str(place / "cache"),
+    }

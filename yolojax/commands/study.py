@@ -16,7 +16,12 @@ log = logging.getLogger("yolojax")
 Make = Callable[[str, int | None, str | None], Executor]
 
 
-def run(config: Any, workdir: Path | None, make: Make = executors.make) -> int | None:
+def run(
+    config: Any,
+    workdir: Path | None,
+    make: Make = executors.make,
+    means: runner.Means | None = None,
+) -> int | None:
     """Starts the runs that are missing, then writes results beside the study's file.
 
     Whatever can be wrong is found before the first of them starts.
@@ -25,6 +30,7 @@ def run(config: Any, workdir: Path | None, make: Make = executors.make) -> int |
         config: checked settings, with the folder of the experiment.
         workdir: folder of the runs of all studies; None: runs/studies.
         make: makes what starts the runs, as `executors.make`.
+        means: what the study is run with; None: the usual.
 
     Returns:
         An exit status: 1 if something is still missing.
@@ -47,7 +53,7 @@ def run(config: Any, workdir: Path | None, make: Make = executors.make) -> int |
     device = grid.device_of(planned)
     executor = make(config.executor, config.jobs, device)
     with contextlib.closing(executor):
-        outcomes = runner.run(planned, executor, metric, asked.hours)
+        outcomes = runner.run(planned, executor, metric, asked.hours, means)
     results.write(planned, results.read(planned), asked.folder)
     log.info("%s", asked.folder / results.RESULTS_FILE)
     missing = runner.missing(outcomes)

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import importlib.machinery
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def code_hash(key: str, name: str, folder: Path) -> str:
 
 def _module_file(module: str, folder: Path) -> Path | None:
     """Returns the file of a module; None: there is none, or it is not Python's text."""
-    places: Any = [str(folder), *sys.path]
+    places: Any = [str(folder), os.getcwd(), *sys.path]  # as `jobs`
     spec = None
     for part in module.split("."):
         spec = importlib.machinery.PathFinder.find_spec(part, places)

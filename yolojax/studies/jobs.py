@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -56,14 +57,22 @@ class Executor(Protocol):
         """Gives back what was taken for the slots; no job is at work any more."""
 
 
+def command_of(job: Job) -> list[str]:
+    """Returns the program of a job in full: `yolojax` with this Python.
+
+    -P: the current folder comes behind that of the study when modules are looked for.
+    """
+    return [sys.executable, "-P", "-m", "yolojax", *job.words]
+
+
 def job_of(planned: PlannedRun) -> Job:
     """Returns the job that begins a run, or goes on with it."""
-    python_path = [str(planned.place), os.environ.get("PYTHONPATH", "")]
+    paths = [str(planned.place), os.getcwd(), os.environ.get("PYTHONPATH", "")]
     return Job(
         name=planned.name,
         words=words(planned),
         # Modules that stand beside the study's file, such as a block of its own.
-        env={"PYTHONPATH": os.pathsep.join(filter(None, python_path))},
+        env={"PYTHONPATH": os.pathsep.join(filter(None, paths))},
         folder=planned.folder,
         log=planned.folder / CONSOLE_FILE,
     )

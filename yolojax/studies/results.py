@@ -12,7 +12,7 @@ from typing import Any
 from yolojax import files
 from yolojax.runs import checkpoint
 from yolojax.runs.folder import CONFIG_FILE, STUDY_RUN_FILE
-from yolojax.runs.journal import Journal, RunRecord
+from yolojax.runs.journal import RunRecord
 from yolojax.studies.grid import PlannedRun, short_metrics
 
 RESULTS_FILE, TIMES_FILE = "results.csv", "times.csv"
@@ -42,10 +42,11 @@ def read(planned: Sequence[PlannedRun]) -> list[Result]:
     """Returns the results of those runs that are finished, in the order given."""
     found = []
     for run in planned:
-        journal = journal_of(run.folder)
+        record = record_of(run.folder)
         best = checkpoint.best_record(run.folder) if is_finished(run) else None
-        if journal is None or best is None:
+        if record is None or best is None:
             continue
+        journal = record.journal
         found.append(
             Result(
                 arm=run.arm,
@@ -66,27 +67,29 @@ def is_finished(run: PlannedRun) -> bool:
     With pictures to draw it is complete when they are drawn, after the best weights
     were validated once more.
     """
-    journal = journal_of(run.folder)
-    if journal is None or not _is_over(journal, run):
+    record = record_of(run.folder)
+    if record is None or not _is_over(record, run):
         return False
     if not (checkpoint.best_record(run.folder) or {}).get("metrics"):
         return False
     return (run.folder / _DRAWN).is_file() or not _settings(run.folder).get("plots")
 
 
-def _is_over(journal: Journal, run: PlannedRun) -> bool:
+def _is_over(record: RunRecord, run: PlannedRun) -> bool:
     """Whether no epoch is left to train."""
-    time = run.decides.get("time")
-    if time is not None:
-        return journal.ended and journal.seconds >= 3600 * time
-    return journal.stopped or journal.epoch >= run.epochs
+    journal, time, epochs = record.journal, run.decides.get("time"), run.epochs
+    if time is not None:  # as many epochs as fit into it
+        if journal.ended and journal.seconds >= 3600 * time:
+            return True
+        epochs = record.identity.planned_epochs or epochs
+    return journal.stopped or journal.epoch >= epochs
 
 
-def journal_of(folder: Path) -> Journal | None:
-    """Returns how far the run in a folder has come; None: nothing is saved yet."""
+def record_of(folder: Path) -> RunRecord | None:
+    """Returns the record of the run in a folder; None: nothing is saved yet."""
     with contextlib.suppress(OSError, ValueError):
         record = checkpoint.state_record(folder)
-        return None if record is None else RunRecord.from_json(record).journal
+        return None if record is None else RunRecord.from_json(record)
     return None
 
 
@@ -131,6 +134,8 @@ def expected_seconds(run: PlannedRun, planned: Iterable[PlannedRun]) -> float | 
         planned: all of its study. Their own folders are looked at first, then those of
             other studies beside them; only runs of the same sizes tell anything.
     """
+    if run.decides.get("time") is not None:
+        return 3600.0 * run.decides["time"]
     alike = [other for other in planned if run.alike(other.decides)]
     same_arm = [one for one in alike if (one.arm, one.data) == (run.arm, run.data)]
     for group in (same_arm, alike):

@@ -8,8 +8,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TextIO
 
 from yolojax import files
 from yolojax.errors import Interrupted
@@ -23,7 +23,7 @@ from yolojax.writers import LiveLines, duration
 FINISHED, FAILED, LEFT = "finished", "failed", "left out"
 TRIES = 2
 COMPILING_S = 180.0  # after which a run is taken to have compiled its programs
-_PAUSE_S = 0.5
+PAUSE_S = 0.5
 _WORDS = 300  # characters of a log's last line that are passed on
 _TAIL = 8192  # bytes of a log that its last line is looked for in
 
@@ -103,10 +103,10 @@ def run(
     state = _State(planned, metric, [run for run in planned if run not in over])
     state.outcomes = {run.key: Outcome(run, FINISHED) for run in over}
     _say_begin(state, executor, live)
-    with contextlib.closing(live), _Stop(state.going) as stop:
+    with contextlib.closing(live), Stop(state.going) as stop:
         try:
             while _step(state, executor, hours, means, live, stop):
-                means.sleep(_PAUSE_S)
+                means.sleep(PAUSE_S)
         finally:
             for going in state.going.values():  # only if something went wrong here
                 going.handle.stop()
@@ -134,7 +134,7 @@ def _step(
     hours: float | None,
     means: Means,
     live: LiveLines,
-    stop: "_Stop",
+    stop: "Stop",
 ) -> bool:
     """Looks at what is at work and starts more; returns whether any is left to do."""
     for slot, going in list(state.going.items()):
@@ -168,8 +168,8 @@ def _start_one(
             state.told.add(planned.key)
             continue
         grid.record(planned)
-        locks = _locks(planned)
-        if locks is None:
+        held = locks(planned)
+        if held is None:
             if planned.key not in state.elsewhere:
                 state.elsewhere.add(planned.key)
                 live.print(
@@ -186,9 +186,9 @@ def _start_one(
         try:
             handle = executor.start(job, slot)
         except BaseException:
-            locks.close()
+            held.close()
             raise
-        state.going[slot] = _Going(planned, handle, job, locks, logged, means.clock())
+        state.going[slot] = _Going(planned, handle, job, held, logged, means.clock())
         verb = "goes on" if results.epochs_of(planned.folder) else "begins"
         live.print(f"{planned.name}: {verb}, in {planned.folder}")
         return
@@ -210,7 +210,7 @@ def _compiler_of(state: _State, planned: PlannedRun, now: float) -> PlannedRun |
     return None
 
 
-def _locks(planned: PlannedRun) -> contextlib.ExitStack | None:
+def locks(planned: PlannedRun) -> contextlib.ExitStack | None:
     """Returns what keeps other studies from a run; None: somebody is at it.
 
     A training that somebody else started, or that a killed study left behind for the
@@ -266,6 +266,17 @@ def _finished(state: _State, planned: PlannedRun, live: LiveLines) -> None:
     )
 
 
+def why(job: Job, logged: int, status: int) -> str:
+    """Returns why a start of a run came to nothing, and where more is said.
+
+    Args:
+        job: that was started.
+        logged: bytes of its log that are of earlier starts.
+        status: exit status.
+    """
+    return f"{_last_line(job, logged)} ({_said(status)}; log: {job.log})"
+
+
 def _said(status: int) -> str:
     """Returns what the exit status of a process says."""
     if status < 0:
@@ -294,11 +305,11 @@ def _spent(state: _State) -> float:
 
 def _leave_out(state: _State, hours: float, live: LiveLines) -> None:
     """Starts nothing more, since the time of the study is up."""
-    why = f"the study's hours = {hours:g} are spent"
+    text = f"the study's hours = {hours:g} are spent"
     for planned in state.waiting:
-        state.outcomes[planned.key] = Outcome(planned, LEFT, why)
+        state.outcomes[planned.key] = Outcome(planned, LEFT, text)
     live.print(
-        f"{why}: {len(state.waiting)} runs are not started. Raise hours to have them."
+        f"{text}: {len(state.waiting)} runs are not started. Raise hours to have them."
     )
     state.waiting.clear()
 
@@ -367,14 +378,22 @@ def _where(planned: PlannedRun) -> str:
     return f"epoch {len(results.epochs_of(planned.folder))} of {planned.epochs}"
 
 
-class _Stop:
+class AtWork(Protocol):
+    """A run that is at work, of whatever loop."""
+
+    @property
+    def handle(self) -> Handle:
+        """What was started for it."""
+
+
+class Stop:
     """Ctrl-C and SIGTERM, passed on to the runs at work; use it in `with`.
 
     The first one asks them to save and leave, a second Ctrl-C ends them at once.
     """
 
     def __init__(
-        self, going: dict[int, _Going], end: Callable[[int], object] = os._exit
+        self, going: Mapping[int, AtWork], end: Callable[[int], object] = os._exit
     ) -> None:
         """Requests nothing.
 
@@ -387,7 +406,7 @@ class _Stop:
         self._before: dict[int, Any] = {}
         self._ctrl_c = CtrlC(self._grace, end)
 
-    def __enter__(self) -> "_Stop":
+    def __enter__(self) -> "Stop":
         """Takes the signals over, and returns itself."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):

@@ -14,7 +14,7 @@ import psutil
 
 from yolojax.config import device as devices
 from yolojax.data.store.host_cores import usable_cores
-from yolojax.studies.jobs import Handle, Job
+from yolojax.studies.jobs import Handle, Job, command_of
 
 CORES_PER_RUN = 2  # on CPUs: the step gains little from more, other runs gain all
 MEMORY_PER_RUN = 2 << 30  # bytes that a small run on a CPU takes
@@ -62,7 +62,7 @@ class Local:
                 with this Python.
         """
         self._slots = list(slots)
-        self._command = command or _yolojax
+        self._command = command or command_of
 
     def slots(self) -> int:
         """Returns how many jobs may be at work at once."""
@@ -108,10 +108,6 @@ class _Process:
         """Ends it and what it started at once."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-
-
-def _yolojax(job: Job) -> list[str]:
-    return [sys.executable, "-m", "yolojax", *job.words]
 
 
 def slots_of(here: Machine, jobs: int | None, device: str | None) -> list[Slot]:
