@@ -224,7 +224,7 @@ ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
     "runs": [Made("here", observed.reported)],
     "study": [Made("here", observed.studied)],
     "dry_run": [Made(True, observed.studied, STUDY)],
-    "executor": [Refused("cluster")],
+    "executor": [Made("slurm", observed.studied, STUDY)],
     "jobs": [Made(2, observed.studied, STUDY)],
     "save": [Left(observed.saves, SELDOM)],
     "save_period": [Left(observed.kept_epochs, OFTEN)],

@@ -178,7 +178,7 @@ def _start_one(
             continue
         state.waiting.remove(planned)
         if results.is_finished(planned):  # by somebody else, in the meantime
-            locks.close()
+            held.close()
             _finished(state, planned, live)
             continue
         job = job_of(planned)
@@ -216,18 +216,18 @@ def locks(planned: PlannedRun) -> contextlib.ExitStack | None:
     A training that somebody else started, or that a killed study left behind for the
     moment, holds a lock of its own.
     """
-    with contextlib.ExitStack() as stack:
+    held = contextlib.ExitStack()
+    try:
         # Where files cannot be locked, the training itself says so.
         with contextlib.suppress(OSError, NotImplementedError):
-            for name in (STUDY_LOCK_FILE, LOCK_FILE):
-                try:
-                    lock = files.locked(planned.folder / name, waiting=None)
-                    stack.enter_context(lock)
-                except files.LockedError:
-                    return None
-            lock.__exit__(None, None, None)
-        return stack.pop_all()
-    raise AssertionError("nothing is suppressed here")
+            path = planned.folder / STUDY_LOCK_FILE
+            held.enter_context(files.locked(path, waiting=None))
+            with files.locked(planned.folder / LOCK_FILE, waiting=None):
+                return held
+    except files.LockedError:
+        held.close()
+        return None
+    return held
 
 
 def _ended(
@@ -243,15 +243,13 @@ def _ended(
         state.waiting.append(planned)
         return
     times = state.failed[planned.key] = state.failed.get(planned.key, 0) + 1
-    why = (
-        f"{_last_line(going.job, going.logged)} ({_said(status)}; log: {going.job.log})"
-    )
+    text = why(going.job, going.logged, status)
     if times < TRIES:
-        live.print(f"{planned.name}: failed: {why}. It is tried once more.")
+        live.print(f"{planned.name}: failed: {text}. It is tried once more.")
         state.waiting.append(planned)
         return
-    live.print(f"{planned.name}: failed again, and is left: {why}")
-    state.outcomes[planned.key] = Outcome(planned, FAILED, why)
+    live.print(f"{planned.name}: failed again, and is left: {text}")
+    state.outcomes[planned.key] = Outcome(planned, FAILED, text)
 
 
 def _finished(state: _State, planned: PlannedRun, live: LiveLines) -> None:

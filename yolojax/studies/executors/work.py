@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from yolojax.studies.jobs import Job
+from yolojax.studies.jobs import Job, command_of
 
 # Of what whoever starts a study has set, these reach runs on other machines as well.
 _PASSED_ON = ("JAX_", "XLA_", "YOLOJAX_", "TPU_")
@@ -56,15 +56,11 @@ def work_of(job: Job, command: Command | None = None) -> Work:
     """
     passed = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
     return Work(
-        command=tuple((command or _yolojax)(job)),
+        command=tuple((command or command_of)(job)),
         env={**passed, **job.env},
         log=str(job.log),
         place=os.getcwd(),
     )
-
-
-def _yolojax(job: Job) -> list[str]:
-    return [sys.executable, "-m", "yolojax", *job.words]
 
 
 def ask_to_stop(process: subprocess.Popen) -> None:
