@@ -35,6 +35,7 @@ MODES = {  # name -> module with run(config, workdir), which may return an exit 
     "benchmark": "yolojax.commands.benchmark",
     "check": "yolojax.commands.check",
     "study": "yolojax.commands.study",
+    "search": "yolojax.commands.search",
 }
 
 log = logging.getLogger("yolojax")

@@ -34,6 +34,8 @@ NUMBERS = {  # what follows the name
     "study_signs": (),
     "study_power": ("seeds",),
     "picture_resamples": (),
+    "sweep": ("seed",),
+    "search": ("seed", "trials so far"),
 }
 LARGEST = 2**32 - 1  # of a number: each is one word of the seed
 

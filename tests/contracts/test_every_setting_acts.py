@@ -225,6 +225,7 @@ ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
     "study": [Made("here", observed.studied)],
     "dry_run": [Made(True, observed.studied, STUDY)],
     "executor": [Made("slurm", observed.studied, STUDY)],
+    "search": [Made("nowhere", observed.searched)],
     "jobs": [Made(2, observed.studied, STUDY)],
     "save": [Left(observed.saves, SELDOM)],
     "save_period": [Left(observed.kept_epochs, OFTEN)],

@@ -28,7 +28,7 @@ from yolojax.assembly.export import export_of
 from yolojax.assembly.export import export_options as options_of
 from yolojax.assembly.optimizer import run_schedule
 from yolojax.assembly.weights import given_weights
-from yolojax.commands import check, evaluate, export, report, study, train
+from yolojax.commands import check, evaluate, export, report, search, study, train
 from yolojax.data.batches import prefetch
 from yolojax.devices import mesh as sharding
 from yolojax.export import EXPORTERS
@@ -227,6 +227,15 @@ def studied(config, folder):
     except ValueError as error:
         return str(error)
     return "nothing is started"
+
+
+def searched(config, folder):
+    """Returns why `--mode search` finds nothing."""
+    try:
+        search.run(config, folder / "runs")
+    except ValueError as error:
+        return str(error)
+    raise AssertionError("something was searched")
 
 
 def exported(config, folder):

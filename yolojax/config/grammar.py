@@ -22,7 +22,11 @@ _FLAGS = ("workdir", "mode", "config", "debug")  # that may be written without d
 _SETTING = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 PUBLISHED_IMGSZ = {"obb": 1024}  # that published weights were trained at, if unusual
 # The setting that takes folders, by command that works on nothing else, and what it is.
-_FOLDERS = {"report": ("runs", "the runs"), "study": ("study", "the study")}
+_FOLDERS = {
+    "report": ("runs", "the runs"),
+    "study": ("study", "the study"),
+    "search": ("search", "the search"),
+}
 # The setting that takes weights, by command; the others have no use for any.
 _WEIGHTS = {
     "train": "pretrained",

@@ -39,7 +39,7 @@ python -m yolojax.main --config CONFIG[:DATA] [--mode COMMAND] ...
   CONFIG   a config file or its name: yolo11n, yolo11n_seg, configs/yolo11n.py
   RUN      the folder of a run, with settings and weights: runs/detect/train
   WEIGHTS  a .pt or .safetensors file
-           (study takes the folder of an experiment instead)
+           (study and search take the folder of an experiment instead)
 
   yolojax check data=path/to/data.yaml
   yolojax train yolo11n data=path/to/data.yaml epochs=5 imgsz=320

@@ -22,6 +22,7 @@ COMMANDS = (  # of --mode
     "benchmark",
     "check",
     "study",
+    "search",
 )
 
 # Which commands read a setting.
@@ -36,7 +37,7 @@ RUNNING = (*NETWORK, *USE)
 MODEL = ("train", "val", *USE, "import", "export", "benchmark")
 DATA = ("train", "val", "check", "benchmark", "export")
 EXPORT = ("export",)
-STUDIES = ("study",)  # that make other commands run
+STUDIES = ("study", "search")  # that make other commands run
 WEIGHTS = ("val", *USE, "import", "export", "benchmark")
 
 LABELLED = ("detect", "segment", "pose", "obb")  # tasks with labelled objects
@@ -386,10 +387,12 @@ KEYS: dict[str, Key] = {
                 commands=("report",)),
     # Studies
     "study": _text(None, "folder of an experiment, with a file study.py",
-                   commands=STUDIES, resume=True),
+                   commands=("study",), resume=True),
+    "search": _text(None, "folder of an experiment, with a file search.py",
+                    commands=("search",), resume=True),
     "dry_run": _switch(False, "say which runs there are and what is left to do, start"
-                       " none", commands=STUDIES, resume=True),
-    "executor": _text("local", "what starts the runs of a study",
+                       " none", commands=("study",), resume=True),
+    "executor": _text("local", "what starts the runs of a study or search",
                       choices=EXECUTOR_NAMES, commands=STUDIES, resume=True),
     "jobs": _integer(None, "runs at once; None: one for each accelerator, or for two"
                      " cores", low=1, commands=STUDIES, resume=True),

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,23 @@ def short_metrics(values: Mapping[str, float]) -> dict[str, float]:
     if len(parts) == 1:
         short = {name: text.partition("(")[0] for name, text in short.items()}
     return {short[name]: float(values[name]) for name in names}
+
+
+def value_of(row: Mapping[str, Any], metric: str) -> float | None:
+    """Returns a metric of an epoch, None where it was not measured.
+
+    Args:
+        row: of `results.epochs_of`.
+        metric: its name without the folder.
+    """
+    measured = {name: v for name, v in row.items() if isinstance(v, int | float)}
+    return short_metrics(measured).get(metric)
+
+
+def newest_value(rows: Sequence[Mapping[str, Any]], metric: str) -> float | None:
+    """Returns a metric of the last epoch that has it, None if none has."""
+    found = (value_of(row, metric) for row in reversed(rows))
+    return next((value for value in found if value is not None), None)
 
 
 def goal_metric(task: str) -> str:

@@ -61,6 +61,25 @@ def read(planned: Sequence[PlannedRun]) -> list[Result]:
     return found
 
 
+def recorded_runs(root: Path) -> list[tuple[dict[str, Any], dict[str, float]]]:
+    """Returns what decided the finished runs in a folder, and their metrics.
+
+    Args:
+        root: folder of the runs of all studies.
+    """
+    found = []
+    for path in sorted(root.glob(f"*/{STUDY_RUN_FILE}")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            decides = json.loads(path.read_text(encoding="utf-8"))["settings"]
+            record = record_of(path.parent)
+            best = checkpoint.best_record(path.parent)
+            if record is None or best is None or decides.get("time") is not None:
+                continue
+            if record.journal.stopped or record.journal.epoch >= decides["epochs"]:
+                found.append((decides, short_metrics(best.get("metrics", {}))))
+    return found
+
+
 def is_finished(run: PlannedRun) -> bool:
     """Whether a run is complete by its own record; its folder alone says nothing.
 

@@ -335,7 +335,7 @@ def _shown(state: _State, slots: int) -> tuple[list[str], str]:
         rows = results.epochs_of(planned.folder)
         eta = _left(state, planned, rows)
         left += eta
-        value = _value(state, rows)
+        value = grid.newest_value(rows, state.metric)
         shown = "" if value is None else f"  {state.metric} {value:.4f}"
         where = f"{len(rows)}/{planned.epochs}"
         lines.append(
@@ -360,16 +360,6 @@ def _left(state: _State, planned: PlannedRun, rows: list[dict[str, Any]]) -> flo
         if found is not None:
             state.expected[planned.key] = found
     return whole * (1 - min(len(rows) / planned.epochs, 1.0))
-
-
-def _value(state: _State, rows: list[dict[str, Any]]) -> float | None:
-    """Returns the newest value of the metric that is shown."""
-    for row in reversed(rows):
-        measured = {name: v for name, v in row.items() if isinstance(v, int | float)}
-        found = grid.short_metrics(measured).get(state.metric)
-        if found is not None:
-            return found
-    return None
 
 
 def _where(planned: PlannedRun) -> str:

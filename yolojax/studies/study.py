@@ -56,15 +56,7 @@ def load(folder: Path) -> Study:
     Raises:
         ValueError: there is none, or something in it cannot be.
     """
-    path = folder / FILE
-    if folder.name == FILE and folder.is_file():
-        path, folder = folder, folder.parent
-    if not path.is_file():
-        raise ValueError(
-            f"{path}: there is no such file. Give the folder of an experiment, with a"
-            f" file {FILE} that makes an object `{OBJECT}`; docs/studies.md shows one."
-        )
-    found = _made(path)
+    path, found = made(folder, FILE, OBJECT)
     if not isinstance(found, Study):
         raise ValueError(
             f"{path}: expected `{OBJECT} = Study(...)`, found"
@@ -75,15 +67,26 @@ def load(folder: Path) -> Study:
         check(found)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return dataclasses.replace(found, folder=folder.absolute())
+    return dataclasses.replace(found, folder=path.parent.absolute())
 
 
-def _made(path: Path) -> Any:
-    """Returns what a file makes under the name of the study, None if nothing.
+def made(folder: Path, file: str, name: str) -> tuple[Path, Any]:
+    """Returns a file of an experiment, and what it makes under a name.
+
+    Args:
+        folder: of the experiment, or the file itself.
+        file: name of the file.
+        name: of the object; None is returned for it where there is no such name.
 
     Raises:
-        ValueError: it fails.
+        ValueError: there is no such file, or it fails.
     """
+    path = folder if folder.name == file and folder.is_file() else folder / file
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: there is no such file. Give the folder of an experiment, with a"
+            f" file {file} that makes an object `{name}`; docs/studies.md shows one."
+        )
     spec = importlib.util.spec_from_file_location("study_file", path)
     assert spec is not None
     assert spec.loader is not None
@@ -98,7 +101,7 @@ def _made(path: Path) -> Any:
         lines = [frame.lineno for frame in frames if frame.filename == str(path)]
         where = f", line {lines[-1]}" if lines else ""
         raise ValueError(f"{path}{where}: {type(error).__name__}: {error}.") from error
-    return getattr(module, OBJECT, None)
+    return path, getattr(module, name, None)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from yolojax.visualize.objects import (
 )
 from yolojax.visualize.results import results_png
 from yolojax.visualize.statistics import statistics_png
-from yolojax.visualize.study import ArmRuns, study_png
+from yolojax.visualize.study import ArmRuns, search_png, study_png
 from yolojax.visualize.style import PALETTE, color
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "labels_png",
     "results_png",
     "save_image",
+    "search_png",
     "small_jpeg",
     "statistics_png",
     "study_png",

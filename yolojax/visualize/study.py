@@ -1,4 +1,4 @@
-"""The figure of a study: every run of every arm, and the differences to the base."""
+"""The figures of studies: every run of every arm, and every trial of a search."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +56,63 @@ def study_png(
         right.set_title("paired differences, bootstrap interval")
     _legend(figure, seeds)
     save(figure, path)
+
+
+def search_png(
+    path: str | Path,
+    trials: Sequence[tuple[float | None, bool]],
+    importances: Mapping[str, float],
+    metric: str,
+) -> None:
+    """Draws the trials of a search in their order, and what mattered.
+
+    Args:
+        path: picture to write.
+        trials: value, None where there is none; and whether it was trained to its end.
+        importances: of the settings, shares of 1; {} where too little is known.
+        metric: name of the values.
+    """
+    figure = new_figure(11, 4.2)
+    left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
+    _trials(left, trials)
+    left.set(xlabel="trial", ylabel=metric, title="trials, in their order")
+    tidy(right)
+    right.set_title("what the good trials have in common")
+    names = sorted(importances, key=importances.__getitem__)
+    if names:
+        right.barh(
+            [ellipsis(name, _NAME) for name in names],
+            [importances[name] for name in names],
+            color=tuple(v / 255 for v in color(0)),
+        )
+        right.set_xlabel("share")
+    else:
+        empty(right, "too few finished trials")
+    save(figure, path)
+
+
+def _trials(axis: Axes, trials: Sequence[tuple[float | None, bool]]) -> None:
+    """Draws the value of each trial, and the best so far."""
+    tidy(axis)
+    kinds = ((True, "o", INK, "finished"), (False, "x", _TOLD[None], "ended early"))
+    for kind, mark, shade, label in kinds:
+        seen = [
+            (i, value)
+            for i, (value, done) in enumerate(trials)
+            if value is not None and done is kind
+        ]
+        if seen:
+            x, y = zip(*seen, strict=True)
+            axis.plot(x, y, mark, color=shade, markersize=5, label=label)
+    best: list[tuple[int, float]] = []
+    for i, (value, done) in enumerate(trials):
+        if value is not None and done and (not best or value > best[-1][1]):
+            best.append((i, value))
+    if not best:
+        return empty(axis, "no trial is finished")
+    x, y = zip(*best, (len(trials) - 1, best[-1][1]), strict=True)
+    axis.step(x, y, where="post", color=_TOLD[True], lw=1.8, label="best so far")
+    axis.legend(frameon=False, fontsize=9)
 
 
 def _runs(axis: Axes, arms: Sequence[ArmRuns], seeds: Sequence[int]) -> None:

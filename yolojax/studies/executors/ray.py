@@ -5,6 +5,7 @@ a small one is started for the study. The folders of runs, data and this environ
 must be there on all machines, at the same paths.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +33,7 @@ def make(jobs: int | None, device: str | None) -> "Ray":
     ours = not ray.is_initialized()
     if ours:
         try:
-            ray.init(log_to_driver=False, logging_level="ERROR")
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
             raise ValueError(
                 f"executor = 'ray': no cluster answers at RAY_ADDRESS ="

@@ -1,0 +1,1 @@
+"""Many settings tried: sweeps that are laid out before, and searches that learn."""
