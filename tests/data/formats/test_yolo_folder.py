@@ -100,6 +100,11 @@ def test_description_is_read(folder):
             ValueError,
             ["`val` is missing. `valid` is not read. Did you mean 'val'?"],
         ),
+        (
+            "T Validation: images/val\nnames: [a]\n",
+            ValueError,
+            ["is missing. `Validation` is not read. Did you mean 'validation'?"],
+        ),
         ("T V Names: [a]\n", ValueError, ["`names` is missing. `Names` is not"]),
         ("T V NC: 1\n", ValueError, ["`names` is missing. `NC` is not read."]),
         ("T val: 3\nnames: [a]\n", ValueError, ["val = 3", "a folder"]),

@@ -175,8 +175,11 @@ def _split_places(
     if value is not None:
         return _places(path, root, split, value, _download(content))
     if needed and split != "test":
+        meant = meant_for(split, content, KEYS)
+        if split == "val" and not meant:
+            meant = meant_for("validation", content, KEYS)
         raise ValueError(
-            f"{path}: key `{split}` is missing.{meant_for(split, content, KEYS)}"
+            f"{path}: key `{split}` is missing.{meant}"
             f" Add the folder of its images, for example `{split}: images/{split}`."
         )
     return ()
