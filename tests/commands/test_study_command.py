@@ -122,6 +122,13 @@ def test_results_of_another_study_are_left_alone(experiment):
     assert (experiment / "results.csv").read_text() == text
 
 
+def test_a_finding_without_a_place_is_refused_before_a_run_starts(experiment):
+    (experiment / "README.md").write_text("# Mine\n\n<!-- finding -->\n")
+    with pytest.raises(ValueError, match="README.md has one of the marks"):
+        run(experiment)
+    assert not (experiment.parent / "runs").exists()
+
+
 def test_a_run_of_other_settings_under_the_same_key_is_left_alone(experiment):
     root = experiment.parent / "runs"
     planned = grid.planned(load(experiment), root)[0]

@@ -46,6 +46,7 @@ def run(
     planned = grid.planned(asked, workdir or grid.ROOT)
     metric = grid.metric_of(asked, planned)
     results.check_outputs(planned, asked.folder)
+    written.check(asked.folder)
     if config.dry_run:
         for line in results.listing(planned):
             log.info("%s", line)

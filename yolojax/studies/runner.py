@@ -69,9 +69,7 @@ class _State:
     failed: dict[str, int] = dataclasses.field(default_factory=dict)  # key -> times
     outcomes: dict[str, Outcome] = dataclasses.field(default_factory=dict)  # by key
     elsewhere: set[str] = dataclasses.field(default_factory=set)  # keys, told
-    told: set[str] = dataclasses.field(
-        default_factory=set
-    )  # keys, waiting for programs
+    told: set[str] = dataclasses.field(default_factory=set)  # keys; programs awaited
     expected: dict[str, float] = dataclasses.field(default_factory=dict)  # key -> s
 
 
@@ -149,8 +147,9 @@ def _step(
     if state.waiting and hours is not None and _spent(state) >= 3600 * hours:
         _leave_out(state, hours, live)
     for slot in range(executor.slots()):
-        if slot not in state.going:
-            _start_one(state, executor, slot, means, live)
+        free = slot not in state.going
+        if free and not _start_one(state, executor, slot, means, live):
+            break  # there would be nothing for the next one either
     if state.going and live.due():
         live.update(*_shown(state, executor.slots()))
     return bool(state.going or state.waiting)
@@ -158,8 +157,8 @@ def _step(
 
 def _start_one(
     state: _State, executor: Executor, slot: int, means: Means, live: LiveLines
-) -> None:
-    """Starts the first of the waiting runs that may be, if any may."""
+) -> bool:
+    """Starts the first of the waiting runs that may be; returns whether any may."""
     for planned in list(state.waiting):
         leader = _compiler_of(state, planned, means.clock())
         if leader is not None:
@@ -191,7 +190,8 @@ def _start_one(
         state.going[slot] = _Going(planned, handle, job, held, logged, means.clock())
         verb = "goes on" if results.epochs_of(planned.folder) else "begins"
         live.print(f"{planned.name}: {verb}, in {planned.folder}")
-        return
+        return True
+    return False
 
 
 def _compiler_of(state: _State, planned: PlannedRun, now: float) -> PlannedRun | None:

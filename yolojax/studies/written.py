@@ -100,6 +100,12 @@ def write(
     return sentences
 
 
+def check(folder: Path) -> None:
+    """Raises ValueError, before anything is written, if `write` would be refused."""
+    _read(folder / README)
+    _check_page(folder / PAGE)
+
+
 def values_of(
     planned: Sequence[PlannedRun], results: Sequence[Result], metric: str
 ) -> dict[str, dict[str, dict[int, float]]]:
