@@ -68,7 +68,7 @@ def judged(runs):
 
 def null(noises):
     """The whole rule on studies in which no arm differs."""
-    print("| noise | seeds | our rule | interval alone | interval holds the truth |")
+    print("| noise | seeds | the rule | interval alone | interval holds the truth |")
     print("|---|---|---|---|---|")
     for noise in noises:
         for seeds in NULL_SEEDS:

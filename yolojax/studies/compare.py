@@ -185,8 +185,8 @@ def _judged(figures: ArmFigures, p_holm: float | None, tests: int) -> ArmFigures
 def interval(differences: np.ndarray) -> tuple[float, float]:
     """Returns the bias-corrected accelerated bootstrap interval of the mean.
 
-    It never leaves the range of the differences, so that of n symmetric ones it holds
-    the truth with a chance of 1 - 2 / 2^n at most, whatever is asked of it.
+    It never leaves the range of the differences, so that of n symmetric ones without
+    ties it holds the truth with a chance of 1 - 2 / 2^n at most, whatever is asked.
 
     Args:
         differences: [n], two or more.
