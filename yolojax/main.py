@@ -32,6 +32,7 @@ MODES = {  # name -> module with run(config, workdir), which may return an exit 
     "import": "yolojax.commands.import_weights",
     "export": "yolojax.commands.export",
     "report": "yolojax.commands.report",
+    "hunt": "yolojax.commands.hunt",
     "benchmark": "yolojax.commands.benchmark",
     "check": "yolojax.commands.check",
     "study": "yolojax.commands.study",

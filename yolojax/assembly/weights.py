@@ -1,6 +1,7 @@
 """From a checked config to the weights that it names."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ from yolojax import files, models, tasks
 from yolojax.config import values
 from yolojax.config.grammar import Kind
 from yolojax.runs.journal import arrays_hash
-from yolojax.weights import family, hub, sources
+from yolojax.weights import family, hub, sources, transfer
 from yolojax.weights.sources import Weights
+
+_SHOWN = 5  # names of classes in a message
 
 log = logging.getLogger("yolojax")
 
@@ -82,3 +85,49 @@ def kind_of_file(path: Path) -> Kind:
 def weights_hash(weights: Weights) -> str:
     """Returns a hash of weights, whatever file they came from."""
     return arrays_hash(weights.leaves[path] for path in sorted(weights.leaves))
+
+
+def check_classes(
+    config: Any,
+    what: str,
+    count: int,
+    known: Sequence[str] | None,
+    names: Sequence[str],
+) -> None:
+    """Raises ValueError unless weights and data tell the same classes apart.
+
+    Args:
+        config: the settings.
+        what: is evaluated, in words.
+        count: classes that it tells apart.
+        known: their names, if it has any.
+        names: of the data.
+    """
+    data = config.data
+    if count != len(names) and config.single_cls:
+        raise ValueError(
+            f"config.single_cls = True makes one class of the data, but {what}"
+            f" tells {count} apart. Remove it."
+        )
+    if count != len(names):
+        raise ValueError(
+            f"{what} tells {count} classes apart, but config.data = {data!r}"
+            f" has {len(names)}: {_few(names)}. Give the data it was trained on, with"
+            " data=DATA."
+        )
+    if known is None or not (transfer.are_real(known) and transfer.are_real(names)):
+        return
+    for i, (there, here) in enumerate(zip(known, names, strict=True)):
+        if not transfer.same_class(there, here):
+            raise ValueError(
+                f"{what} was trained on classes {_few(known)}, but config.data"
+                f" = {data!r} has {_few(names)}: class {i} is {there!r} there and"
+                f" {here!r} here. Give the data it was trained on, with data=DATA, or"
+                " use its names in the data.yaml."
+            )
+
+
+def _few(names: Sequence[str]) -> str:
+    """Returns the first of the names, as many as a line bears."""
+    shown = ", ".join(map(repr, names[:_SHOWN]))
+    return f"[{shown}{', ...' if len(names) > _SHOWN else ''}]"

@@ -1,8 +1,9 @@
-"""Speed and memory of the parts of a run: `--mode benchmark`.
+"""Speed and memory of the parts of a run, or of many networks: `--mode benchmark`.
 
 Figures are medians over repetitions on the machine at hand. The host pipeline is
 always measured at 640 px on one thread, so that its figures compare; the network at
-`config.imgsz` and `config.batch`.
+`config.imgsz` and `config.batch`. With `models`, `tasks` or `against` it is a table of
+networks instead, in a file that another one can be compared with.
 """
 
 import logging
@@ -13,14 +14,14 @@ from typing import Any
 
 import psutil
 
-from yolojax import writers
+from yolojax import files, writers
 from yolojax.assembly import data as loading
 from yolojax.config import KEYS
 from yolojax.data.store.host_cores import usable_cores
 from yolojax.devices import mesh as devices
 from yolojax.program import batch_size
 from yolojax.runs import folder as run_folder
-from yolojax.speed import network, pipeline
+from yolojax.speed import many, network, pipeline, record
 from yolojax.studies import formats
 
 log = logging.getLogger("yolojax")
@@ -29,10 +30,14 @@ log = logging.getLogger("yolojax")
 def run(config: Any, workdir: Path | None) -> None:
     """Measures and prints one line per figure; also written to a run's folder.
 
-    With config.format the exported files of a network are compared instead.
+    With config.format the exported files of a network are compared instead, with
+    config.models, tasks or against many networks.
     """
     if config.format != KEYS["format"].default:
         formats.compare(config, workdir)
+        return
+    if many.is_asked(config):
+        _table(config, workdir)
         return
     ready = time.time() - psutil.Process().create_time()
     automatic = batch_size.is_automatic(config)
@@ -68,3 +73,24 @@ def _figures(
     yield from network.figures(config, source, mesh)
     if network.has_assigner(config):
         yield from network.assigner_figures(len(source.names))
+
+
+def _table(config: Any, workdir: Path | None) -> None:
+    """Measures networks one after the other, prints a line for each, and keeps all."""
+    asked = many.asked(config)
+    before = None if config.against is None else record.read(config.against)
+    many.keep_no_programs()
+    mesh = devices.make_mesh(config.device, config.batch)
+    about = record.about(config, mesh)
+    log.info("%d x %s, batch %d", mesh.size, about["device"], config.batch)
+    for text in record.differences(about, before.about) if before else ():
+        log.warning("not the same: %s", text)
+    print(*record.heading(before is not None), sep="\n", flush=True)
+    rows = []
+    for settings in asked:
+        rows.append(many.measured(settings, mesh))
+        print(record.line(rows[-1], before and before.rows), flush=True)
+    parent = workdir or Path("runs")
+    folder = run_folder.make_unused(parent, config.name or "benchmark")
+    files.replace_text(folder / record.FILE, record.Record(about, tuple(rows)).text())
+    log.info("written to %s", folder)

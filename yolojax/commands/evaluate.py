@@ -1,9 +1,8 @@
 """Evaluates weights on a split: `--mode val`."""
 
-import itertools
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -14,7 +13,7 @@ from yolojax import models, tasks, writers
 from yolojax.assembly import data as loading
 from yolojax.assembly import network
 from yolojax.assembly.prediction import PredictOptions
-from yolojax.assembly.weights import weights_of
+from yolojax.assembly.weights import check_classes, weights_of
 from yolojax.data.formats.labelled import LabelledImages
 from yolojax.devices import mesh as devices
 from yolojax.inference import evaluate, report
@@ -25,7 +24,7 @@ from yolojax.inference.backends.suppression import Choice
 from yolojax.inference.backends.types import Backend
 from yolojax.inference.backends.validation import found_in
 from yolojax.inference.coco_results import CocoResults
-from yolojax.inference.forward import forward
+from yolojax.inference.forward import forward, shown
 from yolojax.inference.report.examined import Examined
 from yolojax.program import batch_size
 from yolojax.program.ahead import prepare_evaluation
@@ -37,8 +36,6 @@ from yolojax.runs import folder as run_folder
 from yolojax.tasks.detect import DetectionRules
 from yolojax.weights import transfer
 from yolojax.weights.sources import Weights
-
-_SHOWN = 5  # names of classes in a message
 
 log = logging.getLogger("yolojax")
 
@@ -108,7 +105,7 @@ def validated(
     ):
         data_notes.report_problems([source], folder)
         looked = judged.through(batches, loader, rules, compiler)
-        looked = _shown(looked, progress, len(batches))
+        looked = shown(looked, progress, len(batches), "validating")
         if results is not None:
             looked = results.collected(looked)
         examined = Examined(source) if config.plots else None
@@ -168,20 +165,6 @@ def _with_batch(config: Any, given: Weights, source: loading.Source, mesh: Any) 
     return config
 
 
-def _shown(
-    stream: Iterable[Any], progress: writers.Progress, total: int
-) -> Iterator[Any]:
-    """Yields what is found, and shows how far it is."""
-    rest = iter(stream)
-    with progress.phase(
-        "compiling the evaluation step", "compiled the evaluation step"
-    ):
-        first = list(itertools.islice(rest, 1))
-    for done, found in enumerate(itertools.chain(first, rest), 1):
-        yield found
-        progress.status(f"validating {done}/{total}")
-
-
 def _by_file(
     config: Any, source: loading.Source, backend: Backend, options: PredictOptions
 ) -> _Judged:
@@ -190,7 +173,7 @@ def _by_file(
     running = backend
     exported = running.exported
     count, known = len(exported.names), exported.names
-    _check_classes(config, str(exported.path), count, known, source.names)
+    check_classes(config, str(exported.path), count, known, source.names)
     mesh = devices.make_mesh(config.device, None)
     config = batch_size.without_training(config, len(source), mesh)
     if not exported.dynamic:  # of one shape
@@ -221,7 +204,7 @@ def _network(config: Any, given: Weights, source: loading.Source) -> _Judged:
     mesh = devices.make_mesh(config.device, None if automatic else config.batch)
     try:
         count = transfer.num_classes(given)
-        _check_classes(config, given.source, count, given.names, source.names)
+        check_classes(config, given.source, count, given.names, source.names)
     except ValueError:
         # Classes of what is no such network at all are not what is wrong with it.
         own = network.network_of(config, given)
@@ -258,49 +241,3 @@ def _network(config: Any, given: Weights, source: loading.Source) -> _Judged:
         return forward(step, placed, loader, mesh)
 
     return _Judged(net.task, given.source, config, mesh, through)
-
-
-def _check_classes(
-    config: Any,
-    what: str,
-    count: int,
-    known: Sequence[str] | None,
-    names: Sequence[str],
-) -> None:
-    """Raises ValueError unless weights and data tell the same classes apart.
-
-    Args:
-        config: the settings.
-        what: is evaluated, in words.
-        count: classes that it tells apart.
-        known: their names, if it has any.
-        names: of the data.
-    """
-    data = config.data
-    if count != len(names) and config.single_cls:
-        raise ValueError(
-            f"config.single_cls = True makes one class of the data, but {what}"
-            f" tells {count} apart. Remove it."
-        )
-    if count != len(names):
-        raise ValueError(
-            f"{what} tells {count} classes apart, but config.data = {data!r}"
-            f" has {len(names)}: {_few(names)}. Give the data it was trained on, with"
-            " data=DATA."
-        )
-    if known is None or not (transfer.are_real(known) and transfer.are_real(names)):
-        return
-    for i, (there, here) in enumerate(zip(known, names, strict=True)):
-        if not transfer.same_class(there, here):
-            raise ValueError(
-                f"{what} was trained on classes {_few(known)}, but config.data"
-                f" = {data!r} has {_few(names)}: class {i} is {there!r} there and"
-                f" {here!r} here. Give the data it was trained on, with data=DATA, or"
-                " use its names in the data.yaml."
-            )
-
-
-def _few(names: Sequence[str]) -> str:
-    """Returns the first of the names, as many as a line bears."""
-    shown = ", ".join(map(repr, names[:_SHOWN]))
-    return f"[{shown}{', ...' if len(names) > _SHOWN else ''}]"

@@ -107,6 +107,9 @@ def resolved(argv: Sequence[str], identify: Identify) -> list[str]:
         both = " and ".join(sorted(sizes))
         raise ValueError(f"{both} contradict each other. Give one.")
     words = [_for_use(word, words) for word in _with_file(words)]
+    split = any(re.match(r"--?config\.split=", word) for word in words)
+    if _command(words) == "hunt" and not split:  # a run names the one of its validation
+        words.append(f"--config.split={KEYS['split'].by_command['hunt']}")
     return arrange([program, *words, *rest])
 
 
@@ -115,7 +118,7 @@ def _for_use(word: str, words: list[str]) -> str:
 
     A config file is made for training; its sizes may be those of its data.
     """
-    command = next((w for w in words if re.match("--?mode=", w)), "").partition("=")[2]
+    command = _command(words)
     if command not in NETWORK_ONLY or not _is_config(word):
         return word
     what = word.partition("=")[2]
@@ -125,6 +128,11 @@ def _for_use(word: str, words: list[str]) -> str:
     if file == str(recorded.FILE):
         return f"--config={used.of_run(command, folder)}"
     return f"--config={used.of_file(command, what)}"
+
+
+def _command(words: list[str]) -> str:
+    """Returns the command that flags name, "" if they name none."""
+    return next((w for w in words if re.match("--?mode=", w)), "").partition("=")[2]
 
 
 def _with_file(words: list[str]) -> list[str]:

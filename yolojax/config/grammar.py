@@ -31,6 +31,7 @@ _FOLDERS = {
 _WEIGHTS = {
     "train": "pretrained",
     "val": "weights",
+    "hunt": "weights",
     "predict": "weights",
     "track": "weights",
     "import": "weights",

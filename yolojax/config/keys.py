@@ -19,6 +19,7 @@ COMMANDS = (  # of --mode
     "import",
     "export",
     "report",
+    "hunt",
     "benchmark",
     "check",
     "study",
@@ -33,12 +34,13 @@ USE = ("predict", "track")  # of a trained model
 NETWORK_ONLY = (*USE, "export")  # take what a run's network is, and no more of it
 FOUND = (*VALIDATION, *USE)  # detections, chosen among all that the network gives
 NETWORK = ("train", "val", "benchmark")  # that computes, and its batches
-RUNNING = (*NETWORK, *USE)
-MODEL = ("train", "val", *USE, "import", "export", "benchmark")
-DATA = ("train", "val", "check", "benchmark", "export")
+BATCHES = (*NETWORK, "hunt")  # of labelled pictures
+RUNNING = (*BATCHES, *USE)
+MODEL = ("train", "val", "hunt", *USE, "import", "export", "benchmark")
+DATA = ("train", "val", "hunt", "check", "benchmark", "export")
 EXPORT = ("export",)
 STUDIES = ("study", "search")  # that make other commands run
-WEIGHTS = ("val", *USE, "import", "export", "benchmark")
+WEIGHTS = ("val", "hunt", *USE, "import", "export", "benchmark")
 
 LABELLED = ("detect", "segment", "pose", "obb")  # tasks with labelled objects
 TASKS = (*LABELLED, "classify")
@@ -144,17 +146,17 @@ KEYS: dict[str, Key] = {
                   " first N, or numbers and names as in (0, '23.cv2')", low=0,
                   commands=STEP),
     "single_cls": _switch(False, "treat all classes as one class named 'item'",
-                          tasks=LABELLED, commands=NETWORK),
+                          tasks=LABELLED, commands=BATCHES),
     "classes": Key(None, "integer or list", "class ids to keep; None: all",
                    commands=RUNNING),
     "fraction": Key(1.0, "number or list", "share (0..1] or number (> 1) of training"
                     " images; or one such number for each of train, val, test",
-                    commands=NETWORK),
+                    commands=BATCHES),
     "fraction_mode": _text("stratified", "which images a fraction takes: drawn with"
                            " `seed` so that all classes stay, or the first ones",
-                           choices=("stratified", "head"), commands=NETWORK),
-    "weights": _text(None, "weights that --mode val, predict, track, export and import"
-                     " work on", commands=WEIGHTS),
+                           choices=("stratified", "head"), commands=BATCHES),
+    "weights": _text(None, "weights that --mode val, hunt, predict, track, export and"
+                     " import work on", commands=WEIGHTS),
     "weights_url": _text(PUBLISHED, "where published weights are; {file} is the name",
                          commands=(*RUN, *WEIGHTS), resume=True),
     # How long, how fast
@@ -183,7 +185,7 @@ KEYS: dict[str, Key] = {
                     " count as in 'cpu:8' or 'gpu:2'; GPUs by number: '0', '0,1' or"
                     " 'cuda:1'", resume=True),
     "seed": Key(0, "integer", "root of everything random", low=0, high=2**32 - 1,
-                commands=NETWORK),
+                commands=BATCHES),
     # Optimiser and schedule
     "optimizer": _text("auto", "auto or one of OPTIMIZERS (any letter case)",
                        commands=STEP),
@@ -276,7 +278,7 @@ KEYS: dict[str, Key] = {
     # Data loading
     "cache": Key(False, "switch or text", "where decoded images stay: True, 'ram';"
                  " 'disk'; 'device': in the accelerator, which then augments, too",
-                 choices=(False, True, "ram", "disk", "device"), commands=NETWORK,
+                 choices=(False, True, "ram", "disk", "device"), commands=BATCHES,
                  resume=True),
     "scan_steps": _integer(None, "cache='device': steps per dispatch; None: 1 on a CPU,"
                            " 8 on an accelerator", low=1, tasks=LABELLED,
@@ -285,13 +287,14 @@ KEYS: dict[str, Key] = {
                         commands=RUN, resume=True),
     "object_buckets": Key((8, 16, 32, 64, 128, 256, 512, 1024, 2048), "list",
                           "allowed object slots per image in a batch", tasks=LABELLED,
-                          commands=NETWORK, resume=True),
+                          commands=BATCHES, resume=True),
     # Validation
     "val": _switch(True, "validate after every epoch; off: the last one, if there are"
                    " images for it",
                    commands=RUN, resume=True),
-    "split": _text("val", "split that `--mode val` evaluates",
-                   choices=("train", "val", "test"), commands=("val",), resume=True),
+    "split": _text("val", "split that `--mode val` evaluates and hunt looks at",
+                   choices=("train", "val", "test"), commands=("val", "hunt"),
+                   resume=True, by_command={"hunt": "train"}),
     "rect": _switch(None, "None: rectangular validation batches; False: square ones;"
                     " True: rectangular ones also for training. Prediction pads each"
                     " picture as little as it can, with False to a square",
@@ -385,6 +388,12 @@ KEYS: dict[str, Key] = {
                     commands=EXPORT, resume=True),
     "runs": Key(None, "text or list", "folders of the runs that a page is about",
                 commands=("report",)),
+    "models": Key(None, "text or list", "a table of networks: their sizes as in"
+                  " 'n,s', or 'all'", commands=("benchmark",)),
+    "tasks": Key(None, "text or list", "tasks of that table, as in 'detect,segment';"
+                 " None: all", commands=("benchmark",)),
+    "against": _text(None, "benchmark.json of another table, for ratios to it",
+                     commands=("benchmark",)),
     # Studies
     "study": _text(None, "folder of an experiment, with a file study.py",
                    commands=("study",), resume=True),
@@ -424,7 +433,7 @@ GROUPS = {  # the first setting of a group -> its title
     "cache": "Data loading",
     "val": "Validation",
     "source": "Prediction and tracking",
-    "format": "Export, report",
+    "format": "Export, report, benchmark",
     "study": "Studies",
     "save": "Files, logs, checkpoints",
 }

@@ -3,12 +3,14 @@
 Validation and prediction are two readers of this one stream.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
+from yolojax import writers
 from yolojax.data.batches.labelled import HostBatch
 from yolojax.devices import mesh as devices
 from yolojax.types import PyTree
@@ -38,3 +40,24 @@ def forward(
         waiting = host_batch, launched
     if waiting is not None:
         yield waiting[0], jax.device_get(waiting[1])
+
+
+def shown(
+    stream: Iterable[Any], progress: writers.Progress, total: int, doing: str
+) -> Iterator[Any]:
+    """Yields what is found in batches, and shows how far it is.
+
+    Args:
+        stream: as `forward` yields it; the first of it waits for a compilation.
+        progress: of the console.
+        total: number of batches.
+        doing: what is done, such as "validating".
+    """
+    rest = iter(stream)
+    with progress.phase(
+        "compiling the evaluation step", "compiled the evaluation step"
+    ):
+        first = list(itertools.islice(rest, 1))
+    for done, found in enumerate(itertools.chain(first, rest), 1):
+        yield found
+        progress.status(f"{doing} {done}/{total}")

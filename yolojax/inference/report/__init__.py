@@ -4,7 +4,6 @@ import datetime
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from yolojax.inference.report.comparison import comparison_page
 from yolojax.inference.report.content import run_page
 from yolojax.inference.report.figures import keep_figures
 from yolojax.runs import reading
+from yolojax.runs.origin import commit
 from yolojax.writers import page
 
 __all__ = ["PAGE", "about_process", "keep_figures", "write_page"]
@@ -84,7 +84,7 @@ def about_process(config: Any, weights: str, epoch: int | None) -> dict[str, Any
         "command": _command(),
         "version": f"yolojax {yolojax.__version__}, jax {jax.__version__},"
         f" Python {platform.python_version()}",
-        "commit": _commit(),
+        "commit": commit(),
         "finished": now.isoformat(" ", "minutes"),
     }
 
@@ -99,26 +99,3 @@ def _command() -> str:
 
 def _processor() -> str:
     return f"CPU, {platform.machine()}, {usable_cores()} cores"
-
-
-def _commit() -> str | None:
-    """Returns the commit of the package's own code; None where it is not known."""
-    folder = Path(yolojax.__file__).parent
-    words = ("git", "-C", str(folder))
-    try:
-        # Installed packages may lie in somebody else's repository.
-        ours = subprocess.run(
-            [*words, "ls-files", "--error-unmatch", "__init__.py"],
-            capture_output=True,
-            timeout=10,
-        )
-        told = subprocess.run(
-            [*words, "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    done = ours.returncode == 0 and told.returncode == 0
-    return told.stdout.strip() if done else None

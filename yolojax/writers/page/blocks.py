@@ -86,7 +86,7 @@ class Matrix:
 class Mark:
     """An outline in a picture."""
 
-    kind: str  # right, missed, false or confused
+    kind: str  # a key of markup.KINDS
     corners: Sequence[Point]  # pixels of the picture
     text: str
 

@@ -24,7 +24,11 @@ KINDS = {  # of outlines: what is said of them, and whether they are seen at fir
     "false": "false",
     "confused": "wrong class",
     "right": "right",
+    "label": "label",
+    "seen": "what is seen",
+    "near": "other labels",
 }
+_SILENT = ("right", "near")  # nothing is written beside them
 _SHORT, _LONG = 16, 40  # characters of cells: on one line, and with room to wrap
 _TALL = 25  # rows from which a table scrolls by itself
 # Stand side by side where there is room.
@@ -208,7 +212,9 @@ def _picture(picture: blocks.Picture, section: str, number: int, last: int) -> s
     """Returns a picture that its link enlarges: the browser's own means do it."""
     width, height = picture.width, picture.height
     size = max(width, height) / 52
-    order = sorted(picture.marks, key=lambda m: m.kind != "right")  # errors in front
+    order = sorted(
+        picture.marks, key=lambda m: m.kind not in _SILENT
+    )  # errors in front
     places = _label_places(order, size, (width, height))
     marks = "".join(map(_mark, order, places, [size] * len(order)))
     data = base64.b64encode(picture.data).decode()
@@ -246,7 +252,7 @@ def _label_places(
     places: list[blocks.Point] = []
     taken: list[tuple[float, float, float]] = []  # left, right, foot
     for mark in marks:
-        if mark.kind == "right":  # says nothing
+        if mark.kind in _SILENT:
             places.append((0.0, 0.0))
             continue
         long = 0.62 * size * len(mark.text)
@@ -267,7 +273,7 @@ def _mark(mark: blocks.Mark, place: blocks.Point, size: float) -> str:
     label = (
         f'<text x="{place[0]:.1f}" y="{place[1]:.1f}"'
         f' style="font-size:{size:.1f}px">{text}</text>'
-        if mark.kind != "right"
+        if mark.kind not in _SILENT
         else ""
     )
     return (
