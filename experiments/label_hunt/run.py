@@ -1,17 +1,20 @@
-"""Breaks one label in twenty of a data set, trains on it, and hunts for the broken ones.
+"""Breaks one label in twenty, trains on them, and hunts for the broken ones.
 
-python experiments/label_hunt/run.py path/to/bccd path/to/yolo11n.pt FOLDER [SETTING=VALUE ...]
+python experiments/label_hunt/run.py path/to/bccd path/to/yolo11n.pt FOLDER epochs=10
 
-The folder gets the broken copy, what was broken (`planted.json`), the run and the hunt.
-What is there already is not made again. Settings are those of the training.
+The folder gets the broken copy with what was broken (`planted.json`), the run and the
+hunt. What is there already is not made again. Settings are those of the training.
 """
 
+import csv
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import yaml
+from PIL import Image
 
 import yolojax
 
@@ -146,10 +149,67 @@ def train(data, weights, folder, settings):
                       **usual | settings)  # fmt: skip
 
 
+def hunt(run):
+    """Hunts, unless that is done, and returns the rows of the table."""
+    if not (run / "hunt" / "hunt.csv").is_file():
+        command = [sys.executable, "-m", "yolojax.main", "hunt", str(run)]
+        subprocess.run(command, check=True)
+    with open(run / "hunt" / "hunt.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def planted_of(row, planted, sizes):
+    """Returns which of the planted errors a row of the hunt is about, or None."""
+    name = Path(row["file"]).stem
+    width, height = sizes[name]
+    x1, y1, x2, y2 = (float(row[key]) for key in ("x1", "y1", "x2", "y2"))
+    box = np.array([(x1 + x2) / 2 / width, (y1 + y2) / 2 / height])
+    box = np.concatenate([box, [(x2 - x1) / width, (y2 - y1) / height]])
+    best, most = None, SAME
+    for number, error in enumerate(planted):
+        lacks = row["kind"] == "missing label"
+        if error["file"] != name or lacks != (error["kind"] == "dropped"):
+            continue
+        found = overlap(box, np.array(error["box"])[None])[0]
+        least = SAME if lacks else 0.9  # a label is itself
+        if found >= least and found >= most:
+            best, most = number, found
+    return best
+
+
+def evaluated(rows, planted, sizes):
+    """Prints how many of the first findings are planted errors, by kind."""
+    about = [planted_of(row, planted, sizes) for row in rows]
+    print(f"{len(planted)} planted errors, {len(rows)} suspects")
+    print("| | planted | " + " | ".join(f"of the first {n}" for n in FIRST) + " |")
+    print("|---|" + "---|" * (1 + len(FIRST)))
+    for kind, called in KINDS.items():
+        those = {i for i, error in enumerate(planted) if error["kind"] == kind}
+        found = [len(those & set(about[:n])) for n in FIRST]
+        print(f"| {kind} ({called}) | {len(those)} | {' | '.join(map(str, found))} |")
+    found = [len(set(about[:n]) - {None}) for n in FIRST]
+    shares = [f"{n} ({n / first:.0%})" for n, first in zip(found, FIRST, strict=True)]
+    print(f"| all | {len(planted)} | {' | '.join(shares)} |")
+    print("named rightly among the planted of the first 50:",
+          sum(i is not None and KINDS[planted[i]["kind"]] == row["kind"]
+              for i, row in zip(about[:50], rows, strict=False)))  # fmt: skip
+    print("by name, the first 50:")
+    for called in KINDS.values():
+        hits = [i is not None for i, row in zip(about[:50], rows, strict=False)
+                if row["kind"] == called]  # fmt: skip
+        print(f"| {called} | {len(hits)} | {sum(hits)} planted |")
+
+
 def main(root, weights, folder, settings):
-    """Does all of it and prints the table."""
+    """Does all of it and prints the tables."""
     data = broken_copy(root, folder / "data")
     train(data, weights, folder / "run", settings)
+    planted = json.loads((data.parent / "planted.json").read_text())
+    sizes = {}
+    for path in (root / "images" / "train").iterdir():
+        with Image.open(path) as image:
+            sizes[path.stem] = image.size
+    evaluated(hunt(folder / "run"), planted, sizes)
 
 
 if __name__ == "__main__":

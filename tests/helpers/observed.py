@@ -39,6 +39,7 @@ from yolojax.program.train_program import (
     lowered_evaluation,
     make_program,
 )
+from yolojax.speed import many, record
 
 SMALL = forked_runs.TINY | {
     "model": "tiny_model:build",  # for every task
@@ -236,6 +237,21 @@ def searched(config, folder):
     except ValueError as error:
         return str(error)
     raise AssertionError("something was searched")
+
+
+def networks(config, folder):
+    """Returns the networks of the table that `--mode benchmark` makes."""
+    del folder
+    return [(one.task, one.model) for one in many.asked(config)]
+
+
+def compared(config, folder):
+    """Returns why there is nothing to compare a table with."""
+    del folder
+    try:
+        return config.against and record.read(config.against)
+    except ValueError as error:
+        return str(error)
 
 
 def exported(config, folder):

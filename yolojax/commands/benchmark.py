@@ -89,7 +89,7 @@ def _table(config: Any, workdir: Path | None) -> None:
     rows = []
     for settings in asked:
         rows.append(many.measured(settings, mesh))
-        print(record.line(rows[-1], before and before.rows), flush=True)
+        print(record.line(rows[-1], before.rows if before else None), flush=True)
     parent = workdir or Path("runs")
     folder = run_folder.make_unused(parent, config.name or "benchmark")
     files.replace_text(folder / record.FILE, record.Record(about, tuple(rows)).text())

@@ -8,7 +8,11 @@ from yolojax.inference.hunt import hunting
 
 
 def run(config: Any, workdir: Path | None) -> None:
-    """Ranks the labels of config.split by how much the best weights of a run, or
-    config.weights, contradict them; writes a page and two tables.
+    """Ranks labels by how much trained weights contradict them; writes a page.
+
+    Args:
+        config: checked settings; the weights are those of config.weights, or the best
+            ones of the run.
+        workdir: the folder of the run.
     """
     hunting.hunt(config, workdir, weights_of(config, workdir))

@@ -152,14 +152,15 @@ def _measured(row: Row, config: Any, mesh: Mesh) -> Row:
     took = seconds(train_step)
     need, work = memory.need_of(step, mesh), _flops(lowered)
     peak = peak_of(mesh.devices.flat[0].device_kind)
-    known = work is not None and peak is not None
     row = dataclasses.replace(
         row,
         train=config.batch / took,
         memory=None if need is None else need.total / 2**20,
         compiling=compiling,
         gflop=None if work is None else work / config.batch / 1e9,
-        mfu=work / took / (peak.flops * mesh.size) if known else None,
+        mfu=None
+        if work is None or peak is None
+        else work / took / (peak.flops * mesh.size),
     )
     return _with_forward(row, program, holder.pop().ema, batch.image)
 

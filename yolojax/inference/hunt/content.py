@@ -17,6 +17,7 @@ STRONG = 0.5  # score from which a suspect is counted
 _AROUND = 0.75  # of the sides of a suspect, shown on each side of it
 _LEAST = 64  # pixels, sides of a crop
 _SIDE, _BYTES = 320, 40_000  # of a JPEG: pixels, at most
+_MANY = 0.2  # share of what is seen without a label from which a class is named
 _NEAR = 40  # outlines of other labels in a crop
 _MEANING = {
     MISSING: "something is seen where nothing is labelled",
@@ -66,7 +67,8 @@ def hunt_page(
         ]
     sections.append(page.Section("Kinds", [_kinds(suspects)]))
     if usual is not None:
-        sections.append(page.Section("Classes", [_classes(usual, source)], _USUAL))
+        told: list[page.Block] = [_classes(usual, source), *_incomplete(usual, source)]
+        sections.append(page.Section("Classes", told, _USUAL))
     return page.Page(
         title=f"{what} that may be wrong",
         subtitle=f"{about['split']} of {about['data']}, as {about['weights']} sees it",
@@ -110,11 +112,22 @@ def _kinds(suspects: Sequence[Suspect]) -> page.Table:
 
 def _classes(usual: Usual, source: Source) -> page.Table:
     columns = (usual.score, usual.fit, usual.found, usual.true)
-    rows = [
-        (name, *(float(column[c]) for column in columns))
+    rows: list[list[page.Cell]] = [
+        [name, *(float(column[c]) for column in columns)]
         for c, name in enumerate(source.names)
     ]
     return page.Table(("class", "usual score", "usual IoU", "found", "labelled"), rows)
+
+
+def _incomplete(usual: Usual, source: Source) -> list[page.Notes]:
+    """Returns which classes seem to lack labels throughout the split."""
+    lines = [
+        f"{name}: {1 - share:.0%} of what is seen has no label. Many may be missing;"
+        " each of them ranks lower for that."
+        for name, share in zip(source.names, usual.true.tolist(), strict=True)
+        if 0 < share < 1 - _MANY
+    ]
+    return [page.Notes(lines, warning=True)] if lines else []
 
 
 def _ranking(suspects: Sequence[Suspect], source: Source) -> page.Table:

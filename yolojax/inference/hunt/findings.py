@@ -149,7 +149,7 @@ def _beliefs(one: Looked, score: np.ndarray, fit: np.ndarray) -> _Beliefs:
     room = np.maximum(fit[one.labels.classes] - APART, LEAST)[:, None]
     fits = ((one.similarity - APART) / room).clip(0, 1)
     own = (claimed * fits * belief[None]).max(1, initial=0)
-    confirmed = (claimed & (one.similarity >= SAME)).any(0)
+    confirmed = np.any(claimed & (one.similarity >= SAME), axis=0)
     return _Beliefs(belief, own, confirmed, claimed)
 
 
@@ -188,7 +188,8 @@ def _of_missing(
     doubted = (known.claimed & (known.own < SAME)[:, None]).any(0)  # their box is off
     alone = (one.scores >= SURE) & ~known.confirmed & (nearest < SAME)
     alone &= ~(doubted & (nearest >= TOUCH))
-    found, kept = [], []
+    found: list[Finding] = []
+    kept: list[int] = []
     for d in np.flatnonzero(alone).tolist():
         box = one.seen.boxes[d]
         if kept and box_iou(one.seen.boxes[kept], box).max() > SAME:

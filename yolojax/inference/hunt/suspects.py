@@ -14,8 +14,10 @@ from yolojax.inference.hunt.findings import LEAST, WRONG, Finding
 from yolojax.inference.hunt.looked import Looked, Objects
 
 LISTED = 0.1  # score from which a finding is told at all
-COLUMNS = ("rank", "file", "object", "class", "kind", "score", "loss", "seen")
-COLUMNS += ("confidence", "x1", "y1", "x2", "y2")
+COLUMNS = (
+    *("rank", "file", "object", "class", "kind", "score", "loss"),
+    *("seen", "confidence", "x1", "y1", "x2", "y2"),
+)
 
 
 @dataclass(frozen=True)
