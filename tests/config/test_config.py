@@ -60,6 +60,7 @@ OWN = {  # settings the reference does not have
     *("blur", "median_blur", "to_gray", "clahe", "tiles", "trail", "backend"),
     *("study", "search", "dry_run", "executor", "jobs"),
     *("runs", "layout", "int8", "class_width", "ema_decay"),
+    *("models", "tasks", "against"),
     *TrackerOptions.__dataclass_fields__,
 }
 BAD_BY_KIND = {
@@ -231,7 +232,7 @@ def test_the_refusal_of_coco_results_for_rotated_boxes_says_why():
             "check",
             "weights",
             "x.pt",
-            "is for --mode val, predict, track, import, export, benchmark. Remove",
+            "is for --mode val, hunt, predict, track, import, export, benchmark. R",
         ),
         ("benchmark", "weights", "x.pt", "To compare the files.*add format=all"),
         ("export", "format", "all", "'all' is for benchmark; an export writes one"),

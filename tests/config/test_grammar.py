@@ -62,6 +62,13 @@ RUN = "--config=recorded.py:runs/a"
         ("train yolo11n.yaml", "--config=yolo11n.py --mode=train"),
         ("train configs/yolo11n.py:d.yaml", "--config=yolo11n.py:d.yaml --mode=train"),
         ("train mine.py:d.yaml", "--config=mine.py:d.yaml --mode=train"),
+        ("hunt runs/a", f"--mode=hunt --workdir=runs/a --config.split=train {RUN}"),
+        ("hunt runs/a split=val", f"--mode=hunt --config.split=val {RUN}"),
+        ("hunt best.pt data=d", "--mode=hunt --config.weights=best.pt"),
+        (
+            "benchmark models=n,s imgsz=320",
+            "used.py:benchmark:network:detect:yolo11n: --config.models=n,s",
+        ),
         ("train --config yolo11s", "--config=yolo11s.py --mode=train"),
         (
             "train yolo11s-seg",

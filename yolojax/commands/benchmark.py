@@ -33,11 +33,11 @@ def run(config: Any, workdir: Path | None) -> None:
     With config.format the exported files of a network are compared instead, with
     config.models, tasks or against many networks.
     """
-    if config.format != KEYS["format"].default:
-        formats.compare(config, workdir)
-        return
     if many.is_asked(config):
         _table(config, workdir)
+        return
+    if config.format != KEYS["format"].default:
+        formats.compare(config, workdir)
         return
     ready = time.time() - psutil.Process().create_time()
     automatic = batch_size.is_automatic(config)
@@ -82,7 +82,10 @@ def _table(config: Any, workdir: Path | None) -> None:
     many.keep_no_programs()
     mesh = devices.make_mesh(config.device, config.batch)
     about = record.about(config, mesh)
-    log.info("%d x %s, batch %d", mesh.size, about["device"], config.batch)
+    sizes = " and ".join(map(str, sorted({one.imgsz for one in asked})))
+    log.info(
+        "%d x %s, %s px, batch %d", mesh.size, about["device"], sizes, config.batch
+    )
     for text in record.differences(about, before.about) if before else ():
         log.warning("not the same: %s", text)
     print(*record.heading(before is not None), sep="\n", flush=True)

@@ -20,6 +20,7 @@ WEIGHTS_FILES = (".pt", ".pth", ".safetensors", ".onnx", ".tflite")
 WEIGHTS_FOLDER = "_openvino_model"  # ends the name of an exported one
 _FLAGS = ("workdir", "mode", "config", "debug")  # that may be written without dashes
 _SETTING = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
+TABLE = ("models", "tasks", "against")  # settings of a benchmark of many networks
 PUBLISHED_IMGSZ = {"obb": 1024}  # that published weights were trained at, if unusual
 # The setting that takes folders, by command that works on nothing else, and what it is.
 _FOLDERS = {
@@ -214,6 +215,9 @@ def _is_what(word: str) -> bool:
 def _source(said: _Said, given: list[str], identify: Identify) -> list[str]:
     """Returns the flags that say which settings and weights the command starts from."""
     what = said.what
+    tables = [name for name in TABLE if _has(given, f"config.{name}")]
+    if said.command == "benchmark" and tables:
+        return _of_table(said, given, tables[0])
     if _has(given, "config"):
         if what is not None:
             raise ValueError(f"--config and {what!r} both name a config. Give one.")
@@ -252,6 +256,23 @@ def _source(said: _Said, given: list[str], identify: Identify) -> list[str]:
     if Path(file).suffix == ".py":
         return [f"--config={what}"]
     raise ValueError(_unknown(what, said))
+
+
+def _of_table(said: _Said, given: list[str], asked: str) -> list[str]:
+    """Returns the flags for a table of networks, which starts from the defaults.
+
+    Args:
+        said: the words.
+        given: flags.
+        asked: setting that asks for it.
+    """
+    if said.what is not None or said.task is not None or _has(given, "config"):
+        named = said.what or said.task or "--config"
+        raise ValueError(
+            f"{asked}=... is about many networks, {named!r} about one. Give one of"
+            f" them: {PROGRAM} benchmark models=n,s tasks=detect,segment."
+        )
+    return [f"--config={used.of_network('benchmark', 'detect', 'yolo11n', None)}"]
 
 
 def _with_task(what: str, task: str | None) -> str:

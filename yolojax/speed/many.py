@@ -49,9 +49,14 @@ class Row:
     note: str = ""  # why something is not known
 
 
+_TABLE = ("models", "tasks", "against")  # settings that ask for one
+_ITS_OWN = ("data", "cache", "weights", "format")  # what it says itself
+_OF_THE_ROW = ("task", "model", "name", "device", "compile_cache")
+
+
 def is_asked(config: Any) -> bool:
     """Whether settings ask for a table of networks."""
-    return any(config[name] is not None for name in ("models", "tasks", "against"))
+    return any(config[name] is not None for name in _TABLE)
 
 
 def asked(config: Any) -> list[Any]:
@@ -61,8 +66,16 @@ def asked(config: Any) -> list[Any]:
         config: checked settings of the command.
 
     Raises:
-        ValueError: one is unknown or named twice, or the batch is no number.
+        ValueError: one is unknown or named twice, the batch is no number, or others
+            have no meaning for a table.
     """
+    for name in _ITS_OWN:
+        if config[name] != KEYS[name].default:
+            raise ValueError(
+                f"config.{name} = {config[name]!r} has no meaning for a table of"
+                " networks: it measures networks with random weights on drawn"
+                f" pictures. Remove it, or {', '.join(_TABLE)}."
+            )
     if config.batch < 1:
         raise ValueError(
             f"config.batch = {config.batch:g}: a table compares networks at one number"
@@ -94,17 +107,24 @@ def _named(given: Any, key: str, known: Sequence[str], prefix: str = "") -> list
 
 
 def _settings(config: Any, task: str, model: str) -> Any:
-    """Returns the settings of one network; sizes are those of the task unless given."""
-    usual = KEYS["imgsz"].usual(config.task)
+    """Returns the settings of one network: the usual ones unless others are given."""
+    given = changes(config)
     settings = config_lib.default(task)
-    settings.update(
-        data="shapes",
-        model=model,
-        batch=config.batch,
-        imgsz=KEYS["imgsz"].usual(task) if config.imgsz == usual else config.imgsz,
-        **{name: config[name] for name in ("amp", "remat", "device", "seed")},
-    )
+    settings.update(data="shapes", model=model, device=config.device)
+    settings.update({k: v for k, v in given.items() if task in KEYS[k].tasks})
     return config_lib.check(settings, "benchmark")
+
+
+def changes(config: Any) -> dict[str, Any]:
+    """Returns the settings that are not the usual ones and change what is measured."""
+    leave = (*_TABLE, *_ITS_OWN, *_OF_THE_ROW)
+    return {
+        name: config[name]
+        for name, key in KEYS.items()
+        if "benchmark" in key.commands
+        and name not in leave
+        and config[name] != key.usual(config.task)
+    }
 
 
 def keep_no_programs() -> None:

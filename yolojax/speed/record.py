@@ -12,12 +12,11 @@ import jax
 import yolojax
 from yolojax import files
 from yolojax.runs.origin import commit
-from yolojax.speed.many import Row
+from yolojax.speed.many import Row, changes
 from yolojax.speed.peaks import peak_of
 
 FILE = "benchmark.json"
 VERSION = 1
-SETTINGS = ("amp", "remat", "seed")  # of all networks
 _SAME = ("task", "model", "imgsz", "batch")  # of rows that are compared
 _NONE = "-"
 
@@ -58,7 +57,7 @@ def about(config: Any, mesh: Any) -> dict[str, Any]:
         "python": platform.python_version(),
         "commit": commit(),
         "finished": now.isoformat(" ", "minutes"),
-        "settings": {name: config[name] for name in SETTINGS},
+        "settings": changes(config),
     }
 
 
