@@ -139,7 +139,8 @@ def test_figures_of_a_network(quick, monkeypatch):
     row = many.measured(config, devices.make_mesh("cpu:1", 2))
     assert (row.task, row.imgsz, row.batch, row.note) == ("detect", 64, 2, "")
     assert row.train > 0 and row.forward > 0 and row.compiling > 0 and row.memory > 0
-    assert row.gflop == pytest.approx(3 * 64 * 64 * 3 / 1e9, rel=0.1) < row.forward_gflop
+    assert row.gflop == pytest.approx(3 * 64 * 64 * 3 / 1e9, rel=0.1)
+    assert row.forward_gflop > 1e-3
     assert row.mfu == pytest.approx(row.gflop * 1e9 * row.train / 1e12)
 
 
