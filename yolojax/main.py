@@ -24,11 +24,13 @@ from yolojax.files import full_disk, local_path
 from yolojax.interrupts import CtrlC
 from yolojax.program import start
 
-MODES = {  # name -> module with run(config, workdir), which may return an exit status
+# Name -> module with run(config, workdir), which may return an exit status, or
+# module:function of another one that does.
+MODES = {
     "train": "yolojax.commands.train",
     "val": "yolojax.commands.evaluate",
     "predict": "yolojax.commands.predict",
-    "track": "yolojax.commands.track",
+    "track": "yolojax.commands.predict:track",
     "import": "yolojax.commands.import_weights",
     "export": "yolojax.commands.export",
     "report": "yolojax.commands.report",
@@ -55,7 +57,7 @@ def main(argv: Sequence[str]) -> None:
             log.info("not read by --mode %s: %s", given.mode, ", ".join(given.unread))
         workdir = local_path(given.workdir, "--workdir") if given.workdir else None
         start.set_up_jax(config)
-        status = _load(MODES[given.mode]).run(config, workdir)
+        status = _load(MODES[given.mode])(config, workdir)
     except BrokenPipeError:  # nobody reads any more, as behind `| head`
         _leave_in_silence()
     except Interrupted as error:  # by a run, once it is saved
@@ -113,10 +115,11 @@ def _leave(status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _load(module: str) -> Any:
+def _load(command: str) -> Any:
     import importlib
 
-    return importlib.import_module(module)
+    module, _, name = command.partition(":")
+    return getattr(importlib.import_module(module), name or "run")
 
 
 def _set_up_logging() -> None:

@@ -15,7 +15,7 @@ import pytest
 import tiny_predictor as tiny
 from films import frames_of
 
-from yolojax.commands import predict, track
+from yolojax.commands import predict
 from yolojax.data.shapes import moving
 from yolojax.inference import session
 
@@ -46,7 +46,7 @@ def run(source, task="detect", command="predict", workdir=None, **values):
     """Returns what a command prints."""
     config = tiny.settings(task, command, source=source, **values)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        {"predict": predict, "track": track}[command].run(config, workdir)
+        {"predict": predict.run, "track": predict.track}[command](config, workdir)
     return printed.getvalue()
 
 
