@@ -19,7 +19,7 @@ ARMS = "(Arm('base'), Arm('mosaic', {'mosaic': 1.0}))"
 @pytest.mark.slow
 def test_a_study_killed_at_five_moments_comes_to_the_same(tmp_path, capsys):
     """Kill by kill: the study, one of its runs, the study asked to stop."""
-    settings = repr(study_files.tiny(tmp_path, epochs=6, optimizer="adamw", lr0=0.01))
+    settings = repr(study_files.tiny(tmp_path, epochs=12, optimizer="adamw", lr0=0.01))
     folders = {}
     for name in ("whole", "killed"):
         folders[name] = study_files.write_study(
@@ -27,16 +27,19 @@ def test_a_study_killed_at_five_moments_comes_to_the_same(tmp_path, capsys):
         )
     assert finish(tmp_path, "whole") == 0
     rng = np.random.default_rng(16)
-    for number, how in enumerate((kill, kill_run, stop, kill, kill_run)):
+    for number, how in enumerate((kill, kill_run, stop, kill, kill_run), 1):
         study = start(tmp_path, "killed")
-        moment = float(rng.uniform(4, 16))
-        time.sleep(moment)
+        before = epochs(tmp_path)
+        wanted = before + int(rng.integers(1, 5))
+        while epochs(tmp_path) < wanted:
+            assert study.poll() is None, "it was over already"
+            time.sleep(0.05)
+        time.sleep(float(rng.uniform(0, 2)))
         assert study.poll() is None, "it was over already"
         how(study)
         with capsys.disabled():
-            done = [*(tmp_path / "killed").rglob("checkpoints/last/*/record")]
-            print(f"\n{number + 1}: {how.__name__} after {moment:.1f} s,"
-                  f" {len(done)} runs saved")  # fmt: skip
+            now = epochs(tmp_path)
+            print(f"\n{number}: {how.__name__}, epochs {before} -> {now} of 48")
     assert finish(tmp_path, "killed") == 0
     whole, killed = (folders[name] / "results.csv" for name in ("whole", "killed"))
     assert killed.read_bytes() == whole.read_bytes()
@@ -49,6 +52,12 @@ def test_a_study_killed_at_five_moments_comes_to_the_same(tmp_path, capsys):
         assert states[0].keys() == states[1].keys()
         for name, value in states[0].items():
             assert np.array_equal(value, states[1][name]), name
+
+
+def epochs(tmp_path):
+    """Returns how many epochs all runs of the killed study have written."""
+    logs = (tmp_path / "killed/runs").glob("*/log.jsonl")
+    return sum(len(log.read_text().splitlines()) for log in logs)
 
 
 def start(tmp_path, name):
