@@ -33,12 +33,13 @@ MODES = {
     "track": "yolojax.commands.predict:track",
     "import": "yolojax.commands.import_weights",
     "export": "yolojax.commands.export",
-    "report": "yolojax.commands.report",
+    "report": "yolojax.commands.afterwards.report",
     "hunt": "yolojax.commands.hunt",
     "benchmark": "yolojax.commands.benchmark",
     "check": "yolojax.commands.check",
     "study": "yolojax.commands.study",
     "search": "yolojax.commands.search",
+    "replay": "yolojax.commands.afterwards.replay",
 }
 
 log = logging.getLogger("yolojax")

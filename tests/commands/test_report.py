@@ -4,7 +4,7 @@ import kept_run
 import pytest
 
 from yolojax import config as config_lib
-from yolojax.commands import report
+from yolojax.commands.afterwards import report
 from yolojax.config import command_line
 
 

@@ -208,3 +208,15 @@ def test_code_that_a_run_names_is_told():
     assert recorded.code_of_its_own(settings) == {}
     settings.update(model="theirs:build", optimizer="sgd")
     assert recorded.code_of_its_own(settings) == {"model": "theirs:build"}
+
+
+@pytest.mark.parametrize("word", ["from=last", "state=last"])
+def test_a_replayed_run_is_read_and_not_written_to(word, place):
+    assert flags("replay", "runs/a", "step=3", word, "workdir=out") == [
+        RUN,
+        "--mode=replay",
+        "--config.runs=runs/a",
+        "--config.step=3",
+        "--config.state=last",
+        "--workdir=out",
+    ]

@@ -28,7 +28,15 @@ from yolojax.assembly.export import export_of
 from yolojax.assembly.export import export_options as options_of
 from yolojax.assembly.optimizer import run_schedule
 from yolojax.assembly.weights import given_weights
-from yolojax.commands import check, evaluate, export, report, search, study, train
+from yolojax.commands import (
+    check,
+    evaluate,
+    export,
+    search,
+    study,
+    train,
+)
+from yolojax.commands.afterwards import replay, report
 from yolojax.data.batches import prefetch
 from yolojax.devices import mesh as sharding
 from yolojax.export import EXPORTERS
@@ -289,11 +297,12 @@ def run_of(place, mode, values):
 
     Args:
         place: folder of data sets and runs.
-        mode: "train", or "val" of the usual training run.
+        mode: "train", or "val" or "replay" of the usual training run.
         values: settings as pairs.
     """
     name = hashlib.sha256(repr((mode, values)).encode()).hexdigest()[:8]
-    config = settings(place, "detect", {"fraction": (8, 1.0)} | dict(values))
+    first = {"fraction": (8, 1.0)} | ({"step": 0} if mode == "replay" else {})
+    config = settings(place, "detect", first | dict(values))
     config = config_lib.check(config, mode)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), _worse_and_worse():
@@ -301,6 +310,9 @@ def run_of(place, mode, values):
             train.run(config, place / name)
             return place / name, printed.getvalue()
         usual, _ = run_of(place, "train", ())
+        if mode == "replay":
+            replay.run(config_lib.changed(config, runs=str(usual)), place / name)
+            return place / name, printed.getvalue()
         config = config_lib.changed(config, weights=str(usual))
         evaluate.run(config, place / name)
         return place / name, printed.getvalue()
@@ -318,6 +330,17 @@ def _worse_and_worse():
 
 
 # What a run leaves
+
+
+def states_kept(run):
+    """Returns how many states there are to go on from."""
+    return len(list((run[0] / "checkpoints" / "last").iterdir()))
+
+
+def replayed(run):
+    """Returns what replaying a step printed, and the files that it wrote."""
+    folder, printed = run
+    return printed, sorted(path.name for path in folder.iterdir())
 
 
 def saves(run):

@@ -142,7 +142,8 @@ def _attempt(job: _Job, smaller: Any, halvings: int) -> Any:
             tried yet.
         halvings: how often it has been halved.
     """
-    with checkpoint.open_checkpoints(job.folder) as checkpoints:
+    states = job.config.keep_states
+    with checkpoint.open_checkpoints(job.folder, states) as checkpoints:
         if smaller is not None:
             checkpoints.forget_all()  # of the first epoch, with the larger batch
         settled = smaller or _with_batch(job, _record(checkpoints))

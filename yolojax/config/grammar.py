@@ -93,9 +93,12 @@ def translated(words: list[str], identify: Identify) -> list[str]:
         plain = [*(w.split("=", 1)[1] for w in flags if _is(w, "mode")), *plain]
         flags = [word for word in flags if not _is(word, "mode")]
     said = _read(plain, flags)
+    words = said.settings
+    if said.command == "replay":  # `from` is no name that Python could take
+        words = [re.sub("^from=", "state=", word) for word in words]
     settings = [
         f"--{word}" if word.partition("=")[0] in _FLAGS else f"--config.{word}"
-        for word in said.settings
+        for word in words
     ]
     given = [*settings, *flags]
     source = _source(said, given, identify)
@@ -340,6 +343,8 @@ def _of_folder(
     if said.command in USE:
         config = used.of_run(said.command, run)
         return [f"--config={config}", *_weights(said, path)]
+    if said.command == "replay":  # it writes elsewhere than into the run
+        return [f"--config={recorded.FILE}:{run}", f"--config.runs={run}"]
     whole = path.resolve() == run.resolve()
     if whole and said.command != "import" and not _has(given, "workdir"):
         return [f"--workdir={path}"]

@@ -24,20 +24,22 @@ COMMANDS = (  # of --mode
     "check",
     "study",
     "search",
+    "replay",
 )
 
 # Which commands read a setting.
 RUN = ("train",)
-STEP = ("train", "benchmark")  # the training step and its batches
+STEP = ("train", "benchmark", "replay")  # the training step and its batches
+REPLAY = ("replay",)
 VALIDATION = ("train", "val")
 USE = ("predict", "track")  # of a trained model
 NETWORK_ONLY = (*USE, "export")  # take what a run's network is, and no more of it
 FOUND = (*VALIDATION, *USE)  # detections, chosen among all that the network gives
-NETWORK = ("train", "val", "benchmark")  # that computes, and its batches
+NETWORK = ("train", "val", "benchmark", *REPLAY)  # that computes, and its batches
 BATCHES = (*NETWORK, "hunt")  # of labelled pictures
 RUNNING = (*BATCHES, *USE)
-MODEL = ("train", "val", "hunt", *USE, "import", "export", "benchmark")
-DATA = ("train", "val", "hunt", "check", "benchmark", "export")
+MODEL = ("train", "val", "hunt", *USE, "import", "export", "benchmark", *REPLAY)
+DATA = ("train", "val", "hunt", "check", "benchmark", "export", *REPLAY)
 EXPORT = ("export",)
 STUDIES = ("study", "search")  # that make other commands run
 WEIGHTS = ("val", "hunt", *USE, "import", "export", "benchmark")
@@ -134,10 +136,10 @@ KEYS: dict[str, Key] = {
                   resume=True),
     "pretrained": Key(False, "switch or text", "start weights: a .pt or .safetensors"
                       " file or a run's folder; True: published ones; False: random",
-                      commands=RUN),
+                      commands=(*RUN, *REPLAY)),
     "pretrained_partial": _switch(False, "train also from weights of which less than"
-                                  " half of the backbone fits", commands=RUN,
-                                  resume=True),
+                                  " half of the backbone fits",
+                                  commands=(*RUN, *REPLAY), resume=True),
     "class_width": _text("weights", "hidden width of the class branch: that of the"
                          " start weights, whose layers then fit, or the usual one of"
                          " this number of classes", tasks=LABELLED,
@@ -386,8 +388,16 @@ KEYS: dict[str, Key] = {
     "layout": _text("usual", "onnx: outputs as most readers expect them, or as"
                     " DeepStream does", choices=("usual", "deepstream"),
                     commands=EXPORT, resume=True),
-    "runs": Key(None, "text or list", "folders of the runs that a page is about",
-                commands=("report",)),
+    "runs": Key(None, "text or list", "folders of the runs that a page is about, or the"
+                " one that is replayed", commands=("report", *REPLAY)),
+    "step": _integer(None, "replay: batch of the run, the first is 0; None: the one"
+                     " that was not finite", commands=REPLAY, resume=True),
+    "state": _text("nearest", "replay, there also written from=last: the batch meets"
+                   " the run's state at that step, made from the nearest one before it,"
+                   " or its last",
+                   choices=("nearest", "last"), commands=REPLAY, resume=True),
+    "draw": _switch(False, "replay: draw the batch, and which anchors predict which"
+                    " object", commands=REPLAY, resume=True),
     "models": Key(None, "text or list", "a table of networks: their sizes as in"
                   " 'n,s', or 'all'", commands=("benchmark",)),
     "tasks": Key(None, "text or list", "tasks of that table, as in 'detect,segment';"
@@ -411,6 +421,8 @@ KEYS: dict[str, Key] = {
                     commands=(*RUN, *USE), resume=True),
     "save_period": _integer(-1, "keep the weights of every so many epochs; below 1: of"
                             " none", low=-1, commands=RUN, resume=True),
+    "keep_states": _integer(1, "newest states that are kept, to go on from and to"
+                            " replay from", low=1, commands=RUN, resume=True),
     "save_minutes": _number(15.0, "also save in the middle of an epoch after so many"
                             " minutes; 0: only at epoch ends", commands=RUN,
                             resume=True),
@@ -433,7 +445,7 @@ GROUPS = {  # the first setting of a group -> its title
     "cache": "Data loading",
     "val": "Validation",
     "source": "Prediction and tracking",
-    "format": "Export, report, benchmark",
+    "format": "Export, report, replay, benchmark",
     "study": "Studies",
     "save": "Files, logs, checkpoints",
 }

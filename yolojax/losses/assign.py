@@ -33,6 +33,13 @@ class Assignment(NamedTuple):
     score: Float[Array, "*b a"]  # soft class target, 0 for background
 
 
+class AnchorLosses(NamedTuple):
+    """What each anchor adds to the terms of a loss."""
+
+    values: Float[Array, "b a l"]
+    assignment: Assignment | None  # None: pictures as a whole have a class, A is 1
+
+
 class Match(NamedTuple):
     """How boxes of one format meet points and each other; both broadcast."""
 

@@ -26,6 +26,25 @@ class Geometry(NamedTuple):
     strides: Float[np.ndarray, " a"]  # pixels per cell
 
 
+class AnchorParts(NamedTuple):
+    """What each anchor adds to the sums of a loss, before they are normalised."""
+
+    parts: tuple[jax.Array, ...]  # one per term: [B, A], that of classes [B, A, C]
+    gains: Float[Array, " l"]
+    total: Float[Array, ""]  # by which the sums are divided
+    assignment: Assignment
+
+    def terms(self) -> Float[Array, " l"]:
+        """Returns the terms."""
+        sums = jnp.stack([part.sum() for part in self.parts])
+        return sums * self.gains / self.total
+
+    def by_anchor(self) -> Float[Array, "b a l"]:
+        """Returns what each anchor adds to each term."""
+        flat = [x if x.ndim == 2 else x.sum(-1) for x in self.parts]
+        return jnp.stack(flat, axis=-1) * (self.gains / self.total)[None, None]
+
+
 def detection_loss(
     outputs: dict[str, jax.Array],
     geometry: Geometry,
@@ -41,6 +60,33 @@ def detection_loss(
 
     All terms are normalised by the sum of the soft class targets over the whole batch,
     at least 1. The loss to differentiate is their sum times the number of images.
+    Arguments as of `detection_parts`.
+    """
+    found = detection_parts(
+        outputs,
+        geometry,
+        gt_boxes,
+        gt_classes,
+        valid,
+        gains=gains,
+        example_valid=example_valid,
+        class_weights=class_weights,
+    )
+    return found.terms(), found.assignment
+
+
+def detection_parts(
+    outputs: dict[str, jax.Array],
+    geometry: Geometry,
+    gt_boxes: Float[Array, "b m 4"],
+    gt_classes: Int[Array, "b m"],
+    valid: Bool[Array, "b m"],
+    *,
+    gains: Gains,
+    example_valid: Bool[Array, " b"] | None = None,
+    class_weights: Float[Array, " c"] | None = None,
+) -> AnchorParts:
+    """Returns what each anchor adds to the terms (box, cls, dfl).
 
     Args:
         outputs: "boxes" [B, A, 4 * bins] distance logits, "scores" [B, A, C] logits.
@@ -77,8 +123,8 @@ def detection_loss(
         box_logits.reshape(*ltrb.shape, bins),
         box_ops.xyxy_to_ltrb(points_b, target).clip(0, bins - 1 - 0.01),
     ).mean(-1)
-    sums = jnp.stack([box.sum(), bce.sum(), (dfl * weight).sum()])
-    return sums * jnp.array(gains, sums.dtype) / total, assignment
+    parts = box, bce, dfl * weight
+    return AnchorParts(parts, jnp.array(gains, box.dtype), total, assignment)
 
 
 def assigned_targets(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from yolojax.losses.assign import Assignment
-from yolojax.losses.detection import Geometry, binary_cross_entropy
+from yolojax.losses.detection import AnchorParts, Geometry, binary_cross_entropy
 from yolojax.ops import keypoints as keypoint_ops
 
 EPS = 1e-9
@@ -19,7 +19,7 @@ class PoseGains(NamedTuple):
     kobj: float
 
 
-def keypoint_loss(
+def keypoint_parts(
     raw: Float[Array, "b a k d"],
     geometry: Geometry,
     assignment: Assignment,
@@ -28,11 +28,12 @@ def keypoint_loss(
     *,
     sigmas: tuple[float, ...],
     gains: PoseGains,
-) -> Float[Array, "2"]:
-    """Returns the gain-scaled terms (location, visibility) of a batch.
+) -> AnchorParts:
+    """Returns what each anchor adds to the terms (location, visibility) of a batch.
 
-    Both are means over the foreground anchors' keypoints; the soft class targets do not
-    weigh them. The location term is one minus the similarity that keypoint metrics use.
+    Both terms are means over the foreground anchors' keypoints; the soft class targets
+    do not weigh them. The location term is one minus the similarity that keypoint
+    metrics use.
 
     Args:
         raw: head outputs: x, y and, if D is 3, the logit of the visibility.
@@ -48,7 +49,10 @@ def keypoint_loss(
     """
     count, values = raw.shape[2:]
     if gt_boxes.shape[1] == 0:
-        return jnp.zeros(2, raw.dtype)
+        none = jnp.zeros(raw.shape[:2], raw.dtype)
+        return AnchorParts(
+            (none, none), jnp.array(gains, raw.dtype), jnp.ones(()), assignment
+        )
     points, strides = (jnp.asarray(x, raw.dtype) for x in geometry)
     slot = assignment.slot
     box = jnp.take_along_axis(gt_boxes.astype(raw.dtype), slot[..., None], axis=1)
@@ -72,6 +76,6 @@ def keypoint_loss(
     else:
         visibility = jnp.zeros_like(location)
     foreground = assignment.foreground
-    sums = jnp.stack([(x * foreground).sum() for x in (location, visibility)])
     total = jnp.maximum(foreground.sum(), 1) * count
-    return sums * jnp.array(gains, sums.dtype) / total
+    parts = location * foreground, visibility * foreground
+    return AnchorParts(parts, jnp.array(gains, location.dtype), total, assignment)

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from yolojax.losses import assign
 from yolojax.losses.detection import (
+    AnchorParts,
     Gains,
     Geometry,
     assigned_targets,
@@ -22,7 +23,7 @@ FLOOR = 0.01  # square cells, least variance: boxes of no size get a gradient to
 EPS = 1e-9
 
 
-def rotated_loss(
+def rotated_parts(
     outputs: dict[str, jax.Array],
     geometry: Geometry,
     gt_boxes: Float[Array, "b m 5"],
@@ -33,8 +34,8 @@ def rotated_loss(
     angle_gain: float,
     example_valid: Bool[Array, " b"] | None = None,
     class_weights: Float[Array, " c"] | None = None,
-) -> Float[Array, "4"]:
-    """Returns the gain-scaled terms (box, cls, dfl, angle) of a batch.
+) -> AnchorParts:
+    """Returns what each anchor adds to the terms (box, cls, dfl, angle) of a batch.
 
     Normalised as those of `detection_loss`.
 
@@ -77,9 +78,9 @@ def rotated_loss(
     ).mean(-1)
     box = 1 - rotated.probabilistic_iou(boxes, target, FLOOR)
     angle = angle_loss(angles, target)
-    box, dfl, angle = ((x * weight).sum() for x in (box, dfl, angle))
-    sums = jnp.stack([box, bce.sum(), dfl, angle])
-    return sums * jnp.array((*gains, angle_gain), sums.dtype) / total
+    box, dfl, angle = (x * weight for x in (box, dfl, angle))
+    factors = jnp.array((*gains, angle_gain), box.dtype)
+    return AnchorParts((box, bce, dfl, angle), factors, total, assignment)
 
 
 def angle_loss(

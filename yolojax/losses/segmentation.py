@@ -60,6 +60,61 @@ def mask_loss(
     dtype = jnp.promote_types(protos.dtype, jnp.float32)
     if gt_boxes.shape[1] == 0:
         return jnp.zeros((), dtype)
+    height, width = gt_masks.shape[-2:]
+    anchor, wanted, count = _wanted(
+        assignment, gt_boxes.astype(dtype), gt_masks, image_hw, example_valid
+    )
+    total = _total(
+        jnp.take_along_axis(coefficients.astype(dtype), anchor[..., None], axis=1),
+        mask_ops.resize(protos.astype(dtype), height, width),
+        jax.lax.stop_gradient(wanted),
+    )
+    return total / jnp.maximum(count.sum(), 1)
+
+
+def mask_losses(
+    coefficients: Float[Array, "b a c"],
+    protos: Float[Array, "b p q c"],
+    assignment: Assignment,
+    gt_boxes: Float[Array, "b m 4"],
+    gt_masks: Int[Array, "b h w"] | UInt8[Array, "b m h w"],
+    image_hw: tuple[int, int],
+    *,
+    example_valid: Bool[Array, " b"] | None = None,
+) -> Float[Array, "b a"]:
+    """Returns what each anchor adds to `mask_loss`, which takes the same arguments."""
+    dtype = jnp.promote_types(protos.dtype, jnp.float32)
+    none = jnp.zeros(coefficients.shape[:2], dtype)
+    if gt_boxes.shape[1] == 0:
+        return none
+    anchor, wanted, count = _wanted(
+        assignment, gt_boxes.astype(dtype), gt_masks, image_hw, example_valid
+    )
+    taken = jnp.take_along_axis(coefficients.astype(dtype), anchor[..., None], axis=1)
+    resized = mask_ops.resize(protos.astype(dtype), *gt_masks.shape[-2:])
+
+    def of_chunk(i: jax.Array) -> jax.Array:  # [B, CHUNK]
+        logits, target, weight = _chunk(i, taken, resized, wanted)
+        return (binary_cross_entropy(logits, target) * weight).sum((2, 3))
+
+    found = jax.lax.map(of_chunk, jnp.arange(anchor.shape[1] // CHUNK))
+    found = found.swapaxes(0, 1).reshape(anchor.shape)  # [B, F], 0 for anchors of none
+    rows = jnp.arange(len(anchor))[:, None]
+    return none.at[rows, anchor].add(found / jnp.maximum(count.sum(), 1))
+
+
+def _wanted(
+    assignment: Assignment,
+    gt_boxes: Float[Array, "b m 4"],
+    gt_masks: jax.Array,
+    image_hw: tuple[int, int],
+    example_valid: jax.Array | None,
+) -> tuple[Int[Array, "b f"], _Wanted, Int[Array, " b"]]:
+    """Returns anchors, what they should predict, and how many of each image are real.
+
+    Arguments as of `mask_loss`.
+    """
+    dtype = gt_boxes.dtype
     foreground = assignment.foreground
     if example_valid is not None:
         foreground &= example_valid[:, None]
@@ -72,19 +127,13 @@ def mask_loss(
     slot = jnp.take_along_axis(assignment.slot, anchor, axis=1)
     height, width = gt_masks.shape[-2:]
     scale = np.array([width, height, width, height]) / np.array([*image_hw[::-1]] * 2)
-    boxes = jnp.take_along_axis(gt_boxes.astype(dtype), slot[..., None], axis=1)
+    boxes = jnp.take_along_axis(gt_boxes, slot[..., None], axis=1)
     boxes = boxes * jnp.asarray(scale, dtype)[None, None]
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
     # A box's share of the image times the mask's pixels is its area in these pixels.
     sized = real & (area > 0)
     weight = jnp.where(sized, 1 / jnp.where(sized, area, 1), 0)
-    wanted = _Wanted(gt_masks, slot, boxes, weight, count.max())
-    total = _total(
-        jnp.take_along_axis(coefficients.astype(dtype), anchor[..., None], axis=1),
-        mask_ops.resize(protos.astype(dtype), height, width),
-        jax.lax.stop_gradient(wanted),
-    )
-    return total / jnp.maximum(count.sum(), 1)
+    return anchor, _Wanted(gt_masks, slot, boxes, weight, count.max()), count
 
 
 @jax.custom_vjp

@@ -1,6 +1,6 @@
 """Checkpoints: the whole training state for resuming, the best weights for use.
 
-    <workdir>/checkpoints/last/<n>   TrainState and run record, newest kept
+    <workdir>/checkpoints/last/<n>   TrainState and run record, the newest ones kept
     <workdir>/checkpoints/best/<n>   EMA weights of the best epoch: the newer of two
     <workdir>/checkpoints/epochs/<e> EMA weights after epoch e, if they are asked for
     <workdir>/checkpoints/damaged/   what could not be read when the run went on
@@ -142,8 +142,12 @@ class Checkpoints:
         self.epochs.wait_until_finished()
 
 
-def open_checkpoints(workdir: Path) -> Checkpoints:
+def open_checkpoints(workdir: Path, states: int = 1) -> Checkpoints:
     """Returns the managers of a run's folder, which is made if missing.
+
+    Args:
+        workdir: the folder.
+        states: how many of the newest states are kept.
 
     Raises:
         ValueError: it holds a run, but no state of it that can be read.
@@ -165,13 +169,54 @@ def open_checkpoints(workdir: Path) -> Checkpoints:
         return ocp.CheckpointManager(root / name, options=options)
 
     return Checkpoints(
-        last=manager(LAST, 1), best=manager(BEST, 2), epochs=manager(EPOCHS, None)
+        last=manager(LAST, states), best=manager(BEST, 2), epochs=manager(EPOCHS, None)
     )
 
 
 def holds_state(workdir: Path) -> bool:
     """Whether a folder holds a state that a run can go on from."""
     return bool(_numbered(workdir / "checkpoints" / LAST))
+
+
+def states(workdir: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Returns the folders and records of the states of a run, the newest first.
+
+    Nothing is changed: the run may be going on. What cannot be read is passed over.
+    """
+    found = []
+    for path in _numbered(workdir / "checkpoints" / LAST):
+        with contextlib.suppress(OSError, ValueError):
+            record = json.loads((path / "record" / "metadata").read_text("utf-8"))
+            if all((path / part).is_file() for part in PARTS):
+                found.append((path, record))
+    return found
+
+
+def read_state(path: Path, like: TrainState) -> TrainState:
+    """Returns a training state as host arrays, with a typed key.
+
+    Args:
+        path: its folder.
+        like: a state of the same run, for structure, shapes and dtypes.
+
+    Raises:
+        ValueError: it cannot be read, or is of another run.
+    """
+    abstract = jax.tree.map(np.zeros_like, _snapshot(like))
+    _hush_closed_loops()
+    try:
+        with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+            found = handler.restore(
+                path / "state", args=ocp.args.StandardRestore(abstract)
+            )
+    except MemoryError:
+        raise
+    except Exception as error:  # of many kinds, none of them documented
+        words = " ".join(str(error).split())[:_WORDS]
+        raise ValueError(
+            f"{path} cannot be read ({words}). Copy the run's folder here once more."
+        ) from error
+    return dataclasses.replace(found, rng=jax.random.wrap_key_data(found.rng))
 
 
 def saved_weights(workdir: Path) -> Path | None:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol
 import jax
 from flax import linen as nn
 
+from yolojax.losses.assign import AnchorLosses
 from yolojax.models.blocks import Norm
 from yolojax.tasks.classify import Classify
 from yolojax.tasks.detect import Detect, DetectionRules
@@ -39,6 +40,9 @@ class Task(Protocol):
 
     def loss(self, outputs: Any, batch: Batch, *, padded: bool) -> jax.Array:
         """Returns the gain-scaled loss terms in the order of `loss_names`."""
+
+    def losses(self, outputs: Any, batch: Batch, *, padded: bool) -> AnchorLosses:
+        """Returns what each anchor, or each picture, adds to the terms of `loss`."""
 
     def decode(
         self, outputs: Any, image_hw: tuple[int, ...], rules: DetectionRules

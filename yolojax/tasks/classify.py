@@ -8,7 +8,11 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 
-from yolojax.losses.classification import classification_loss
+from yolojax.losses.assign import AnchorLosses
+from yolojax.losses.classification import (
+    classification_loss,
+    classification_losses,
+)
 from yolojax.metrics.classification import ClassifyMetrics
 from yolojax.models import heads
 from yolojax.models.blocks import Norm
@@ -64,6 +68,17 @@ class Classify:
             example_valid=batch.example_valid if padded else None,
         )
         return loss[None]
+
+    def losses(
+        self, outputs: dict[str, jax.Array], batch: Batch, *, padded: bool
+    ) -> AnchorLosses:
+        """Returns what each picture adds to the term of `loss`."""
+        losses = classification_losses(
+            outputs["logits"],
+            batch.labels,
+            example_valid=batch.example_valid if padded else None,
+        )
+        return AnchorLosses(losses[:, None, None], None)
 
     def decode(
         self,

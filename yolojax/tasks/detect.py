@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from yolojax.losses.assign import Assignment
-from yolojax.losses.detection import Gains, Geometry, detection_loss
+from yolojax.losses.assign import AnchorLosses, Assignment
+from yolojax.losses.detection import AnchorParts, Gains, Geometry, detection_parts
 from yolojax.metrics.detection import DetectionMetrics
 from yolojax.models import heads
 from yolojax.models.blocks import Norm
@@ -91,8 +91,22 @@ class Detect:
         self, outputs: dict[str, jax.Array], batch: Batch, *, padded: bool
     ) -> tuple[jax.Array, Assignment]:
         """Returns the terms of `loss`, and the object that each anchor predicts."""
+        found = self.parts(outputs, batch, padded=padded)
+        return found.terms(), found.assignment
+
+    def losses(
+        self, outputs: dict[str, jax.Array], batch: Batch, *, padded: bool
+    ) -> AnchorLosses:
+        """Returns what each anchor adds to the terms of `loss`."""
+        found = self.parts(outputs, batch, padded=padded)
+        return AnchorLosses(found.by_anchor(), found.assignment)
+
+    def parts(
+        self, outputs: dict[str, jax.Array], batch: Batch, *, padded: bool
+    ) -> AnchorParts:
+        """Returns what the terms of `loss` are made of; the same arguments."""
         weights = self.class_weights
-        return detection_loss(
+        return detection_parts(
             outputs,
             self.geometry(batch.image.shape[1:3]),
             batch.boxes,

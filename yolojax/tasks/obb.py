@@ -9,7 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from yolojax.losses.rotated import rotated_loss
+from yolojax.losses.assign import AnchorLosses
+from yolojax.losses.detection import AnchorParts
+from yolojax.losses.rotated import rotated_parts
 from yolojax.metrics.rotated import RotatedMetrics
 from yolojax.models import heads
 from yolojax.models.blocks import Norm
@@ -65,8 +67,21 @@ class OBB:
             batch: targets; its image gives the input size.
             padded: whether the batch may hold rows that are no examples.
         """
+        return self.parts(outputs, batch, padded=padded).terms()
+
+    def losses(
+        self, outputs: dict[str, jax.Array], batch: Batch, *, padded: bool
+    ) -> AnchorLosses:
+        """Returns what each anchor adds to the terms of `loss`."""
+        found = self.parts(outputs, batch, padded=padded)
+        return AnchorLosses(found.by_anchor(), found.assignment)
+
+    def parts(
+        self, outputs: dict[str, jax.Array], batch: Batch, *, padded: bool
+    ) -> AnchorParts:
+        """Returns what the terms of `loss` are made of; the same arguments."""
         weights = self.boxes.class_weights
-        return rotated_loss(
+        return rotated_parts(
             outputs,
             self.boxes.geometry(batch.image.shape[1:3]),
             rotated.xyxy_to_xywhr(batch.boxes, batch.angles),

@@ -9,7 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from yolojax.losses.pose import PoseGains, keypoint_loss
+from yolojax.losses.assign import AnchorLosses, Assignment
+from yolojax.losses.detection import AnchorParts
+from yolojax.losses.pose import PoseGains, keypoint_parts
 from yolojax.metrics.pose import PoseMetrics
 from yolojax.models import heads
 from yolojax.models.blocks import Norm
@@ -90,7 +92,26 @@ class Pose:
         (box, cls, dfl), assignment = self.boxes.assigned_loss(
             outputs, batch, padded=padded
         )
-        pose, kobj = keypoint_loss(
+        pose, kobj = self._keypoint_parts(outputs, batch, assignment).terms()
+        return jnp.stack([box, pose, kobj, cls, dfl])
+
+    def losses(
+        self, outputs: dict[str, jax.Array], batch: Batch, *, padded: bool
+    ) -> AnchorLosses:
+        """Returns what each anchor adds to the terms of `loss`."""
+        boxes = self.boxes.losses(outputs, batch, padded=padded)
+        assert boxes.assignment is not None
+        points = self._keypoint_parts(outputs, batch, boxes.assignment).by_anchor()
+        box, cls, dfl = jnp.moveaxis(boxes.values, -1, 0)
+        pose, kobj = jnp.moveaxis(points, -1, 0)
+        terms = [box, pose, kobj, cls, dfl]
+        return AnchorLosses(jnp.stack(terms, axis=-1), boxes.assignment)
+
+    def _keypoint_parts(
+        self, outputs: dict[str, jax.Array], batch: Batch, assignment: Assignment
+    ) -> AnchorParts:
+        """Returns what the terms of the keypoints are made of."""
+        return keypoint_parts(
             self._raw(outputs["keypoints"]),
             self.boxes.geometry(batch.image.shape[1:3]),
             assignment,
@@ -99,7 +120,6 @@ class Pose:
             sigmas=self.sigmas,
             gains=self.gains,
         )
-        return jnp.stack([box, pose, kobj, cls, dfl])
 
     def decode(
         self,

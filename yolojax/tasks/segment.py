@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from yolojax.losses.segmentation import mask_loss
+from yolojax.losses.assign import AnchorLosses
+from yolojax.losses.segmentation import mask_loss, mask_losses
 from yolojax.metrics.segmentation import SegmentMetrics
 from yolojax.models import heads
 from yolojax.models.blocks import Norm
@@ -80,6 +81,26 @@ class Segment:
             example_valid=batch.example_valid if padded else None,
         )
         return jnp.stack([box, self.boxes.gains.box * seg, cls, dfl])
+
+    def losses(
+        self, outputs: dict[str, jax.Array], batch: Batch, *, padded: bool
+    ) -> AnchorLosses:
+        """Returns what each anchor adds to the terms of `loss`."""
+        boxes = self.boxes.losses(outputs, batch, padded=padded)
+        assert boxes.assignment is not None
+        height, width = batch.image.shape[1:3]
+        seg = mask_losses(
+            outputs["masks"],
+            outputs["protos"],
+            boxes.assignment,
+            batch.boxes,
+            batch.masks,
+            (height, width),
+            example_valid=batch.example_valid if padded else None,
+        )
+        box, cls, dfl = jnp.moveaxis(boxes.values, -1, 0)
+        terms = [box, self.boxes.gains.box * seg, cls, dfl]
+        return AnchorLosses(jnp.stack(terms, axis=-1), boxes.assignment)
 
     def decode(
         self,

@@ -13,7 +13,7 @@ from yolojax.program.step import Logs
 from yolojax.training import outputs
 from yolojax.training.clock import Meter
 from yolojax.training.epoch_end import end_epoch, finish, has_result
-from yolojax.training.replay import stop_non_finite
+from yolojax.training.replay.bad_step import stop_non_finite
 from yolojax.training.run import Run
 from yolojax.types import TrainState
 

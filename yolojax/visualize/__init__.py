@@ -6,7 +6,14 @@ object-oriented interface: no pyplot, no window, no global state.
 
 from yolojax.visualize.confusion import confusion_png
 from yolojax.visualize.figures import curves_png, labels_png
-from yolojax.visualize.grids import batch_grid, save_image, small_jpeg, val_grid
+from yolojax.visualize.grids import (
+    Anchors,
+    assigned_grid,
+    batch_grid,
+    save_image,
+    small_jpeg,
+    val_grid,
+)
 from yolojax.visualize.objects import (
     DrawOptions,
     Objects,
@@ -21,9 +28,11 @@ from yolojax.visualize.style import PALETTE, color
 
 __all__ = [
     "PALETTE",
+    "Anchors",
     "ArmRuns",
     "DrawOptions",
     "Objects",
+    "assigned_grid",
     "batch_grid",
     "color",
     "confusion_png",

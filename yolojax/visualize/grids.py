@@ -1,9 +1,9 @@
-"""Pictures of a batch: labelled images, and labels beside predictions."""
+"""Pictures of a batch: labelled images, labels beside predictions, or with anchors."""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,7 +21,18 @@ _GRID_WIDTH = 2048  # a grid is not made wider than this
 _TILE = 400  # small images are enlarged to about this many pixels
 _CLASS_TILE = 240  # the same, where a tile has nothing but a class
 _BACKGROUND = 24  # grey level between the tiles
+_ASSIGNED_SIDE = 640  # pictures with anchors are enlarged to about this many pixels
+_MARKS = (3, 5, 8)  # size of anchors, from the finest level to the coarsest, pixels
 _RIGHT, _WRONG = (0, 120, 64), (190, 20, 50)  # behind a right and a wrong class
+
+
+class Anchors(NamedTuple):
+    """The anchors of a batch of B pictures, and what they predict."""
+
+    points: np.ndarray  # [A, 2] x, y, as shares of the picture's width and height
+    strides: np.ndarray  # [A] pixels per cell
+    foreground: np.ndarray  # [B, A] bool
+    slot: np.ndarray  # [B, A] object of a foreground anchor
 
 
 def batch_grid(
@@ -109,6 +120,56 @@ def val_grid(
         tiles.append(_signed(tile, batch, row, files))
     grid = _with_legend(_mosaic(tiles, pairs), bare, names)
     return np.concatenate([_heads(tiles[0].shape[1], columns, grid, min_score), grid])
+
+
+def assigned_grid(
+    batch: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    anchors: Anchors,
+    max_images: int = 16,
+    *,
+    files: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Images of a batch with their objects, and the anchors that predict these.
+
+    A line leads from every anchor that predicts an object to the middle of its box. The
+    coarser the level, the larger the mark: a disc, a square, a diamond.
+
+    Args:
+        batch: as for `batch_grid`, with boxes.
+        names: class names.
+        anchors: of its pictures.
+        max_images: number of tiles at most.
+        files: as for `batch_grid`.
+
+    Returns:
+        [h, w, 3] uint8 RGB.
+    """
+    height, width = batch["image"].shape[1:3]
+    factor = max(1, round(_ASSIGNED_SIDE / max(height, width)))
+    rows = np.flatnonzero(batch["example_valid"])[:max_images]
+    kept = {
+        key: np.asarray(batch[key])[rows]
+        for key in ("classes", "valid", "example_valid", "image_id", "angles")
+        if key in batch
+    }
+    boxes = np.asarray(batch["boxes"])[rows] * factor
+    pictures = []
+    for row, box, classes in zip(rows, boxes, kept["classes"], strict=True):
+        canvas = cv2.resize(
+            np.asarray(batch["image"][row]),
+            (width * factor, height * factor),
+            interpolation=cv2.INTER_NEAREST,
+        )
+        own = np.flatnonzero(anchors.foreground[row])
+        points = anchors.points[own] * [width * factor, height * factor]
+        slots = anchors.slot[row][own]
+        centres = (box[slots, :2] + box[slots, 2:]) / 2
+        shades = [color(c) for c in classes[slots]]
+        _draw_anchors(canvas, points, centres, anchors.strides[own], shades)
+        pictures.append(canvas)
+    kept |= {"image": np.stack(pictures), "boxes": boxes}
+    return batch_grid(kept, names, max_images, files=files)
 
 
 def save_image(path: str | Path, image: np.ndarray) -> None:
@@ -335,3 +396,37 @@ def _notice(text: str) -> np.ndarray:
     tag = make_tag(text, 20, (_BACKGROUND,) * 3)
     canvas[40 : 40 + tag.shape[0], 40 : 40 + tag.shape[1]] = tag
     return canvas
+
+
+def _draw_anchors(
+    canvas: np.ndarray,
+    points: np.ndarray,
+    centres: np.ndarray,
+    strides: np.ndarray,
+    shades: Sequence[tuple[int, int, int]],
+) -> None:
+    """Draws lines from points to centres, then the marks of the points' levels."""
+    ends = [(_xy(a), _xy(b)) for a, b in zip(points, centres, strict=True)]
+    for (start, end), shade in zip(ends, shades, strict=True):
+        cv2.line(canvas, start, end, shade, 1, cv2.LINE_AA)
+    kinds = (0, cv2.MARKER_SQUARE, cv2.MARKER_DIAMOND)  # of markers; 0: a disc
+    for (start, _), stride, shade in zip(ends, strides.tolist(), shades, strict=True):
+        level = (8, 16, 32).index(stride)
+        size = _MARKS[level]
+        for colour, extra in (((255, 255, 255), 2), (shade, 0)):
+            if kinds[level] is None:
+                cv2.circle(canvas, start, size + extra // 2, colour, -1, cv2.LINE_AA)
+            else:
+                cv2.drawMarker(
+                    canvas,
+                    start,
+                    colour,
+                    kinds[level],
+                    2 * size,
+                    2 + extra,
+                    cv2.LINE_AA,
+                )
+
+
+def _xy(point: np.ndarray) -> tuple[int, int]:
+    return int(round(point[0])), int(round(point[1]))

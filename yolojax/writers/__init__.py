@@ -6,6 +6,7 @@ Everything here takes plain numbers. Epochs and steps count from 1, as people re
 from yolojax.writers.files import JsonLines, ResultsCsv, TensorBoard
 from yolojax.writers.live import LiveLines
 from yolojax.writers.progress import Progress
+from yolojax.writers.replayed import replay_page
 from yolojax.writers.screen import to_screen
 from yolojax.writers.tables import (
     class_table,
@@ -29,6 +30,7 @@ __all__ = [
     "duration",
     "epoch_header",
     "epoch_row",
+    "replay_page",
     "run_columns",
     "to_screen",
 ]

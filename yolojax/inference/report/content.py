@@ -256,7 +256,10 @@ def _warnings(run: KeptRun) -> list[page.Section]:
     if skipped:
         lines.append(f"{skipped[-1]} optimiser steps were left out: gradients overflow")
     for path in sorted(run.folder.glob("nonfinite_step_*.json")):
-        lines.append(f"a loss was not finite: {path.name} says how to replay it")
+        where = shlex.quote(str(run.folder))
+        lines.append(
+            f"a loss was not finite ({path.name}): yolojax replay {where} says why"
+        )
     measured = (run.figures or {}).get("about", {}).get("epoch")
     if measured is not None and measured != best_epoch(run):
         lines.append(

@@ -1,4 +1,4 @@
-"""What replays a step whose loss is not finite."""
+"""The end of a run whose loss is not finite: what replays that step is kept."""
 
 import dataclasses
 import json
@@ -44,5 +44,6 @@ def stop_non_finite(run: Run, state: TrainState, seen: Logs) -> NoReturn:
     raise NonFiniteLoss(
         f"{', '.join(bad)} is not finite at step {step} (epoch {epoch}), images"
         f" {indices}. The state before that step is saved, and {report} lists the"
-        " images: the same command replays it. Lower lr0, or check these labels."
+        f" images: yolojax replay {run.folder} says which operation, layer and object"
+        " it is. Lower lr0, or check these labels."
     )

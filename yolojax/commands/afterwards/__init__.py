@@ -1,0 +1,1 @@
+"""Commands about runs that are there: what came of them, and one step once more."""
