@@ -90,9 +90,15 @@ def test_without_onnx_the_extra_is_named(tmp_path, monkeypatch):
 
 def test_a_network_of_ones_own_is_refused():
     own = dataclasses.replace(exports.export_by_rule("detect"), model="mine:build")
-    with pytest.raises(ValueError, match="'mine:build' is none of them: it is yolo11n"):
+    for kind in ("onnx", "litert"):
+        with pytest.raises(
+            ValueError, match="(needs the pack|'mine:build' is none of)"
+        ):
+            EXPORTERS[kind].check(own)
+    with pytest.raises(ValueError, match="is yolo11n.*format=stablehlo, and its weig"):
         EXPORTERS["onnx"].check(own)
-    EXPORTERS["safetensors"].check(own)
+    for kind in ("safetensors", "stablehlo"):
+        EXPORTERS[kind].check(own)
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,8 @@ def _check_known(export: Export) -> None:
         raise ValueError(
             "files for ONNX, OpenVINO and LiteRT are of networks that come along, and"
             f" {export.model!r} is none of them: it is"
-            f" {family.described(export.weights.leaves)}. Its weights alone can be"
-            " written, with format=safetensors."
+            f" {family.described(export.weights.leaves)}. JAX itself can write it, with"
+            " format=stablehlo, and its weights alone, with format=safetensors."
         )
 
 
