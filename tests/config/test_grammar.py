@@ -96,6 +96,20 @@ RUN = "--config=recorded.py:runs/a"
         ("val runs/a", f"{RUN} --mode=val --workdir=runs/a"),
         ("train runs/a --config.epochs 9", f"{RUN} --mode=train --workdir=runs/a"),
         (
+            "benchmark best.pt format=all",
+            "--config=used.py:benchmark:network:detect:yolo11s: --mode=benchmark"
+            " --config.weights=best.pt --config.format=all",
+        ),
+        (
+            "benchmark best.pt data=d.yaml",  # the speed of training: of no weights
+            "--config=yolo11s.py:d.yaml --mode=benchmark",
+        ),
+        ("benchmark runs/a", f"{RUN} --mode=benchmark --workdir=runs/a"),
+        (
+            "benchmark runs/a format=onnx",
+            f"{RUN} --mode=benchmark --workdir=runs/a --config.format=onnx",
+        ),
+        (
             "export model=runs/a",
             "--config=used.py:export:run:runs/a --mode=export --workdir=runs/a",
         ),

@@ -30,7 +30,7 @@ def of_network(command: str, task: str, model: str, imgsz: int | None) -> str:
     """Returns the text of --config for a network.
 
     Args:
-        command: predict, track or export.
+        command: predict, track, export or benchmark.
         task: what the network predicts.
         model: its name.
         imgsz: pixels that it was trained at, None if unknown.
@@ -59,7 +59,7 @@ def usual(command: str, network: dict[str, Any]) -> ConfigDict:
     """Returns the usual settings of a command for a network.
 
     Args:
-        command: predict, track or export.
+        command: predict, track, export or benchmark.
         network: those of NETWORK that are known, `task` among them.
     """
     config = config_lib.default(network["task"], command)

@@ -36,7 +36,7 @@ class Bounds(NamedTuple):
     scores: float  # and of all that is no pixel, anywhere
 
 
-FLOAT32, FLOAT16 = Bounds(1e-2, 1e-1, 1e-4), Bounds(1.0, 20.0, 1e-2)
+FLOAT32, FLOAT16 = Bounds(1e-2, 1e-1, 1e-4), Bounds(1.0, 20.0, 5e-2)
 INT8 = Bounds(math.inf, math.inf, math.inf)  # judged by its figures on data
 
 
