@@ -95,9 +95,10 @@ def options_of(config: Any, exported: Exported) -> PredictOptions:
         return options
     height, width = exported.hw
     if config.imgsz != max(exported.hw):
+        free = "" if path.suffix == LITERT else ", or with dynamic=true"
         raise ValueError(
             f"config.imgsz = {config.imgsz}: {path} takes {height}x{width} pixels and"
-            " nothing else. Export it with that imgsz, or with dynamic=true."
+            f" nothing else. Export it with that imgsz{free}."
         )
     if height != width:
         raise ValueError(
