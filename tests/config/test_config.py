@@ -251,6 +251,13 @@ def test_settings_of_other_commands_are_refused(command, name, value, answer):
         config.check(values, command)
 
 
+def test_a_benchmark_makes_one_table():
+    values = config.default("detect", "benchmark")
+    values.update(models="all", format="onnx")
+    with pytest.raises(ValueError, match="'all' is of a table of networks.*Give one"):
+        config.check(values, "benchmark")
+
+
 def test_a_config_file_of_a_run_serves_the_other_commands():
     values = config.default("detect")
     values.update(epochs=3, mosaic=0.5, optimizer="sgd")

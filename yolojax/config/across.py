@@ -135,6 +135,12 @@ def check_benchmark(values: dict[str, Any]) -> None:
     Raises:
         ValueError: weights are given that nothing would be done with.
     """
+    for name in ("models", "tasks", "against"):
+        if values[name] is not None and values["format"] != KEYS["format"].default:
+            raise ValueError(
+                f"config.{name} = {values[name]!r} is of a table of networks, config."
+                f"format = {values['format']!r} of one of formats. Give one of them."
+            )
     if values["weights"] is not None and values["format"] == KEYS["format"].default:
         raise ValueError(
             f"config.weights = {values['weights']!r}: the speed of training does not"
