@@ -250,6 +250,7 @@ def searched(config, folder):
 def networks(config, folder):
     """Returns the networks of the table that `--mode benchmark` makes."""
     del folder
+    config = config_lib.changed(config, data="shapes")  # a table draws its own
     return [(one.task, one.model) for one in many.asked(config)]
 
 
