@@ -13,7 +13,7 @@ from yolojax import config, main, optim, tasks
 from yolojax.assembly import data as loading
 from yolojax.assembly import network as build
 from yolojax.assembly.optimizer import run_schedule
-from yolojax.config import keys
+from yolojax.config import elsewhere, keys
 from yolojax.models.blocks import INFERENCE
 from yolojax.tracking import TrackerOptions
 
@@ -188,7 +188,7 @@ def test_settings_known_from_elsewhere_are_answered(name, advice):
 
 
 def test_every_name_is_either_a_setting_or_answered():
-    assert not set(keys.KEYS) & set(keys.NOT_YET)
+    assert not set(keys.KEYS) & set(elsewhere.NOT_YET)
 
 
 def test_missing_settings_are_named():
@@ -514,9 +514,9 @@ def test_what_settings_are_called_elsewhere_suggests_the_right_one(said, meant):
 
 
 def test_nicknames_mean_settings_and_are_none():
-    assert set(keys.NICKNAMES.values()) <= set(keys.KEYS)
-    assert all(word.isalnum() and word.islower() for word in keys.NICKNAMES)
-    assert not set(keys.NICKNAMES) & {*keys.KEYS, *keys.NOT_YET}
+    assert set(elsewhere.NICKNAMES.values()) <= set(keys.KEYS)
+    assert all(word.isalnum() and word.islower() for word in elsewhere.NICKNAMES)
+    assert not set(elsewhere.NICKNAMES) & {*keys.KEYS, *elsewhere.NOT_YET}
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "../x"])

@@ -364,7 +364,8 @@ def test_the_guide_can_be_tried(monkeypatch):
 
 
 def test_every_setting_is_on_the_page_for_those_who_come_from_elsewhere():
-    from yolojax.config.keys import KEYS, NOT_YET
+    from yolojax.config.elsewhere import NOT_YET
+    from yolojax.config.keys import KEYS
 
     text = (DOCS / "coming_from_another_trainer.md").read_text()
     named = set(re.findall(r"`(\w+)`", text))

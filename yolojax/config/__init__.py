@@ -16,7 +16,7 @@ from ml_collections import config_dict
 
 from yolojax.config import across, values
 from yolojax.config.keys import KEYS, TASKS, USE, check_name
-from yolojax.config.recipes import for_shapes
+from yolojax.config.shipped import for_shapes
 
 __all__ = ["KEYS", "changed", "check", "default", "for_shapes"]
 
