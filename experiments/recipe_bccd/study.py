@@ -13,7 +13,7 @@ study = Study(
     settings={
         "data": f"{ASSETS}/data/bccd/data.yaml",
         "pretrained": f"{ASSETS}/weights/yolo11n-coco.pt",
-        "imgsz": 160,
+        "imgsz": 128,
         "batch": 16,
         "epochs": 6,
         "close_mosaic": 2,
