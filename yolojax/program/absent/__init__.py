@@ -1,0 +1,1 @@
+"""Devices that are described, not present: their compilers run all the same."""
