@@ -118,6 +118,45 @@ def test_padded_rows_do_not_touch_batch_norm():
     )
 
 
+@pytest.mark.parametrize(
+    ("mean", "near", "bound"),
+    [
+        (300, 300.02, 1e-4),  # one after training: running statistics follow
+        (300, 299, 2e-3),
+        (0.9, 0, 1e-2),  # a first step: 30 standard deviations from the start value
+        (300, 0, 1),  # nothing is left of the variance, but it is no number below 0
+    ],
+)
+@pytest.mark.parametrize("padded", [False, True])
+def test_one_pass_keeps_the_variance_beside_a_large_mean(mean, near, bound, padded):
+    """For a standard deviation of 0.03, in float32; epsilon is 1e-3."""
+    x = np.random.default_rng(0).normal(mean, 8e-4**0.5, (4, 32, 32, 3))
+    x = x.astype(np.float32)
+    norm, mode = blocks.BatchNorm(), Pass(train=True)
+    rows = x
+    if padded:
+        rows = np.concatenate([x, np.full_like(x, -7)])
+        mode = Pass(train=True, example_valid=np.arange(8) < 4)
+    variables = {
+        "params": {"scale": np.ones(3, np.float32), "bias": np.zeros(3, np.float32)},
+        "batch_stats": {
+            "mean": np.full(3, near, np.float32),
+            "var": np.zeros(3, np.float32),
+        },
+    }
+    out, changed = norm.apply(variables, rows, mode=mode, mutable=["batch_stats"])
+    assert np.isfinite(out).all()
+    exact = x.astype(float)
+    want = exact.var((0, 1, 2), ddof=1)
+    got = changed["batch_stats"]["var"] / blocks.DETECTION_NORM.momentum
+    assert (np.abs(got / want - 1) <= bound).all() or (bound == 1 and (got >= 0).all())
+    moved = (changed["batch_stats"]["mean"] - near) / blocks.DETECTION_NORM.momentum
+    np.testing.assert_allclose(moved + near, exact.mean((0, 1, 2)), atol=2e-3)
+    normal = (exact - exact.mean((0, 1, 2))) / np.sqrt(exact.var((0, 1, 2)) + 1e-3)
+    if bound < 1:
+        np.testing.assert_allclose(out[:4], normal, atol=5e-3)
+
+
 def test_frozen_batch_norm_stays_in_evaluation_mode():
     head = functools.partial(heads.Detect, 3)
     model = models.build("tiny_model:build", head, dtype=jnp.float32, remat=False)

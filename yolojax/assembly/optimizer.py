@@ -6,6 +6,7 @@ import jax
 import optax
 
 from yolojax import optim
+from yolojax.optim import flat
 
 
 def run_schedule(config: Any, n_images: int, num_classes: int) -> optim.RunSchedule:
@@ -33,30 +34,21 @@ def run_schedule(config: Any, n_images: int, num_classes: int) -> optim.RunSched
 
 
 def make_optimizer(
-    config: Any,
-    plan: optim.RunSchedule,
-    params: Any,
-    frozen: frozenset[str] = frozenset(),
+    config: Any, plan: optim.RunSchedule, params: flat.Flat
 ) -> optax.GradientTransformationExtraArgs:
-    """Returns clipping and optimiser for a parameter tree (or its shapes).
+    """Returns clipping and optimiser for packed parameters (or their shapes).
 
     Args:
         config: the run's settings.
         plan: the run's plan.
-        params: parameter tree; only paths and shapes are read.
-        frozen: paths of parameters that stay as they are.
+        params: only names and shapes are read, and which of them are frozen.
     """
-    still = jax.tree_util.tree_map_with_path(
-        lambda path, _: (
-            jax.tree_util.keystr(path, simple=True, separator="/") in frozen
-        ),
-        params,
-    )
+    still = flat.frozen_vectors(params)
     return optim.build(
         plan.optimizer,
         params,
         weight_decay=plan.weight_decay,
         momentum=plan.momentum,
         clip_norm=config.clip_norm,
-        frozen=still if frozen else None,
+        frozen=still if any(jax.tree.leaves(still)) else None,
     )

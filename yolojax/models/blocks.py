@@ -80,7 +80,7 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
         if mode.train and "/".join(self.path) not in mode.frozen:
-            mean, var, count = _moments(x, mode.example_valid)
+            mean, var, count = _moments(x, mode.example_valid, running_mean.value)
             if not self.is_initializing():
                 unbiased = var * (count / jnp.maximum(count - 1, 1))
                 momentum = mode.norm.momentum
@@ -96,20 +96,28 @@ class BatchNorm(nn.Module):
 
 
 def _moments(
-    x: jax.Array, valid: jax.Array | None
+    x: jax.Array, valid: jax.Array | None, near: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns mean [C], biased variance [C] and count [] over the rows that count."""
+    """Returns mean [C], biased variance [C] and count [] over the rows that count.
+
+    Both sums are taken in one pass over the activations, and add up over devices in one
+    exchange. They are sums of differences from a value `near` the mean [C]: what
+    cancels is then small beside the variance, which E[x^2] - E[x]^2 would lose.
+    """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     b, h, w, _ = wide.shape
+    away = wide - near[None, None, None]
+    square = jnp.square(away)
     if valid is None:
-        mean = wide.mean((0, 1, 2))
-        var = jnp.square(wide - mean[None, None, None]).mean((0, 1, 2))
-        return mean, var, jnp.asarray(b * h * w, wide.dtype)
-    weight = valid.astype(wide.dtype)[:, None, None, None]
-    count = weight.sum() * (h * w)
-    mean = (wide * weight).sum((0, 1, 2)) / count
-    var = (jnp.square(wide - mean[None, None, None]) * weight).sum((0, 1, 2)) / count
-    return mean, var, count
+        count = jnp.asarray(b * h * w, wide.dtype)
+    else:
+        weight = valid.astype(wide.dtype)[:, None, None, None]
+        count = weight.sum() * (h * w)
+        away, square = away * weight, square * weight
+    offset = away.sum((0, 1, 2)) / count
+    # The variance of equal values may come out a rounding error below 0.
+    var = jnp.maximum(square.sum((0, 1, 2)) / count - jnp.square(offset), 0)
+    return near + offset, var, count
 
 
 class Conv(nn.Module):

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from yolojax import registry
+from yolojax.optim import flat
 from yolojax.optim.groups import GROUPS, MUSGD_GROUPS, groups, musgd_groups
 from yolojax.optim.muon import orthogonalise_kernels
 from yolojax.types import PyTree
@@ -45,7 +46,7 @@ def build(
     Args:
         name: key of `OPTIMIZERS` in any letter case, or "package.module:attribute",
             which is imported: never a name out of a file of a run.
-        params: parameter tree; only paths and shapes are read.
+        params: parameter tree, perhaps packed; only paths and shapes are read.
         weight_decay: decay of the weight group, already scaled with the batch.
         momentum: beta1 of the Adam family, which keeps it constant; the others take
             momentum at each update.
@@ -62,10 +63,13 @@ def build(
             f"config.clip_norm = {clip_norm} must be above 0; 10 is the usual limit,"
             " a huge one such as 1e9 switches clipping off."
         )
-    steps = [
-        clip_by_global_norm(clip_norm),
-        make(params, weight_decay=weight_decay, momentum=momentum),
-    ]
+    options = {"weight_decay": weight_decay, "momentum": momentum}
+    if name.lower() in _ELEMENTWISE or not isinstance(params, flat.Flat):
+        direction = make(params, **options)
+    else:
+        trees = jax.eval_shape(flat.unpacked, params)
+        direction = flat.on_trees(make(trees, **options))
+    steps = [clip_by_global_norm(clip_norm), direction]
     if frozen is not None:
         # Before the clip, so that they do not count; last, so that they do not decay.
         still = optax.masked(optax.set_to_zero(), frozen)
@@ -213,6 +217,10 @@ OPTIMIZERS: dict[str, Callable[..., Transform]] = {
     "radam": radam,
     "rmsprop": rmsprop,
 }
+
+
+# What these do to a number depends on its group alone: they take packed parameters.
+_ELEMENTWISE = frozenset(OPTIMIZERS) - {"musgd"}
 
 
 # --- the pieces the chains are made of --------------------------------------------

@@ -13,6 +13,7 @@ from yolojax import optim
 from yolojax.assembly.network import Network
 from yolojax.data.batches import input_size
 from yolojax.models.blocks import Pass
+from yolojax.optim import flat
 from yolojax.tasks.detect import DetectionRules
 from yolojax.types import Array, Batch, LossScale, PyTree, TrainState
 
@@ -145,7 +146,7 @@ def make_train_step(
 
         def loss_fn(params: PyTree) -> tuple[jax.Array, tuple[jax.Array, PyTree]]:
             outputs, changed = model.apply(
-                {"params": _fixed(params, frozen), "batch_stats": state.batch_stats},
+                {"params": _fixed(params, frozen), "batch_stats": statistics},
                 batch.image,
                 mode=mode,
                 mutable=["batch_stats"],
@@ -154,7 +155,10 @@ def make_train_step(
             factor = images * scale if task.batch_scaled else scale
             return terms.sum() * factor, (terms, changed["batch_stats"])
 
-        grads, (terms, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+        params, statistics = flat.unpacked((state.params, state.batch_stats))
+        grads, (terms, statistics) = jax.grad(loss_fn, has_aux=True)(params)
+        grads = flat.packed_like(grads, state.params)
+        batch_stats = flat.packed_like(statistics, state.batch_stats)
         if state.loss_scale is not None:
             grads = jax.tree.map(lambda g: g / scale, grads)
         if state.grad_sum is not None:
@@ -169,13 +173,8 @@ def make_train_step(
             if state.grad_sum is not None
             else None,
         )
-        state = jax.lax.cond(
-            good & hyper.update,
-            lambda s, g: _update(s, g, norm, tx, hyper, ema_decay),
-            lambda s, g: s,
-            state,
-            grads,
-        )
+        due = good & hyper.update
+        state = _update(state, grads, norm, tx, hyper, due, ema_decay)
         return state, _logs(state, norm)
 
     return train_step
@@ -315,9 +314,15 @@ def _update(
     norm: jax.Array,
     tx: optax.GradientTransformationExtraArgs,
     hyper: Hyper,
+    due: jax.Array,
     ema_decay: float,
 ) -> TrainState:
-    """Returns the state after one optimiser step with the summed gradients."""
+    """Returns the state after one optimiser step with the summed gradients, if due."""
+    loss_scale, moves = state.loss_scale, due
+    if loss_scale is not None:
+        finite = jnp.isfinite(norm)
+        moves = due & finite
+        loss_scale = _select(due, _rescale(loss_scale, finite), loss_scale)
 
     def apply(params: PyTree, opt_state: PyTree) -> tuple[PyTree, PyTree]:
         changes, opt_state = tx.update(
@@ -325,27 +330,25 @@ def _update(
         )
         return optax.apply_updates(params, changes), opt_state
 
-    params, opt_state, loss_scale = state.params, state.opt_state, state.loss_scale
-    if loss_scale is None:
-        params, opt_state = apply(params, opt_state)
+    before = state.params, state.opt_state
+    if state.grad_sum is not None and not flat.is_packed(state.opt_state):
+        # What computes on every tensor is worth leaving out between updates.
+        params, opt_state = jax.lax.cond(moves, apply, lambda *old: old, *before)
     else:
-        finite = jnp.isfinite(norm)
-        params, opt_state = jax.lax.cond(
-            finite, apply, lambda p, o: (p, o), params, opt_state
-        )
-        loss_scale = _rescale(loss_scale, finite)
-    updates = state.updates + 1
+        params, opt_state = _select(moves, apply(*before), before)
+    updates = state.updates + due
     live = {"params": params, "batch_stats": state.batch_stats}
+    average = optim.ema_update(state.ema, live, updates, ema_decay)
     return dataclasses.replace(
         state,
         params=params,
         opt_state=opt_state,
         loss_scale=loss_scale,
         updates=updates,
-        ema=optim.ema_update(state.ema, live, updates, ema_decay),
+        ema=_select(due, average, state.ema),
         grad_sum=None
         if state.grad_sum is None
-        else jax.tree.map(jnp.zeros_like, state.grad_sum),
+        else jax.tree.map(lambda g: jnp.where(due, 0, g), state.grad_sum),
     )
 
 

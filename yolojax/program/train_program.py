@@ -23,6 +23,7 @@ from yolojax.data.batches import input_size
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.devices import mesh as devices
 from yolojax.devices.images import ImageLayout, layout_of, put_images
+from yolojax.optim import flat
 from yolojax.program import feed
 from yolojax.program.compiler import Compiler
 from yolojax.program.dispatch import TrainDispatch
@@ -83,6 +84,7 @@ class Program:
     sizes: InputSizes
     scan_steps: int  # of one dispatch
     seed: int
+    layouts: dict[str, flat.Layout]  # of parameters and of batch statistics
     images: ImageLayout | None = None  # if the devices hold the images
     ema_decay: float = optim.EMA_DECAY  # of the averaged weights
     make_step: Callable[..., TrainStep] = make_train_step
@@ -145,9 +147,12 @@ class Program:
             return jitted.lower(state, batch, hyper, pixels)
 
     def initial_state(self, variables: dict[str, PyTree]) -> TrainState:
-        """Returns the state before the first step, given {"params", "batch_stats"}."""
+        """Returns the state before the first step, given {"params", "batch_stats"}.
+
+        It holds them packed, as the step takes and gives them.
+        """
         return initial_state(
-            variables,
+            {k: flat.packed(v, self.layouts[k]) for k, v in variables.items()},
             self.tx,
             seed=self.seed,
             num_losses=len(self.net.task.loss_names),
@@ -160,6 +165,14 @@ class Program:
         """Returns the state of a fresh network on the devices."""
         variables = network.initial_variables(self.net, self.seed)
         return devices.replicate(self.initial_state(variables), self.mesh)
+
+    def averaged(self, state: TrainState) -> PyTree:
+        """Returns the averaged {"params", "batch_stats"} of a state on the devices.
+
+        By way of the host: there the trees are views, and nothing is compiled.
+        """
+        average = flat.unpacked(jax.device_get(state.ema))
+        return devices.replicate(average, self.mesh)
 
     def shapes(
         self, like: dict[str, Any], steps: int = 1
@@ -231,8 +244,13 @@ def make_program(
         network.keypoints_of(source),
         platform=mesh.devices.flat[0].platform,
     )
-    params = models.variable_shapes(net.model)["params"]
-    frozen = frozen_paths(params, config.freeze)
+    shapes = models.variable_shapes(net.model)
+    frozen = frozen_paths(shapes["params"], config.freeze)
+    layouts = {
+        "params": flat.layout_of(shapes["params"], frozen),
+        "batch_stats": flat.layout_of(shapes["batch_stats"]),
+    }
+    params = flat.shapes_of(layouts["params"])
     schedule = run_schedule(config, len(source), classes)
     if planned_epochs is not None:
         schedule = optim.with_epochs(schedule, planned_epochs, config.warmup_epochs)
@@ -242,7 +260,7 @@ def make_program(
     return Program(
         net=net,
         schedule=schedule,
-        tx=make_optimizer(config, schedule, params, frozen),
+        tx=make_optimizer(config, schedule, params),
         mesh=mesh,
         frozen=frozen,
         padded=len(source) % config.batch != 0,
@@ -255,6 +273,7 @@ def make_program(
         ),
         scan_steps=_scan_steps(config, mesh),
         seed=config.seed,
+        layouts=layouts,
         images=layout,
         ema_decay=config.ema_decay,
     )

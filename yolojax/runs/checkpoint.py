@@ -5,7 +5,8 @@
     <workdir>/checkpoints/epochs/<e> EMA weights after epoch e, if they are asked for
     <workdir>/checkpoints/damaged/   what could not be read when the run went on
 
-They are Orbax directories, float32; n counts the saves of the run. A directory under
+They are Orbax directories, float32, trees of single tensors, however a step holds them;
+n counts the saves of the run. A directory under
 its final name is whole: Orbax writes under a temporary name and renames at the end.
 
 A run may be killed at any moment. Weights are on disk before the state that comes after
@@ -29,6 +30,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from yolojax.optim import flat
 from yolojax.types import PyTree, TrainState
 
 LAST, BEST, EPOCHS = "last", "best", "epochs"
@@ -58,11 +60,11 @@ class Checkpoints:
     def save_best(self, number: int, ema: PyTree, record: dict[str, Any]) -> None:
         """Starts writing the weights of a new best epoch."""
         self.last.wait_until_finished()
-        _save(self.best, number, jax.tree.map(_copy, ema), record)
+        _save(self.best, number, _copied(ema), record)
 
     def save_epoch(self, epoch: int, ema: PyTree, record: dict[str, Any]) -> None:
         """Starts writing the weights of an epoch, which are kept for good."""
-        _save(self.epochs, epoch, jax.tree.map(_copy, ema), record)
+        _save(self.epochs, epoch, _copied(ema), record)
 
     def newest(self) -> int | None:
         """Returns the number of the newest whole checkpoint, None if there is none."""
@@ -79,7 +81,8 @@ class Checkpoints:
 
         Args:
             number: as from `newest`.
-            like: a state of the same run, for structure, shapes and dtypes.
+            like: a state of the same run, for structure, shapes and dtypes; what it
+                has packed is packed in the result.
         """
         abstract = jax.tree.map(np.zeros_like, _snapshot(like))
         found = self.last.restore(
@@ -91,7 +94,7 @@ class Checkpoints:
         state = dataclasses.replace(
             found.state, rng=jax.random.wrap_key_data(found.state.rng)
         )
-        return state, found.record
+        return flat.packed_like(state, like), found.record
 
     def record(self, number: int) -> dict[str, Any]:
         """Returns the run record of a checkpoint alone."""
@@ -465,8 +468,9 @@ def _snapshot(state: TrainState) -> TrainState:
     thread is still writing.
     """
     raw = dataclasses.replace(state, rng=jax.random.key_data(state.rng))
-    return jax.tree.map(_copy, raw)
+    return _copied(raw)
 
 
-def _copy(x: Any) -> np.ndarray:
-    return np.array(x, copy=True)
+def _copied(tree: PyTree) -> PyTree:
+    """Returns NumPy copies of a tree's arrays; what is packed becomes a tree."""
+    return flat.unpacked(jax.tree.map(lambda x: np.array(x, copy=True), tree))

@@ -62,7 +62,7 @@ def figures(
         share = 100 * took / step_seconds
         yield "  rendering its images on the device", share, "% of it"
         batch = dataclasses.replace(batch, image=render(batch.plans))
-    ema = jax.block_until_ready(holder[0].ema)
+    ema = program.averaged(holder[0])
     image = batch.image.astype(jnp.float32) / 255
     mode = Pass(train=False, platform=program.net.platform)
     forward = jax.jit(lambda v, x: program.net.model.apply(v, x, mode=mode))

@@ -148,7 +148,8 @@ def validate(
 
 def _validated(run: Run, state: TrainState) -> float:
     """Returns the fitness of the averaged weights, and notes all figures."""
-    found = (run.means.validate or validate)(run, state.ema, state=state)
+    average = run.program.averaged(state)
+    found = (run.means.validate or validate)(run, average, state=state)
     summary = found.result.summary()
     metrics = {k: float(v) for k, v in summary.items() if k.startswith("metrics/")}
     pairs = zip(run.program.net.task.loss_names, found.losses, strict=True)

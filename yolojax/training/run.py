@@ -106,7 +106,7 @@ class Run:
         if self.data.val_batches is not None:
             prepare_evaluation(
                 self.steps.evaluate,
-                state.ema,
+                self.program.averaged(state),
                 self.data.val_batches,
                 self.program.mesh,
                 needed=self.config.val,

@@ -17,7 +17,7 @@ FREE = frozenset(  # they give names to what is there, the device does nothing
 )
 REDUCTIONS = frozenset(("all-reduce", "all-reduce-start"))
 
-_HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) [^=]*\{$")
+_HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")  # with no space before it
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _OPCODE = re.compile(r" ([a-z][\w\-]*)\(")
 _ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\]")
@@ -61,7 +61,9 @@ def counted(text: str) -> Counts:
         launches=launches.total(),
         traffic=traffic.total(),
         all_reduces=sum(launches[name] for name in REDUCTIONS),
-        kinds=tuple((name, launches[name], size) for name, size in traffic.most_common()),
+        kinds=tuple(
+            (name, launches[name], size) for name, size in traffic.most_common()
+        ),
     )
 
 

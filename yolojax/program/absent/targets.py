@@ -113,7 +113,8 @@ def absent_mesh(name: str, count: int = 1) -> "Mesh":
         )
     else:
         topology = topologies.get_topology_desc(
-            platform="tpu", topology_name=f"{target.description}:{_layout(name, count)}"
+            platform="tpu",
+            topology_name=f"{target.description}:{chips_text(name, count)}",
         )
     return Mesh(np.array(topology.devices), ("data",), axis_types=(AxisType.Auto,))
 
@@ -131,8 +132,12 @@ def target_of(name: str) -> Target:
     return TARGETS[name]
 
 
-def _layout(name: str, count: int) -> str:
-    """Returns how so many TPU chips are laid out."""
+def chips_text(name: str, count: int) -> str:
+    """Returns how so many TPU chips are laid out, "2x2".
+
+    Raises:
+        ValueError: so many make no slice.
+    """
     if count not in _SLICES:
         raise ValueError(
             f"{name}: {count} chips are no slice; use one of"
