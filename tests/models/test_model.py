@@ -136,7 +136,7 @@ def test_one_pass_keeps_the_variance_beside_a_large_mean(mean, near, bound, padd
     rows = x
     if padded:
         rows = np.concatenate([x, np.full_like(x, -7)])
-        mode = Pass(train=True, example_valid=np.arange(8) < 4)
+        mode = Pass(train=True, example_valid=jnp.arange(8) < 4)
     variables = {
         "params": {"scale": np.ones(3, np.float32), "bias": np.zeros(3, np.float32)},
         "batch_stats": {
@@ -144,7 +144,10 @@ def test_one_pass_keeps_the_variance_beside_a_large_mean(mean, near, bound, padd
             "var": np.zeros(3, np.float32),
         },
     }
-    out, changed = norm.apply(variables, rows, mode=mode, mutable=["batch_stats"])
+    variables = jax.tree.map(jnp.asarray, variables)
+    out, changed = norm.apply(
+        variables, jnp.asarray(rows), mode=mode, mutable=["batch_stats"]
+    )
     assert np.isfinite(out).all()
     exact = x.astype(float)
     want = exact.var((0, 1, 2), ddof=1)

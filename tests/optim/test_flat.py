@@ -27,16 +27,22 @@ def equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.parametrize("outputs_first", [False, True])
 @pytest.mark.parametrize("frozen", [frozenset(), FROZEN])
-def test_what_is_packed_comes_out_again(frozen):
+def test_what_is_packed_comes_out_again(frozen, outputs_first):
     tree = parameters()
-    layout = flat.layout_of(tree, frozen)
+    layout = flat.layout_of(tree, frozen, outputs_first=outputs_first)
     on_host = flat.packed(tree, layout)
     on_device = jax.jit(lambda x: flat.packed(x, layout))(tree)
     equal(on_host, on_device)
     assert all(isinstance(vector, np.ndarray) for vector in on_host.vectors)
     assert len(on_host.vectors) == (4 if frozen else 3)
     equal(flat.unpacked(on_host), tree)
+    kernel = tree["model_1"]["conv"]["kernel"]
+    lies = kernel.transpose(3, 0, 1, 2) if outputs_first else kernel
+    kernels = on_host.vectors[1]  # "float32/bias", "float32/kernel", ...
+    first = 0 if frozen else kernel.size
+    np.testing.assert_array_equal(kernels[first : first + kernel.size], lies.ravel())
     equal(jax.jit(flat.unpacked)(on_device), tree)
     shapes = flat.shapes_of(layout)
     assert [(x.shape, x.dtype) for x in shapes.vectors] == [

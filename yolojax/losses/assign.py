@@ -130,7 +130,6 @@ def _assign(match, scores, boxes, points, gt_boxes, gt_classes, valid):
 def _claims(match, scores, boxes, points, gt_boxes, gt_classes, valid):
     """Returns top anchors [M, K], which of them are claimed, best slot [A]."""
     anchors, slots = points.shape[0], gt_boxes.shape[0]
-    by_class = scores.T  # [C, A]
     top_k = min(TOP_K, anchors)
 
     def chunk(best, inputs):
@@ -138,7 +137,7 @@ def _claims(match, scores, boxes, points, gt_boxes, gt_classes, valid):
         first, gt, classes, ok = inputs
         inside = match.inside(points[None], gt[:, None]) & ok[:, None]  # [chunk, A]
         metric, overlap = _alignment(
-            by_class[classes], match.overlap(gt[:, None], boxes[None]), inside
+            scores[:, classes].T, match.overlap(gt[:, None], boxes[None]), inside
         )
         _, top = jax.lax.top_k(metric, top_k)
         claimed = jnp.take_along_axis(inside, top, axis=1)

@@ -102,7 +102,7 @@ def detection_parts(
     bins = box_logits.shape[-1] // 4
     points, strides = (jnp.asarray(x, box_logits.dtype) for x in geometry)
     gt_boxes = gt_boxes.astype(box_logits.dtype)
-    ltrb = box_ops.expected_distance(box_logits, bins)  # [B, A, 4] cells
+    ltrb, log_total = box_ops.distance_moments(box_logits, bins)  # [B, A, 4], cells
     points_b = jnp.broadcast_to(points[None], (*ltrb.shape[:2], 2))
     boxes = box_ops.ltrb_to_xyxy(points_b, ltrb)
     assignment = assign(
@@ -121,6 +121,7 @@ def detection_parts(
     box = (1 - box_ops.complete_iou(boxes, target)) * weight
     dfl = distribution_focal_loss(
         box_logits.reshape(*ltrb.shape, bins),
+        log_total,
         box_ops.xyxy_to_ltrb(points_b, target).clip(0, bins - 1 - 0.01),
     ).mean(-1)
     parts = box, bce, dfl * weight
@@ -175,24 +176,38 @@ def binary_cross_entropy(
     logits: Float[Array, "*n"], target: Float[Array, "*n"]
 ) -> Float[Array, "*n"]:
     """Returns the cross-entropy of sigmoid(logits) against targets in 0..1."""
+    return _cross_entropy(logits, target)
+
+
+@jax.custom_vjp
+def _cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
     return jax.nn.softplus(logits) - logits * target
 
 
+# Its gradient is told from the same two arrays: nothing else of their size is kept.
+_cross_entropy.defvjp(
+    lambda logits, target: (_cross_entropy(logits, target), (logits, target)),
+    lambda kept, g: (g * (jax.nn.sigmoid(kept[0]) - kept[1]), -g * kept[0]),
+)
+
+
 def distribution_focal_loss(
-    logits: Float[Array, "*n bins"], target: Float[Array, "*n"]
+    logits: Float[Array, "*n bins"],
+    log_total: Float[Array, "*n"],
+    target: Float[Array, "*n"],
 ) -> Float[Array, "*n"]:
     """Returns the cross-entropy against the two bins around a continuous distance.
 
     Args:
         logits: scores of the distances 0 .. bins-1, in cells.
+        log_total: log of the sum of their exponentials.
         target: true distance in cells, within [0, bins - 1).
 
     Reference: Li et al. 2020, Generalized Focal Loss, arXiv:2006.04388.
     """
-    log_p = jax.nn.log_softmax(logits)  # [*n, bins]
     # Both neighbouring bins get the share that linear interpolation gives them; the
     # dense form has an elementwise gradient where an indexed one would scatter.
     bins = jnp.arange(logits.shape[-1], dtype=logits.dtype)
     bins = bins.reshape((1,) * target.ndim + (-1,))
     share = jnp.maximum(1 - jnp.abs(target[..., None] - bins), 0)  # [*n, bins]
-    return -(share * log_p).sum(-1)
+    return log_total - (share * logits).sum(-1)  # shares add up to 1

@@ -55,7 +55,7 @@ def rotated_parts(
     bins = box_logits.shape[-1] // 4
     points, strides = (jnp.asarray(x, box_logits.dtype) for x in geometry)
     gt_boxes = gt_boxes.astype(box_logits.dtype)
-    ltrb = box_ops.expected_distance(box_logits, bins)  # [B, A, 4] cells
+    ltrb, log_total = box_ops.distance_moments(box_logits, bins)  # [B, A, 4], cells
     points_b = jnp.broadcast_to(points[None], (*ltrb.shape[:2], 2))
     boxes = rotated.ltrb_to_xywhr(points_b, ltrb, angles)
     assignment = assign.assign(
@@ -74,6 +74,7 @@ def rotated_parts(
     bce = class_loss(logits, target_class, weight, example_valid, class_weights)
     dfl = distribution_focal_loss(
         box_logits.reshape(*ltrb.shape, bins),
+        log_total,
         rotated.xywhr_to_ltrb(points_b, target).clip(0, bins - 1 - 0.01),
     ).mean(-1)
     box = 1 - rotated.probabilistic_iou(boxes, target, FLOOR)

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from yolojax.ops import conv
+from yolojax.ops import batch_norm, conv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,45 +79,20 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, channels)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
-        if mode.train and "/".join(self.path) not in mode.frozen:
-            mean, var, count = _moments(x, mode.example_valid, running_mean.value)
-            if not self.is_initializing():
-                unbiased = var * (count / jnp.maximum(count - 1, 1))
-                momentum = mode.norm.momentum
-                running_mean.value += momentum * (mean - running_mean.value)
-                running_var.value += momentum * (unbiased - running_var.value)
-        else:
+        epsilon, momentum = mode.norm.epsilon, mode.norm.momentum
+        if not mode.train or "/".join(self.path) in mode.frozen:
             mean, var = running_mean.value, running_var.value
-        factor = scale * jax.lax.rsqrt(var + mode.norm.epsilon)  # [C]
-        shift = bias - mean * factor
-        wide = x.astype(factor.dtype)
-        out = wide * factor[None, None, None] + shift[None, None, None]
+            form = batch_norm.scale_and_shift(scale, bias, mean, var, epsilon)
+            return batch_norm.apply(x, *form).astype(self.dtype)
+        platform = mode.platform or jax.default_backend()
+        out, (mean, var, count) = batch_norm.normalised(
+            x, scale, bias, running_mean.value, mode.example_valid, epsilon, platform
+        )
+        if not self.is_initializing():
+            unbiased = var * (count / jnp.maximum(count - 1, 1))
+            running_mean.value += momentum * (mean - running_mean.value)
+            running_var.value += momentum * (unbiased - running_var.value)
         return out.astype(self.dtype)
-
-
-def _moments(
-    x: jax.Array, valid: jax.Array | None, near: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns mean [C], biased variance [C] and count [] over the rows that count.
-
-    Both sums are taken in one pass over the activations, and add up over devices in one
-    exchange. They are sums of differences from a value `near` the mean [C]: what
-    cancels is then small beside the variance, which E[x^2] - E[x]^2 would lose.
-    """
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    b, h, w, _ = wide.shape
-    away = wide - near[None, None, None]
-    square = jnp.square(away)
-    if valid is None:
-        count = jnp.asarray(b * h * w, wide.dtype)
-    else:
-        weight = valid.astype(wide.dtype)[:, None, None, None]
-        count = weight.sum() * (h * w)
-        away, square = away * weight, square * weight
-    offset = away.sum((0, 1, 2)) / count
-    # The variance of equal values may come out a rounding error below 0.
-    var = jnp.maximum(square.sum((0, 1, 2)) / count - jnp.square(offset), 0)
-    return near + offset, var, count
 
 
 class Conv(nn.Module):

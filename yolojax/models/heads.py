@@ -7,6 +7,7 @@ class tell the network which maps to pass and the constants of its batch norms.
 Axes: B batch, A cells of all levels, C classes, K keypoints, D values of a keypoint.
 """
 
+import itertools
 import math
 from typing import Any, ClassVar
 
@@ -32,6 +33,7 @@ NUM_MASKS = 32  # prototypes that an object's mask is mixed from
 
 Features = tuple[jax.Array, ...]  # [B, H_l, W_l, C_l] of each level
 Outputs = dict[str, jax.Array]
+End = tuple[jax.Array, jax.Array]  # a map before its bias [C] is added, and that
 
 
 class Detect(nn.Module):
@@ -197,8 +199,8 @@ class OutputConv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, features], float32 at least."""
+    def __call__(self, x: jax.Array, *, mode: Pass) -> End:
+        """[B, H, W, C] -> [B, H, W, features], and the bias [features] to be added."""
         channels = x.shape[-1]
         shape = (1, 1, channels, self.features)
         kernel = self.param("kernel", uniform_fan_in, shape, jnp.float32)
@@ -209,8 +211,7 @@ class OutputConv(nn.Module):
         )
         bias = self.param("bias", start, (self.features,), jnp.float32)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        out = conv.conv2d(x, kernel, platform=mode.platform)
-        return out.astype(bias.dtype) + bias[None, None, None]
+        return conv.conv2d(x, kernel, platform=mode.platform), bias
 
 
 class Linear(nn.Module):
@@ -286,11 +287,40 @@ def _separable_convs(
     return x
 
 
-def _join(maps: list[jax.Array]) -> jax.Array:
+def _join(ends: list[End]) -> jax.Array:
     """Returns the levels' cells in one axis: [B, H_l, W_l, C] -> [B, A, C]."""
-    return jnp.concatenate(
-        [m.reshape(m.shape[0], -1, m.shape[-1]) for m in maps], axis=1
-    )
+    maps = [m.reshape(m.shape[0], -1, m.shape[-1]) for m, _ in ends]
+    return _joined(maps, [bias for _, bias in ends])
+
+
+@jax.custom_vjp
+def _joined(maps: list[jax.Array], biases: list[jax.Array]) -> jax.Array:
+    """[B, A_l, C] and [C] of each level -> [B, A, C], float32 at least.
+
+    Joined before they are widened and their biases added: who reads the result then
+    reads half of it.
+    """
+    cells = [
+        jnp.broadcast_to(bias[None], m.shape[1:])
+        for m, bias in zip(maps, biases, strict=True)
+    ]
+    joined, bias = jnp.concatenate(maps, axis=1), jnp.concatenate(cells)
+    return joined.astype(bias.dtype) + bias[None]
+
+
+def _joined_forward(maps: list[jax.Array], biases: list[jax.Array]) -> tuple[Any, Any]:
+    return _joined(maps, biases), [jax.ShapeDtypeStruct(m.shape, m.dtype) for m in maps]
+
+
+def _joined_backward(shapes: Any, gradient: jax.Array) -> tuple[Any, Any]:
+    """A level at a time: its map and its bias take one pass."""
+    ends = list(itertools.accumulate(shape.shape[1] for shape in shapes))
+    parts = jnp.split(gradient, ends[:-1], axis=1)
+    maps = [part.astype(shape.dtype) for part, shape in zip(parts, shapes, strict=True)]
+    return maps, [part.sum((0, 1)) for part in parts]
+
+
+_joined.defvjp(_joined_forward, _joined_backward)
 
 
 def _widen(x: jax.Array) -> jax.Array:

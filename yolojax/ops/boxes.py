@@ -1,6 +1,7 @@
 """Boxes: formats, overlaps, decoding of distances, mapping back to the original."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +50,47 @@ def expected_distance(
     # Elementwise: a matrix product may run in reduced precision on an accelerator.
     values = jnp.arange(bins, dtype=logits.dtype)
     return (probabilities * values.reshape((1,) * logits.ndim + (bins,))).sum(-1)
+
+
+def distance_moments(
+    logits: Float[Array, "*n sides_bins"], bins: int
+) -> tuple[Float[Array, "*n 4"], Float[Array, "*n 4"]]:
+    """Returns `expected_distance`, and the log of the sum of the exponentials.
+
+    What the losses need of a distribution, in a form whose gradient is told from the
+    logits: no array of their size is kept for it.
+    """
+    return _moments(logits.reshape(*logits.shape[:-1], 4, bins))
+
+
+@jax.custom_vjp
+def _moments(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """[..., bins] -> the mean bin [...] and the log of the sum of exp [...]."""
+    most = logits.max(-1)
+    weights = jnp.exp(logits - most[..., None])
+    total = weights.sum(-1)
+    return (weights * _bins(logits)).sum(-1) / total, most + jnp.log(total)
+
+
+def _moments_forward(logits: jax.Array) -> tuple[Any, Any]:
+    mean, log_total = _moments(logits)
+    return (mean, log_total), (logits, mean, log_total)
+
+
+def _moments_backward(kept: Any, gradients: Any) -> tuple[jax.Array]:
+    (logits, mean, log_total), (of_mean, of_log) = kept, gradients
+    probabilities = jnp.exp(logits - log_total[..., None])
+    away = _bins(logits) - mean[..., None]
+    return (probabilities * (away * of_mean[..., None] + of_log[..., None]),)
+
+
+_moments.defvjp(_moments_forward, _moments_backward)
+
+
+def _bins(logits: jax.Array) -> jax.Array:
+    """Returns 0 .. bins-1 along the last axis, to be broadcast with the logits."""
+    values = jnp.arange(logits.shape[-1], dtype=logits.dtype)
+    return values.reshape((1,) * (logits.ndim - 1) + (-1,))
 
 
 def complete_iou(

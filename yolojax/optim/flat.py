@@ -36,6 +36,7 @@ class Layout:
     tree: Any  # its structure
     shapes: tuple[tuple[int, ...], ...]  # of its leaves
     names: tuple[str, ...]  # of the vector that each lies in
+    outputs_first: bool  # kernels [H, W, I, O] lie as [O, H, W, I], as cuDNN has them
 
     @property
     def vectors(self) -> tuple[str, ...]:
@@ -62,12 +63,19 @@ class Flat:
         return cls(tuple(vectors), layout)
 
 
-def layout_of(tree: PyTree, frozen: frozenset[str] = frozenset()) -> Layout:
+def layout_of(
+    tree: PyTree,
+    frozen: frozenset[str] = frozenset(),
+    *,
+    outputs_first: bool = False,
+) -> Layout:
     """Returns the layout of a tree of arrays or shapes: one vector per group.
 
     Args:
         tree: parameters, or whatever else is held for them.
         frozen: paths of those that are not trained, which get vectors of their own.
+        outputs_first: kernels of four axes lie with their last one first. Where
+            convolutions want them so, none is transposed on its way.
     """
     found, structure = jax.tree_util.tree_flatten_with_path(tree)
     names = []
@@ -76,7 +84,7 @@ def layout_of(tree: PyTree, frozen: frozenset[str] = frozenset()) -> Layout:
         kind = f"{leaf.dtype.name}/{_LAST[group_of(path)]}"
         names.append(f"{FROZEN}{kind}" if path in frozen else kind)
     shapes = tuple(tuple(leaf.shape) for _, leaf in found)
-    return Layout(structure, shapes, tuple(names))
+    return Layout(structure, shapes, tuple(names), outputs_first)
 
 
 def shapes_of(layout: Layout) -> Flat:
@@ -96,6 +104,8 @@ def packed(tree: PyTree, layout: Layout) -> Flat:
     leaves = layout.tree.flatten_up_to(tree)
     members: dict[str, list[Array]] = {name: [] for name in layout.vectors}
     for name, leaf in zip(layout.names, leaves, strict=True):
+        if layout.outputs_first and leaf.ndim == 4:
+            leaf = leaf.transpose(3, 0, 1, 2)
         members[name].append(leaf.reshape(-1))
     return Flat(tuple(_joined(arrays) for arrays in members.values()), layout)
 
@@ -156,7 +166,10 @@ def _tree(flat: Flat) -> PyTree:
     for name, shape in zip(layout.names, layout.shapes, strict=True):
         start = places[name]
         places[name] = stop = start + math.prod(shape)
-        leaves.append(_cut(vectors[name], start, stop).reshape(shape))
+        leaf = _cut(vectors[name], start, stop)
+        if layout.outputs_first and len(shape) == 4:
+            leaf = leaf.reshape(shape[-1:] + shape[:-1]).transpose(1, 2, 3, 0)
+        leaves.append(leaf.reshape(shape))
     return layout.tree.unflatten(leaves)
 
 

@@ -247,7 +247,9 @@ def make_program(
     shapes = models.variable_shapes(net.model)
     frozen = frozen_paths(shapes["params"], config.freeze)
     layouts = {
-        "params": flat.layout_of(shapes["params"], frozen),
+        "params": flat.layout_of(
+            shapes["params"], frozen, outputs_first=net.platform in ("gpu", "cuda")
+        ),
         "batch_stats": flat.layout_of(shapes["batch_stats"]),
     }
     params = flat.shapes_of(layouts["params"])

@@ -1,0 +1,124 @@
+"""Batch normalisation of activations by their own moments, in few passes over them.
+
+Activations are what a training step waits for: they are read once for both moments and
+once to be normalised, and on the way back twice again, beside their gradient.
+
+Axes: B batch, H height, W width, C channels.
+
+Reference: Ioffe and Szegedy 2015, arXiv:1502.03167.
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+_FEW = 4096  # values of a channel that are added up at once
+
+
+class Moments(NamedTuple):
+    """Of each channel, over the rows that count; no gradient passes through them."""
+
+    mean: jax.Array  # [C]
+    var: jax.Array  # [C], biased
+    count: jax.Array  # [], values of a channel
+
+
+def scale_and_shift(
+    scale: jax.Array, bias: jax.Array, mean: jax.Array, var: jax.Array, epsilon: float
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the factor and the summand [C] that normalise a channel."""
+    factor = scale * jax.lax.rsqrt(var + epsilon)
+    return factor, bias - mean * factor
+
+
+def apply(x: jax.Array, factor: jax.Array, shift: jax.Array) -> jax.Array:
+    """Returns [B, H, W, C] times a factor plus a summand [C], float32 at least."""
+    return _wide(x) * factor[None, None, None] + shift[None, None, None]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def normalised(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    near: jax.Array,
+    valid: jax.Array | None,
+    epsilon: float,
+    platform: str,
+) -> tuple[jax.Array, Moments]:
+    """Returns normalised activations, float32 at least, and the moments.
+
+    Args:
+        x: [B, H, W, C].
+        scale: [C].
+        bias: [C].
+        near: [C] values near the mean. Sums are those of differences from them: what
+            cancels is then small beside the variance, which E[x^2] - E[x]^2 would lose.
+        valid: [B] bool, rows whose moments count; None: all.
+        epsilon: added to the variance.
+        platform: of the devices that the program is compiled for.
+    """
+    return _forward(x, scale, bias, near, valid, epsilon, platform)[0]
+
+
+def _forward(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    near: jax.Array,
+    valid: jax.Array | None,
+    epsilon: float,
+    platform: str,
+) -> tuple[tuple[jax.Array, Moments], Any]:
+    away = _wide(x) - near[None, None, None]
+    weight = None if valid is None else valid.astype(away.dtype)[:, None, None, None]
+    count = jnp.asarray(away.size // away.shape[-1], away.dtype)
+    sums = (away, jnp.square(away))
+    if weight is not None:
+        count = weight.sum() * (count / len(away))
+        sums = (sums[0] * weight, sums[1] * weight)
+    first, second = (total / count for total in channel_sums(sums, platform))
+    # The variance of equal values may come out a rounding error below 0.
+    var = jnp.maximum(second - jnp.square(first), 0)
+    moments = Moments(near + first, var, count)
+    out = apply(x, *scale_and_shift(scale, bias, moments.mean, var, epsilon))
+    return (out, moments), (x, scale, moments, weight)
+
+
+def _backward(epsilon: float, platform: str, kept: Any, gradients: Any) -> Any:
+    (x, scale, moments, weight), (gradient, _) = kept, gradients
+    away = _wide(x) - moments.mean[None, None, None]
+    inverse = jax.lax.rsqrt(moments.var + epsilon)
+    plain, along = channel_sums((gradient, gradient * away), platform)
+    each = (plain + away * (along * jnp.square(inverse))) / moments.count
+    if weight is not None:
+        each = each * weight
+    dx = (gradient - each) * (scale * inverse)
+    return dx.astype(x.dtype), along * inverse, plain, None, None
+
+
+normalised.defvjp(_forward, _backward)
+
+
+def channel_sums(values: tuple[jax.Array, ...], platform: str) -> list[jax.Array]:
+    """Returns the sums [C] of arrays [B, H, W, C] of one shape.
+
+    A GPU adds up long columns in two kernels, the second one for each array. Here the
+    parts of all arrays are joined before they are added up: one kernel for all, and one
+    exchange where devices share the rows.
+    """
+    b, h, w, c = values[0].shape
+    if platform == "cpu" or b * h * w <= _FEW:
+        return [value.sum((0, 1, 2)) for value in values]
+    wanted = math.isqrt(b * h * w)  # parts, as many as values of each
+    divisors = [k for k in range(1, h + 1) if h % k == 0]
+    bands = next((k for k in divisors if k * b >= wanted), h)
+    parts = [value.reshape(b, bands, -1, c).sum(2) for value in values]
+    return jnp.split(jnp.concatenate(parts, axis=-1).sum((0, 1)), len(values))
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
