@@ -93,10 +93,11 @@ def _backward(epsilon: float, platform: str, kept: Any, gradients: Any) -> Any:
     away = _wide(x) - moments.mean[None, None, None]
     inverse = jax.lax.rsqrt(moments.var + epsilon)
     plain, along = channel_sums((gradient, gradient * away), platform)
-    each = (plain + away * (along * jnp.square(inverse))) / moments.count
+    slope = along * jnp.square(inverse) / moments.count
+    each = away * slope[None, None, None] + (plain / moments.count)[None, None, None]
     if weight is not None:
         each = each * weight
-    dx = (gradient - each) * (scale * inverse)
+    dx = (gradient - each) * (scale * inverse)[None, None, None]
     return dx.astype(x.dtype), along * inverse, plain, None, None
 
 

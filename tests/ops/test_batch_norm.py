@@ -1,0 +1,80 @@
+"""Batch normalisation against its definition, gradients included."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from yolojax.ops import batch_norm
+
+EPSILON = 1e-3
+
+
+def defined(x, scale, bias, valid):
+    """Returns what is normalised by moments taken one after the other."""
+    rows = x if valid is None else x[np.flatnonzero(valid)]
+    mean = rows.mean((0, 1, 2))
+    var = jnp.square(rows - mean[None, None, None]).mean((0, 1, 2))
+    away = (x - mean[None, None, None]) / jnp.sqrt(var + EPSILON)[None, None, None]
+    out = away * scale[None, None, None] + bias[None, None, None]
+    return out, (mean, var, jnp.asarray(rows.size / x.shape[-1]))
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_values_and_gradients_are_those_of_the_definition(padded, platform):
+    rng = np.random.default_rng(0)
+    valid = jnp.array([True, True, False, True]) if padded else None
+    with jax.enable_x64(True):
+        arrays = rng.normal(2, 3, (4, 40, 36, 5)), *rng.normal(1, 1, (2, 5))
+        x, scale, bias = map(jnp.asarray, arrays)
+        near = jnp.asarray(rng.normal(2, 1, 5))
+        pull = jnp.asarray(rng.normal(0, 1, x.shape))
+
+        def own(*arrays):
+            return batch_norm.normalised(*arrays, near, valid, EPSILON, platform)
+
+        found, moments = own(x, scale, bias)
+        want, expected = defined(x, scale, bias, valid)
+        np.testing.assert_allclose(found, want, rtol=1e-9, atol=1e-12)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10),
+            tuple(moments),
+            expected,
+        )
+        inputs = x, scale, bias
+        got = jax.grad(lambda *a: (own(*a)[0] * pull).sum(), (0, 1, 2))(*inputs)
+        want = jax.grad(
+            lambda *a: (defined(*a, valid)[0] * pull).sum(), (0, 1, 2)
+        )(*inputs)  # fmt: skip
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-10)
+
+
+def test_half_precision_is_summed_in_float32_and_comes_back_in_half():
+    channels = jnp.array([0.1, 1.1, 2.1], jnp.bfloat16)
+    x = jnp.broadcast_to(channels[None, None, None], (2, 64, 64, 3))
+    ones = jnp.ones(3)
+
+    def total(x):
+        out, moments = batch_norm.normalised(
+            x, ones, ones, 0 * ones, None, EPSILON, "gpu"
+        )
+        assert out.dtype == moments.mean.dtype == jnp.float32
+        return out.sum()
+
+    assert jax.grad(total)(x).dtype == jnp.bfloat16
+    mean = batch_norm.normalised(x, ones, ones, ones, None, EPSILON, "gpu")[1].mean
+    np.testing.assert_allclose(mean, x[0, 0, 0].astype(jnp.float32), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (64, 80, 80, 2), (3, 97, 60, 2)])
+def test_sums_by_parts_are_sums(shape):
+    values = [np.random.default_rng(i).normal(1, 1, shape) for i in (0, 1)]
+    values = tuple(jnp.asarray(value, jnp.float32) for value in values)
+    plain = batch_norm.channel_sums(values, "cpu")
+    parts = batch_norm.channel_sums(values, "gpu")
+    for a, b, value in zip(plain, parts, values, strict=True):
+        exact = np.asarray(value, float).sum((0, 1, 2))
+        np.testing.assert_allclose(a, exact, rtol=1e-5)
+        np.testing.assert_allclose(b, exact, rtol=1e-5)
