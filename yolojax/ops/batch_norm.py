@@ -23,7 +23,7 @@ class Moments(NamedTuple):
 
     mean: jax.Array  # [C]
     var: jax.Array  # [C], biased
-    count: jax.Array  # [], values of a channel
+    number: jax.Array  # [], values of a channel
 
 
 def scale_and_shift(
@@ -93,8 +93,8 @@ def _backward(epsilon: float, platform: str, kept: Any, gradients: Any) -> Any:
     away = _wide(x) - moments.mean[None, None, None]
     inverse = jax.lax.rsqrt(moments.var + epsilon)
     plain, along = channel_sums((gradient, gradient * away), platform)
-    slope = along * jnp.square(inverse) / moments.count
-    each = away * slope[None, None, None] + (plain / moments.count)[None, None, None]
+    slope = along * jnp.square(inverse) / moments.number
+    each = away * slope[None, None, None] + (plain / moments.number)[None, None, None]
     if weight is not None:
         each = each * weight
     dx = (gradient - each) * (scale * inverse)[None, None, None]
