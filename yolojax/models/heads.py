@@ -198,8 +198,13 @@ class OutputConv(nn.Module):
     initial_bias: float | None  # None: random
     dtype: Any = jnp.float32
 
+    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, features], float32 at least."""
+        out, bias = self.before_bias(x, mode=mode)
+        return out.astype(bias.dtype) + bias[None, None, None]
+
     @nn.compact
-    def __call__(self, x: jax.Array, *, mode: Pass) -> End:
+    def before_bias(self, x: jax.Array, *, mode: Pass) -> End:
         """[B, H, W, C] -> [B, H, W, features], and the bias [features] to be added."""
         channels = x.shape[-1]
         shape = (1, 1, channels, self.features)
@@ -248,11 +253,13 @@ def _detections(
     for level, x in enumerate(features):
         name = f"cv2_{level}"
         end = OutputConv(4 * REG_MAX, biases[f"{name}_2/bias"], dtype, name=f"{name}_2")
-        boxes.append(end(_two_convs(x, name, box_width, dtype, mode), mode=mode))
+        boxes.append(
+            end.before_bias(_two_convs(x, name, box_width, dtype, mode), mode=mode)
+        )
         name = f"cv3_{level}"
         end = OutputConv(num_classes, biases[f"{name}_2/bias"], dtype, name=f"{name}_2")
         x = _separable_convs(x, name, class_width, dtype, mode)
-        scores.append(end(x, mode=mode))
+        scores.append(end.before_bias(x, mode=mode))
     return {"boxes": _join(boxes), "scores": _join(scores)}
 
 
@@ -263,7 +270,7 @@ def _extra(features: Features, values: int, dtype: Any, mode: Pass) -> jax.Array
     for level, x in enumerate(features):
         name = f"cv4_{level}"
         end = OutputConv(values, None, dtype, name=f"{name}_2")
-        maps.append(end(_two_convs(x, name, width, dtype, mode), mode=mode))
+        maps.append(end.before_bias(_two_convs(x, name, width, dtype, mode), mode=mode))
     return _join(maps)
 
 
