@@ -106,7 +106,9 @@ def detection_parts(
     points_b = jnp.broadcast_to(points[None], (*ltrb.shape[:2], 2))
     boxes = box_ops.ltrb_to_xyxy(points_b, ltrb)
     assignment = assign(
-        jax.nn.sigmoid(jax.lax.stop_gradient(logits)),
+        # Not `sigmoid`: the compiler would keep it for the gradient, and read it there
+        # in the place of the logits, which are half as wide.
+        jnp.exp(jax.nn.log_sigmoid(jax.lax.stop_gradient(logits))),
         jax.lax.stop_gradient(boxes) * strides[None, :, None],
         points * strides[:, None],
         gt_boxes,

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from yolojax.types import Array
+
 _FEW = 4096  # values of a channel that are added up at once
 
 
@@ -27,25 +29,25 @@ class Moments(NamedTuple):
 
 
 def scale_and_shift(
-    scale: jax.Array, bias: jax.Array, mean: jax.Array, var: jax.Array, epsilon: float
+    scale: Array, bias: Array, mean: Array, var: Array, epsilon: float
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the factor and the summand [C] that normalise a channel."""
     factor = scale * jax.lax.rsqrt(var + epsilon)
     return factor, bias - mean * factor
 
 
-def apply(x: jax.Array, factor: jax.Array, shift: jax.Array) -> jax.Array:
+def apply(x: Array, factor: Array, shift: Array) -> jax.Array:
     """Returns [B, H, W, C] times a factor plus a summand [C], float32 at least."""
     return _wide(x) * factor[None, None, None] + shift[None, None, None]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def normalised(
-    x: jax.Array,
-    scale: jax.Array,
-    bias: jax.Array,
-    near: jax.Array,
-    valid: jax.Array | None,
+    x: Array,
+    scale: Array,
+    bias: Array,
+    near: Array,
+    valid: Array | None,
     epsilon: float,
     platform: str,
 ) -> tuple[jax.Array, Moments]:
@@ -65,11 +67,11 @@ def normalised(
 
 
 def _forward(
-    x: jax.Array,
-    scale: jax.Array,
-    bias: jax.Array,
-    near: jax.Array,
-    valid: jax.Array | None,
+    x: Array,
+    scale: Array,
+    bias: Array,
+    near: Array,
+    valid: Array | None,
     epsilon: float,
     platform: str,
 ) -> tuple[tuple[jax.Array, Moments], Any]:
@@ -104,7 +106,7 @@ def _backward(epsilon: float, platform: str, kept: Any, gradients: Any) -> Any:
 normalised.defvjp(_forward, _backward)
 
 
-def channel_sums(values: tuple[jax.Array, ...], platform: str) -> list[jax.Array]:
+def channel_sums(values: tuple[Array, ...], platform: str) -> list[jax.Array]:
     """Returns the sums [C] of arrays [B, H, W, C] of one shape.
 
     A GPU adds up long columns in two kernels, the second one for each array. Here the
@@ -121,5 +123,5 @@ def channel_sums(values: tuple[jax.Array, ...], platform: str) -> list[jax.Array
     return jnp.split(jnp.concatenate(parts, axis=-1).sum((0, 1)), len(values))
 
 
-def _wide(x: jax.Array) -> jax.Array:
+def _wide(x: Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
