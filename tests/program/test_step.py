@@ -140,7 +140,8 @@ def real():
         model = build_model(task, jnp.float64, "yolo11n")
         params = models.variable_shapes(model)["params"]
         options = {"weight_decay": DECAY, "momentum": 0.9, "clip_norm": 10.0}
-        own = flat.shapes_of(flat.layout_of(params))
+        wide = lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float64)
+        own = flat.shapes_of(flat.layout_of(jax.tree.map(wide, params)))
         tx = one_of([optim.build(x, own, frozen=None, **options) for x in OPTIMIZERS])
         step = make_train_step(net_of(task, model), tx, padded=False)
         step = jax.jit(step, donate_argnums=0, compiler_options=OPTIMISED)
