@@ -219,7 +219,8 @@ def read_state(path: Path, like: TrainState) -> TrainState:
         raise ValueError(
             f"{path} cannot be read ({words}). Copy the run's folder here once more."
         ) from error
-    return dataclasses.replace(found, rng=jax.random.wrap_key_data(found.rng))
+    state = dataclasses.replace(found, rng=jax.random.wrap_key_data(found.rng))
+    return flat.packed_like(state, like)
 
 
 def saved_weights(workdir: Path) -> Path | None:

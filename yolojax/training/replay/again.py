@@ -12,6 +12,7 @@ import numpy as np
 from yolojax import optim, visualize
 from yolojax.config import changed
 from yolojax.devices import mesh as devices
+from yolojax.optim import flat
 from yolojax.program import feed
 from yolojax.program.compiler import Compiler
 from yolojax.program.step import Logs
@@ -158,7 +159,8 @@ def _in_precision(
     state, scale = before.state, None
     if program.net.policy.loss_scaling:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        scale = state.loss_scale or program.initial_state(variables).loss_scale
+        fresh = program.initial_state(flat.unpacked(variables))
+        scale = state.loss_scale or fresh.loss_scale
     state = dataclasses.replace(state, loss_scale=scale)
     dispatch = program.dispatch(Compiler(), run.pixels)
     other = dataclasses.replace(run, config=config, program=program, dispatch=dispatch)

@@ -16,6 +16,7 @@ from yolojax.losses.assign import AnchorLosses
 from yolojax.models.blocks import Pass
 from yolojax.models.heads import STRIDES
 from yolojax.ops.anchors import anchor_points
+from yolojax.optim import flat
 from yolojax.program.step import Hyper, network_input
 from yolojax.program.train_program import Program
 from yolojax.types import Batch, PyTree, TrainState
@@ -81,7 +82,7 @@ def gradient(
         after, _ = jax.jit(program.step(size))(state, batch, always)
     bad = int(after.bad_step) >= 0
     terms = after.bad_terms if bad else after.loss_sum
-    return np.asarray(terms), jax.device_get(after.opt_state)
+    return np.asarray(terms), flat.unpacked(jax.device_get(after.opt_state))
 
 
 def spread(
@@ -126,7 +127,7 @@ def forward_pass(
             platform=program.net.platform,
         )
         outputs, changed = program.net.model.apply(
-            {"params": state.params, "batch_stats": state.batch_stats},
+            flat.unpacked({"params": state.params, "batch_stats": state.batch_stats}),
             batch.image,
             mode=mode,
             mutable=["batch_stats"],
@@ -226,8 +227,8 @@ def layers(grads: PyTree, before: PyTree, after: PyTree) -> list[Row]:
         after: parameters after it.
     """
     sums: dict[str, np.ndarray] = {}
-    trees = (grads, before, after)
-    leaves = [jax.tree_util.tree_leaves_with_path(jax.device_get(t)) for t in trees]
+    trees = flat.unpacked(jax.device_get((grads, before, after)))
+    leaves = [jax.tree_util.tree_leaves_with_path(tree) for tree in trees]
     for (path, grad), (_, old), (_, new) in zip(*leaves, strict=True):
         name = jax.tree_util.keystr(path[:-1], simple=True, separator="/")
         squares = [np.square(np.asarray(x, np.float64)).sum() for x in (grad, old)]

@@ -19,6 +19,7 @@ from yolojax.assembly.weights import given_weights
 from yolojax.config import changed
 from yolojax.data.store.host_cores import usable_cores
 from yolojax.devices import mesh as devices
+from yolojax.optim import flat
 from yolojax.program import batch_size, feed
 from yolojax.program.compiler import Compiler
 from yolojax.program.dispatch import TrainDispatch
@@ -226,6 +227,7 @@ def compared(run: Rebuilt, state: TrainState) -> Difference | None:
 def arrays(state: TrainState) -> dict[str, np.ndarray]:
     """Returns the leaves of a state by their paths, on the host."""
     raw = dataclasses.replace(state, rng=jax.random.key_data(state.rng))
+    raw = flat.unpacked(jax.device_get(raw))
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(raw)
