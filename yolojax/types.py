@@ -68,7 +68,11 @@ class LossScale:
 
 @struct.dataclass
 class TrainState:
-    """Everything a checkpoint must hold to continue bit for bit. Arrays only."""
+    """Everything a checkpoint must hold to continue bit for bit. Arrays only.
+
+    The trees of parameters and statistics travel packed, a few long vectors each:
+    `optim.flat.unpacked` gives the trees, which checkpoints hold.
+    """
 
     step: Array  # [] int32, batches seen
     rng: Array  # [] key; the key of a step is fold_in(rng, step)
