@@ -40,11 +40,11 @@ def test_what_is_packed_comes_out_again(frozen, outputs_first):
     equal(flat.unpacked(on_host), tree)
     kernel = tree["model_1"]["conv"]["kernel"]
     lies = kernel.transpose(3, 0, 1, 2) if outputs_first else kernel
-    kernels = on_host.vectors[1]  # "float32/bias", "float32/kernel", ...
+    kernels = on_host.vectors[layout.vectors.index("kernel")]
     first = 0 if frozen else kernel.size
     np.testing.assert_array_equal(kernels[first : first + kernel.size], lies.ravel())
     equal(jax.jit(flat.unpacked)(on_device), tree)
-    shapes = flat.shapes_of(layout)
+    shapes = flat.shapes_of(tree, layout)
     assert [(x.shape, x.dtype) for x in shapes.vectors] == [
         (x.shape, x.dtype) for x in on_host.vectors
     ]

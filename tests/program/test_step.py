@@ -25,7 +25,6 @@ from yolojax.devices import mesh as sharding
 from yolojax.losses.detection import Gains
 from yolojax.models.blocks import INFERENCE
 from yolojax.ops import boxes as box_ops
-from yolojax.optim import flat
 from yolojax.program.step import Hyper, initial_state, make_scan_step, make_train_step
 from yolojax.tasks.detect import Detect
 from yolojax.types import Batch
@@ -140,9 +139,9 @@ def real():
         model = build_model(task, jnp.float64, "yolo11n")
         params = models.variable_shapes(model)["params"]
         options = {"weight_decay": DECAY, "momentum": 0.9, "clip_norm": 10.0}
-        wide = lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float64)
-        own = flat.shapes_of(flat.layout_of(jax.tree.map(wide, params)))
-        tx = one_of([optim.build(x, own, frozen=None, **options) for x in OPTIMIZERS])
+        tx = one_of(
+            [optim.build(x, params, frozen=None, **options) for x in OPTIMIZERS]
+        )
         step = make_train_step(net_of(task, model), tx, padded=False)
         step = jax.jit(step, donate_argnums=0, compiler_options=OPTIMISED)
         infer = jax.jit(lambda v, x: model.apply(v, x, mode=INFERENCE))
@@ -166,12 +165,7 @@ def test_ten_steps_match_the_reference_in_float64(case, golden, real):
                 np.testing.assert_allclose(
                     np.linalg.norm(norms[name].astype(float)), want, rtol=1e-6
                 )
-        start = {
-            kind: flat.packed(
-                jax.tree.map(lambda x: x.astype(np.float64), tree), flat.layout_of(tree)
-            )
-            for kind, tree in start.items()
-        }
+        start = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), start)
         beta = hyper.get("momentum", hyper.get("beta1"))
         assert (hyper["weight_decay"], hyper["clip"]) == (DECAY, 10.0)
         state = initial_state(
@@ -190,8 +184,8 @@ def test_ten_steps_match_the_reference_in_float64(case, golden, real):
             close(logs.losses, values["loss_items"][i], 1e-5)
             close(logs.grad_norm, values["grad_norm"][i], 1e-5)
             live = {"params": state.params, "batch_stats": state.batch_stats}
-            tensors = by_name(flat.unpacked(live))
-            average = by_name(flat.unpacked(state.ema))
+            tensors = by_name(live)
+            average = by_name(state.ema)
             for kind, key, names in (
                 (tensors, "param_slice", values["param_names"]),
                 (tensors, "buf_slice", values["buffer_names"]),
@@ -211,7 +205,7 @@ def test_ten_steps_match_the_reference_in_float64(case, golden, real):
                     np.linalg.norm(tensors[name]), want, rtol=1e-5
                 )
         image = make_batch(values["batch0/img"], []).image.astype(float) / 255
-        outputs = infer(flat.unpacked(state.ema), image)
+        outputs = infer(state.ema, image)
         boxes, scores = jax.jit(task.predict, static_argnums=1)(outputs, (64, 64))
         decoded = np.concatenate([box_ops.xyxy_to_cxcywh(boxes), scores], axis=-1)
         close(decoded.transpose(0, 2, 1), values["ema_eval_output_batch0"], 1e-4)

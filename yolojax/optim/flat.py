@@ -78,24 +78,25 @@ def layout_of(
             convolutions want them so, none is transposed on its way.
     """
     found, structure = jax.tree_util.tree_flatten_with_path(tree)
+    mixed = len({leaf.dtype for _, leaf in found}) > 1
     names = []
     for key_path, leaf in found:
         path = jax.tree_util.keystr(key_path, simple=True, separator="/")
-        kind = f"{leaf.dtype.name}/{_LAST[group_of(path)]}"
+        kind = _LAST[group_of(path)]
+        kind = f"{leaf.dtype.name}/{kind}" if mixed else kind
         names.append(f"{FROZEN}{kind}" if path in frozen else kind)
     shapes = tuple(tuple(leaf.shape) for _, leaf in found)
     return Layout(structure, shapes, tuple(names), outputs_first)
 
 
-def shapes_of(layout: Layout) -> Flat:
-    """Returns the shapes of the vectors, in the place of arrays."""
+def shapes_of(tree: PyTree, layout: Layout) -> Flat:
+    """Returns the shapes of the vectors of a tree of arrays or shapes."""
     lengths: dict[str, int] = dict.fromkeys(layout.vectors, 0)
-    for name, shape in zip(layout.names, layout.shapes, strict=True):
-        lengths[name] += math.prod(shape)
-    shapes = [
-        jax.ShapeDtypeStruct((length,), name.split("/")[-2])
-        for name, length in lengths.items()
-    ]
+    dtypes = {}
+    for name, leaf in zip(layout.names, jax.tree.leaves(tree), strict=True):
+        lengths[name] += math.prod(leaf.shape)
+        dtypes[name] = leaf.dtype
+    shapes = [jax.ShapeDtypeStruct((n,), dtypes[name]) for name, n in lengths.items()]
     return Flat(tuple(shapes), layout)
 
 

@@ -252,7 +252,7 @@ def make_program(
         ),
         "batch_stats": flat.layout_of(shapes["batch_stats"]),
     }
-    params = flat.shapes_of(layouts["params"])
+    params = flat.shapes_of(shapes["params"], layouts["params"])
     schedule = run_schedule(config, len(source), classes)
     if planned_epochs is not None:
         schedule = optim.with_epochs(schedule, planned_epochs, config.warmup_epochs)
