@@ -40,6 +40,7 @@ MODES = {
     "study": "yolojax.commands.study",
     "search": "yolojax.commands.search",
     "replay": "yolojax.commands.afterwards.replay",
+    "plan": "yolojax.commands.plan",
 }
 
 log = logging.getLogger("yolojax")

@@ -19,7 +19,7 @@ LAYERS = (  # lowest first; a room imports from lower layers and from itself
     ("assembly",),
     ("program",),
     ("inference", "export", "speed"),
-    ("training", "studies"),
+    ("training", "studies", "planning"),
     ("commands",),
     ("main", "api"),
     ("__main__",),

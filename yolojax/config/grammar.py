@@ -96,6 +96,8 @@ def translated(words: list[str], identify: Identify) -> list[str]:
     words = said.settings
     if said.command == "replay":  # `from` is no name that Python could take
         words = [re.sub("^from=", "state=", word) for word in words]
+    if said.command == "plan":  # nor is `for`
+        words = [re.sub("^for=", "plan_for=", word) for word in words]
     settings = [
         f"--{word}" if word.partition("=")[0] in _FLAGS else f"--config.{word}"
         for word in words

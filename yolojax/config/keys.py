@@ -26,22 +26,30 @@ COMMANDS = (  # of --mode
     "study",
     "search",
     "replay",
+    "plan",
 )
 
 # Which commands read a setting.
 RUN = ("train",)
-STEP = ("train", "benchmark", "replay")  # the training step and its batches
+STEP = ("train", "benchmark", "replay", "plan")  # the training step and its batches
 REPLAY = ("replay",)
 VALIDATION = ("train", "val")
 USE = ("predict", "track")  # of a trained model
 NETWORK_ONLY = (*USE, "export")  # take what a run's network is, and no more of it
 FOUND = (*VALIDATION, *USE)  # detections, chosen among all that the network gives
-NETWORK = ("train", "val", "benchmark", *REPLAY)  # that computes, and its batches
+NETWORK = (
+    "train",
+    "val",
+    "benchmark",
+    "plan",
+    *REPLAY,
+)  # that computes, and its batches
 BATCHES = (*NETWORK, "hunt")  # of labelled pictures
 RUNNING = (*BATCHES, *USE)
-MODEL = ("train", "val", "hunt", *USE, "import", "export", "benchmark", *REPLAY)
-DATA = ("train", "val", "hunt", "check", "benchmark", "export", *REPLAY)
+MODEL = ("train", "val", "hunt", *USE, "import", "export", "benchmark", "plan", *REPLAY)
+DATA = ("train", "val", "hunt", "check", "benchmark", "export", "plan", *REPLAY)
 EXPORT = ("export",)
+PLAN = ("plan",)
 STUDIES = ("study", "search")  # that make other commands run
 WEIGHTS = ("val", "hunt", *USE, "import", "export", "benchmark")
 
@@ -405,6 +413,11 @@ KEYS: dict[str, Key] = {
                  " None: all", commands=("benchmark",)),
     "against": _text(None, "benchmark.json of another table, for ratios to it",
                      commands=("benchmark",)),
+    # Plans
+    "plan_for": _text(None, "devices that a plan is for: 'h100,a100-80,v5e:4,h100x8'",
+                 commands=PLAN, resume=True),
+    "price": _text(None, "what an hour of one device costs: 'h100=2.5,v5e=1.2'",
+                   commands=PLAN, resume=True),
     # Studies
     "study": _text(None, "folder of an experiment, with a file study.py",
                    commands=("study",), resume=True),
@@ -447,6 +460,7 @@ GROUPS = {  # the first setting of a group -> its title
     "val": "Validation",
     "source": "Prediction and tracking",
     "format": "Export, report, replay, benchmark",
+    "plan_for": "Plans",
     "study": "Studies",
     "save": "Files, logs, checkpoints",
 }

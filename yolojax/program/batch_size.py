@@ -236,6 +236,22 @@ def choose(
     return choice
 
 
+def largest(
+    measure: Callable[[int], Row], images: int, devices: int, limit: float
+) -> Choice:
+    """Returns the largest batch that needs at most `limit` bytes, as `choose` would.
+
+    For accelerators, whatever is told of them: also such as are not here.
+
+    Args:
+        measure: tells what a batch size needs.
+        images: of the training split.
+        devices: number of devices.
+        limit: bytes of each that a step may take.
+    """
+    return _search(measure, _clamped(MOST, images, devices), devices, limit)
+
+
 def _needed(lowered: jax.stages.Lowered, mesh: Mesh) -> float:
     """Returns the bytes that a program takes on each device; infinite: it cannot fit.
 

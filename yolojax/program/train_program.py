@@ -225,6 +225,7 @@ def make_program(
     class_width: int | None = None,
     *,
     planned_epochs: int | None = None,
+    image_memory: int | None = None,
 ) -> Program:
     """Returns the program that trains on a data set; computes and allocates nothing.
 
@@ -234,6 +235,8 @@ def make_program(
         mesh: the devices, which may be described only.
         class_width: of the head's class branch, None for the usual one.
         planned_epochs: number of epochs of a timed run, None for that of the config.
+        image_memory: bytes of each device that images may take; None: it is asked,
+            which a described one cannot be.
     """
     classes = len(source.names)
     net = network.network(
@@ -258,7 +261,8 @@ def make_program(
         schedule = optim.with_epochs(schedule, planned_epochs, config.warmup_epochs)
     layout = None
     if config.cache == "device":
-        layout = layout_of(data.cached_sizes(config, source), mesh)
+        sizes = data.cached_sizes(config, source)
+        layout = layout_of(sizes, mesh, free=image_memory)
     return Program(
         net=net,
         schedule=schedule,

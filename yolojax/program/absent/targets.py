@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from yolojax.devices.known import DEVICES, Device
+from yolojax.registry import did_you_mean
+
 if TYPE_CHECKING:  # JAX is loaded once its environment is set
     from jax.sharding import Mesh
 
@@ -47,41 +50,43 @@ class Target:
     description: str  # what its compiler asks for: a name, or a text of figures
 
 
-# A GpuTargetConfigProto in text form; figures of NVIDIA's data sheets and of what the
-# driver tells of such devices.
-_HOPPER = """
+# A GpuTargetConfigProto in text form; what is the same for all of them stands here.
+_GPU = """
 gpu_device_info {{
   threads_per_block_limit: 1024  threads_per_warp: 32
-  shared_memory_per_block: 49152  shared_memory_per_core: 233472
-  shared_memory_per_block_optin: 232448
-  threads_per_core_limit: 2048  core_count: 132  fpus_per_core: 128
+  shared_memory_per_block: 49152  shared_memory_per_core: {shared}
+  shared_memory_per_block_optin: {shared_block}
+  threads_per_core_limit: {threads}  core_count: {cores}  fpus_per_core: {lanes}
   block_dim_limit_x: 2147483647  block_dim_limit_y: 65535  block_dim_limit_z: 65535
-  memory_bandwidth: {bandwidth}  l2_cache_size: 52428800  clock_rate_ghz: 1.98
+  memory_bandwidth: {bandwidth}  l2_cache_size: {cache}  clock_rate_ghz: {clock}
   device_memory_size: {memory}
-  cuda_compute_capability {{ major: 9 }}
+  cuda_compute_capability {{ major: {major} minor: {minor} }}
   registers_per_core_limit: 65536  registers_per_block_limit: 65536
 }}
 platform_name: "CUDA"
 dnn_version_info {{ major: 9 minor: 10 patch: 0 }}
-device_description_str: "{name}"
+device_description_str: "{title}"
 """
 
-TARGETS: dict[str, Target] = {
-    "h100": Target(
-        "gpu",
-        _HOPPER.format(
-            bandwidth=3352320000000, memory=84942979072, name="NVIDIA H100 80GB HBM3"
-        ),
-    ),
-    "h200": Target(
-        "gpu",
-        _HOPPER.format(
-            bandwidth=4800000000000, memory=151397597184, name="NVIDIA H200 141GB HBM3e"
-        ),
-    ),
-    "v5e": Target("tpu", "v5e"),
-}
-_SLICES = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4"}  # TPU chips -> their layout
+
+def _described(name: str, device: Device) -> Target:
+    """Returns a device as its compiler asks for it."""
+    if device.gpu is None:
+        return Target("tpu", name)
+    figures = dataclasses.asdict(device.gpu)
+    major, minor = figures.pop("capability")
+    text = _GPU.format(
+        bandwidth=int(device.bandwidth),
+        memory=device.memory,
+        title=device.title,
+        major=major,
+        minor=minor,
+        **figures,
+    )
+    return Target("gpu", text)
+
+
+TARGETS = {name: _described(name, device) for name, device in DEVICES.items()}
 
 
 def absent_mesh(name: str, count: int = 1) -> "Mesh":
@@ -115,6 +120,7 @@ def absent_mesh(name: str, count: int = 1) -> "Mesh":
         topology = topologies.get_topology_desc(
             platform="tpu",
             topology_name=f"{target.description}:{chips_text(name, count)}",
+            **({"chips_per_host_bounds": (1, 1, 1)} if count == 1 else {}),
         )
     return Mesh(np.array(topology.devices), ("data",), axis_types=(AxisType.Auto,))
 
@@ -127,7 +133,8 @@ def target_of(name: str) -> Target:
     """
     if name not in TARGETS:
         raise ValueError(
-            f"{name!r} is no device that is known; use one of {', '.join(TARGETS)}."
+            f"{name!r} is no device that is known.{did_you_mean(name, TARGETS)} Use one"
+            f" of {', '.join(TARGETS)}."
         )
     return TARGETS[name]
 
@@ -138,9 +145,10 @@ def chips_text(name: str, count: int) -> str:
     Raises:
         ValueError: so many make no slice.
     """
-    if count not in _SLICES:
+    layouts = dict(DEVICES[name].layouts)
+    if count not in layouts:
         raise ValueError(
             f"{name}: {count} chips are no slice; use one of"
-            f" {', '.join(map(str, _SLICES))}."
+            f" {', '.join(map(str, layouts))}."
         )
-    return _SLICES[count]
+    return layouts[count]
