@@ -58,6 +58,7 @@ OWN = {  # settings the reference does not have
     *("save_minutes", "log_every", "compile_cache", "weights", "weights_url"),
     *("pretrained_partial", "fraction_mode", "multi_scale_sizes", "scan_steps"),
     *("blur", "median_blur", "to_gray", "clahe", "tiles", "trail", "backend"),
+    *("plan_for", "price"),
     *("study", "search", "dry_run", "executor", "jobs"),
     *("runs", "layout", "int8", "class_width", "ema_decay"),
     *("models", "tasks", "against"),

@@ -86,6 +86,7 @@ WARM = {"pretrained": observed.usual_run}
 VIDEO = {"source": use.video}
 LARGE = {"source": use.large_picture, "max_det": 2}
 STUDY = {"study": "here"}
+TINY = {"model": "tiny_model:build", "imgsz": 64}
 OTHER = {"split": "train", "save_json": True}
 
 ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
@@ -225,6 +226,8 @@ ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
     "models": [Made("n,s", observed.networks)],
     "tasks": [Made("detect,segment", observed.networks)],
     "against": [Made("here", observed.compared)],
+    "plan_for": [Made("h100", observed.planned, TINY)],
+    "price": [Made("h100=2", observed.planned, TINY | {"plan_for": "h100"})],
     "study": [Made("here", observed.studied)],
     "dry_run": [Made(True, observed.studied, STUDY)],
     "executor": [Made("slurm", observed.studied, STUDY)],

@@ -9,6 +9,7 @@ import csv
 import functools
 import hashlib
 import io
+import json
 import os
 from unittest import mock
 
@@ -32,6 +33,7 @@ from yolojax.commands import (
     check,
     evaluate,
     export,
+    plan,
     search,
     study,
     train,
@@ -236,6 +238,16 @@ def studied(config, folder):
     except ValueError as error:
         return str(error)
     return "nothing is started"
+
+
+def planned(config, folder):
+    """Returns what `--mode plan` tells of costs, or why it tells nothing."""
+    try:
+        plan.run(config, folder, lambda platform: True, lambda *given: 100.0)
+    except ValueError as error:
+        return str(error)
+    told = json.loads((folder / "plan" / "plan.json").read_text())
+    return [device["cost"] is None for device in told["devices"]]
 
 
 def searched(config, folder):

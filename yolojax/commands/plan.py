@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,25 @@ from yolojax.planning import compiled, loading, picture, plan, told
 from yolojax.planning.asked import Asked
 from yolojax.planning.plan import Context, Failed, Row
 from yolojax.planning.subject import COUNTED_AT, Subject
+from yolojax.program.absent.targets import Platform
 from yolojax.runs import folder as run_folder
 
 log = logging.getLogger("yolojax")
 
 
-def run(config: Any, workdir: Path | None, is_missing: Any = compiled.missing) -> int:
+def run(
+    config: Any,
+    workdir: Path | None,
+    is_missing: Callable[[Platform], bool] = compiled.missing,
+    rate: Callable[[Any, Any], float] = loading.per_core,
+) -> int:
     """Prints a table of what the run takes, and writes it with a picture.
 
     Args:
         config: checked settings.
         workdir: folder that the plan's own is made in; None: that of the task's runs.
         is_missing: whether the compiler of a platform is not installed.
+        rate: measures how many images a core loads in a second.
 
     Returns:
         An exit status: 1 if there are devices that nothing could be said of.
@@ -40,7 +48,7 @@ def run(config: Any, workdir: Path | None, is_missing: Any = compiled.missing) -
     subject = Subject(config)
     log.info("%s on %d images of %s", config.model, subject.images, config.data)
     context = Context(
-        subject, prices, _operations(subject), loading.per_core(config, subject.source)
+        subject, prices, _operations(subject), rate(config, subject.source)
     )
     rows = []
     with compiled.workers(config) as workers:
@@ -52,6 +60,8 @@ def run(config: Any, workdir: Path | None, is_missing: Any = compiled.missing) -
     print(told.headline(context, config), end="\n\n")
     print(told.table(rows), end="\n\n")
     print("\n".join(told.sentences(context, row) for row in rows), flush=True)
+    for text in told.missing(rows):
+        log.info("%s", text)
     _write(context, rows, workdir)
     return int(any(isinstance(row, Failed) for row in rows))
 

@@ -45,6 +45,7 @@ python -m yolojax.main --config CONFIG[:DATA] [--mode COMMAND] ...
   yolojax train yolo11n data=path/to/data.yaml epochs=5 imgsz=320
   yolojax val runs/detect/train
   yolojax predict runs/detect/train photos
+  yolojax plan yolo11n data=path/to/data.yaml for=h100,v5e:4
   yolojax study experiments/mine dry_run=true
 """
 

@@ -1,8 +1,8 @@
 """Which devices a plan is for, and what they cost: as users write it."""
 
+import dataclasses
 import math
 import re
-from typing import NamedTuple
 
 from yolojax.devices.known import DEVICES
 from yolojax.registry import did_you_mean
@@ -11,7 +11,8 @@ FORM = "Write for=h100,v5e:4,h100x8: names of devices, with counts."
 _COUNTED = re.compile(r"(?P<name>.+)[:x](?P<count>\d+)")
 
 
-class Asked(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Asked:
     """Devices of one kind."""
 
     label: str  # as it was written

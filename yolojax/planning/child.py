@@ -1,14 +1,17 @@
 """The process that compiles for absent devices: `python -m yolojax.planning.child`.
 
 It reads the settings of a run on its first line, then requests, and answers each on a
-line of its own. It ends with its input.
+line of its own. It ends with its input, whatever it is at: nobody waits any more.
 """
 
 import json
+import os
+import queue
 import sys
+import threading
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
 
 import jax
 
@@ -65,7 +68,7 @@ def compiled(subject: Subject, device: str, count: int, batch: int) -> dict[str,
     need = memory.need_of(done, mesh)
     if need is None:
         raise ValueError("this version of JAX does not tell the memory of a program.")
-    counts = counted(done.as_text())
+    counts = counted(done.as_text() or "")
     costs = done.cost_analysis() or {}
     return {
         "arguments": need.arguments,
@@ -78,5 +81,19 @@ def compiled(subject: Subject, device: str, count: int, batch: int) -> dict[str,
     }
 
 
+def lines_of(stream: IO[str]) -> Iterator[str]:
+    """Yields the lines of a stream; when it ends, so does this process."""
+    read: queue.Queue[str] = queue.Queue()
+
+    def listen() -> None:
+        for line in stream:
+            read.put(line)
+        os._exit(0)  # also in the middle of a compilation
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        yield read.get()
+
+
 if __name__ == "__main__":
-    main(sys.stdin)
+    main(lines_of(sys.stdin))

@@ -107,13 +107,17 @@ class Worker:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None, "pipes were asked for"
         self._stdin = stdin
-        threading.Thread(target=self._listen, args=(stdout,), daemon=True).start()
+        self._listener = threading.Thread(
+            target=self._listen, args=(stdout,), daemon=True
+        )
+        self._listener.start()
         self._send(settings)
 
     def _listen(self, lines: IO[str]) -> None:
-        for line in lines:
-            if line.startswith(ANSWER):
-                self._answers.put(json.loads(line[len(ANSWER) :]))
+        with lines:
+            for line in lines:
+                if line.startswith(ANSWER):
+                    self._answers.put(json.loads(line[len(ANSWER) :]))
         self._answers.put(None)
 
     def _send(self, line: str) -> None:
@@ -156,6 +160,7 @@ class Worker:
         self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END)
+        self._listener.join(_END)
         with contextlib.suppress(BrokenPipeError):
             self._stdin.close()
         self._complaints.close()

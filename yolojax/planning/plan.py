@@ -69,11 +69,9 @@ class Row:
     @property
     def fits(self) -> bool | None:
         """Whether a step fits into the memory; None: that is not known."""
-        if self.memory.known > self.memory.usable:
-            return False
-        if self.found is None:
-            return None
-        return self.found.refused is None
+        if self.found is not None:
+            return self.found.needed <= self.memory.usable
+        return False if self.memory.known > self.memory.usable else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,17 +144,17 @@ def _with_compiler(
     context: Context, asked: Asked, pictures: int, compile_: Compile
 ) -> Row:
     one = functools.partial(compile_, asked.name, asked.count)
-    batch, notes, found = None, (), None
+    batch: int | None = None
+    notes: tuple[str, ...] = ()
+    found: Found | None = None
     if context.asked_batch is not None:
         batch, notes = _even(context.asked_batch, asked.count)
         found = one(batch)
     largest = _largest(context, asked, pictures, compile_)
     usable = DEVICES[asked.name].usable
     if found is not None and found.needed > usable and largest != batch:
-        least = one(largest)
-        if least.needed <= usable:
-            text = f"a batch of {batch} {_over(found, usable)}: {largest} is taken"
-            batch, found, notes = largest, least, (*notes, text)
+        text = f"a batch of {batch} {_over(found, usable)}: {largest} is taken"
+        batch, found, notes = largest, one(largest), (*notes, text)
     if batch is None or found is None:
         batch, found = largest, one(largest)
     made = _row(context, asked, batch, pictures, found)
@@ -270,15 +268,13 @@ def advice(context: Context, made: Row) -> list[str]:
             "it has no units for bfloat16, which is computed in float32: amp=fp16"
         )
     said.append(_bound_by(made, config))
-    if made.cores > context.cores:
+    if made.found is not None and made.cores > context.cores:
         said.append(_loader(context, made))
     if made.measured is None:
         said.append("no efficiency measured on this device: bound only")
     else:
         share = f"{100 * made.measured.efficiency:.0f} %"
         said.append(f"estimate with {share} of the bound, {made.measured.where}")
-    if made.missing:
-        said.append(made.missing)
     return said
 
 
@@ -287,10 +283,8 @@ def _does_not_fit(made: Row, config: Any) -> str:
     remat = "" if config.remat else ", remat=true"
     cache = ", cache=ram" if made.memory.pictures else ""
     change = f"lower imgsz{remat}{cache} or take a smaller model"
-    if made.found is not None and made.found.refused is not None:
-        text = f"does not fit ({made.found.refused})"
-    else:
-        text = _over(Found(arguments=made.memory.known), made.memory.usable)
+    found = made.found or Found(arguments=made.memory.known)
+    text = _over(found, made.memory.usable)
     return f"{images} image{'s' * (images > 1)} on each device: {text}; {change}"
 
 

@@ -18,7 +18,7 @@ from yolojax import optim
 from yolojax.assembly import data as loading
 from yolojax.assembly import network
 from yolojax.assembly.optimizer import run_schedule
-from yolojax.config import KEYS
+from yolojax.config import KEYS, changed
 from yolojax.config.recorded import code_of_its_own
 from yolojax.devices.images import KEPT_FREE, layout_of
 from yolojax.devices.known import Device
@@ -39,6 +39,7 @@ _NOT_OF_THE_PROGRAM = (
     "cache",
     "plan_for",
     "price",
+    "warmup_epochs",
 )
 _CODE = (  # that makes a program, below the package
     "assembly",
@@ -98,8 +99,12 @@ class Subject:
         return batches.like(max(batches.shapes(), key=np.prod))
 
     def schedule(self, batch: int) -> optim.RunSchedule:
-        """Returns what is known of the run with a batch size."""
-        settled = batch_size.resolved(self.config, batch)
+        """Returns the run's schedule with a batch size, without its warm-up.
+
+        That changes neither its steps nor its program, and is long to count for small
+        batches of many images.
+        """
+        settled = changed(self.config, batch=batch, warmup_epochs=0.0)
         return run_schedule(settled, self.images, len(self.source.names))
 
     def program(self, batch: int, mesh: Mesh, image_memory: int) -> Program:
@@ -149,7 +154,7 @@ class Subject:
         """Returns the operations of a training step for each image; traces the step."""
         program, shapes = self._shapes
         lowered = program.lowered(*shapes, size=program.sizes.largest())
-        costs = lowered.cost_analysis()
+        costs = lowered.cost_analysis() or {}
         return float(costs["flops"]) / program.schedule.batch
 
     def fingerprint(self, name: str | None, count: int, batch: int) -> str:

@@ -72,7 +72,9 @@ def _short(value: float) -> str:
         return f"{value:.0f}"
     if value >= 10:
         return f"{value:.1f}"
-    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+    if value >= 0.1:
+        return f"{value:.2f}"
+    return f"{value:.3f}" if value >= 0.0005 else "0"
 
 
 def headline(context: Context, config: Any) -> str:
@@ -94,11 +96,16 @@ def sentences(context: Context, row: Row | Failed) -> str:
         return _paragraph(row.asked.label, [row.why])
     parts = bars(row).memory
     sizes = ", ".join(f"{name} {_short(size / GIB)}" for name, size in parts.items())
-    rate = f"at most {row.images_per_second:.0f} images/s, {row.cores} cores load them"
-    return _paragraph(
-        row.asked.label,
-        [f"GiB: {sizes}; {rate}", *plan.advice(context, row)],
-    )
+    told = f"GiB: {sizes}"
+    if row.found is not None:
+        told += f"; at most {row.images_per_second:.0f} images/s"
+    return _paragraph(row.asked.label, [told, *plan.advice(context, row)])
+
+
+def missing(rows: Sequence[Row | Failed]) -> list[str]:
+    """Returns what would tell more than the table does."""
+    found = [row.missing for row in rows if isinstance(row, Row) and row.missing]
+    return list(dict.fromkeys(found))
 
 
 def bars(row: Row) -> DeviceBars:
