@@ -14,6 +14,7 @@ def config(place, monkeypatch):
     monkeypatch.setenv("YOLOJAX_CACHE", str(place / "cache"))
     config = config_lib.default("detect")
     config.update(model="tiny_model:build", data=str(place / "data"), imgsz=64)
+    config.update(mosaic=0.0)
     config.update(batch=4, epochs=3, plan_for="h100,v5e:4", price="h100=2")
     return config_lib.check(config, "plan")
 

@@ -92,6 +92,7 @@ def test_flags_of_the_user_stay(monkeypatch):
 def settings(place):
     config = config_lib.default("detect")
     config.update(model="tiny_model:build", data=str(place / "data"), imgsz=64)
+    config.update(mosaic=0.0)
     return config_lib.check(config, "plan")
 
 
