@@ -11,6 +11,7 @@ from yolojax import config as config_lib
 from yolojax.assembly import data as loading
 from yolojax.assembly import network
 from yolojax.devices import mesh as devices
+from yolojax.optim import flat
 from yolojax.program import feed
 from yolojax.program.train_program import make_program
 from yolojax.training.replay import figures, hunt
@@ -160,5 +161,5 @@ def test_the_gradient_that_is_kept_is_that_of_the_step(place, monkeypatch):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
         grads,
-        plain,
+        flat.unpacked(plain),
     )
