@@ -78,6 +78,7 @@ def test_an_overflow_of_fp16_is_told_from_a_pole(looked):
     assert first.code.startswith("faulty_model.py:")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "operation", "value"),
     [("division", "div", np.inf), ("logarithm", "log", -np.inf)],
@@ -98,6 +99,7 @@ def test_a_pole_is_one_in_every_precision(fault, operation, value, looked):
     assert value in (first.value, -first.value) or np.isnan(first.value)
 
 
+@pytest.mark.slow
 def test_a_gradient_alone_that_is_not_finite_is_found(looked):
     _, verdict = looked("backward")
     assert verdict.kind == "pole"
