@@ -51,7 +51,7 @@ def test_a_run_from_its_start_to_its_export(place, tmp_path, capsys, monkeypatch
     assert (back.names, back.imgsz) == (run.model.names, 64)
     (after,) = back(picture, conf=0.0, device="cpu:1")
     assert np.array_equal(before.boxes.data, after.boxes.data)
-    with pytest.raises(ValueError, match="ONNX files, and OpenVINO's, are for the"):
+    with pytest.raises(ValueError, match="files for ONNX, OpenVINO and LiteRT are of"):
         run.model.export("onnx")
 
     more = back.train(data, name="more", **TINY)

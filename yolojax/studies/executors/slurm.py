@@ -29,6 +29,7 @@ MINUTES = 24 * 60  # of a job unless SBATCH_TIMELIMIT says it; then it goes on a
 _RESTARTS = 1000  # of a job that ran into its time
 _WARNING_S = 120  # before that time a run is told to save
 _PAUSE_S = 0.5
+_END = "end"  # in the file of a job: at once
 _LOST = -9  # status of a job that ended without one
 
 
@@ -130,7 +131,7 @@ class Watched:
     """Work that ends when a file appears: signals do not reach every job."""
 
     work: work.Work
-    stop: str  # the file
+    stop: str  # the file; what it holds says how
     process: subprocess.Popen | None = None  # while it is at work
 
     def __call__(self) -> int:
@@ -138,12 +139,21 @@ class Watched:
         self.process = self.work.start()
         asked = False
         while (status := self.process.poll()) is None:
-            if not asked and Path(self.stop).exists():
+            said = self._said()
+            if said == _END:
+                work.end(self.process)
+            elif said is not None and not asked:
                 work.ask_to_stop(self.process)
                 asked = True
             time.sleep(_PAUSE_S)
         Path(self.stop).unlink(missing_ok=True)
         return status
+
+    def _said(self) -> str | None:
+        """Returns what the file holds, None while there is none."""
+        with contextlib.suppress(OSError):
+            return Path(self.stop).read_text(encoding="utf-8")
+        return None
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Saves before the time is up; the same work goes on in another job."""
@@ -193,7 +203,9 @@ class _Submitted:
         if self.job is None:
             self._take_back()
         elif self.poll() is None:
-            self.job.cancel(check=False)
+            Path(self.watched.stop).write_text(_END, encoding="utf-8")
+            if self.job.state == "PENDING":
+                self.job.cancel(check=False)
 
     def _take_back(self) -> None:
         self._owner.forget(self)
