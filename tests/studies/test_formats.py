@@ -113,7 +113,7 @@ def test_each_looks_twice_in_turn_and_the_second_time_counts():
     assert len(seen) == 2 * 2 * formats.ROUNDS
 
 
-@pytest.mark.process  # compiles a network, starts OpenVINO
+@pytest.mark.slow  # fits int8, validates nine files
 def test_all_formats_on_data(tmp_path, assets, monkeypatch):
     pytest.importorskip("nncf")
     pytest.importorskip("ai_edge_litert")
