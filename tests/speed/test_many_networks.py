@@ -57,7 +57,7 @@ def test_some_of_them(given, wanted):
         ({"models": "n,yolo11n"}, "names one twice"),
         ({"models": "n", "batch": -1}, "batch = -1"),
         ({"models": "n", "cache": "ram"}, "config.cache = 'ram' has no meaning"),
-        ({"models": "n", "format": "all"}, "config.format = 'all' has no meaning"),
+        ({"models": "n", "format": "all"}, "config.format = 'all' of one of formats"),
         ({"models": "n", "data": "/mine"}, "config.data = '/mine' has no meaning"),
     ],
 )

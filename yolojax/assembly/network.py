@@ -1,5 +1,6 @@
 """From a checked config to a task, its network and what it computes in."""
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -75,6 +76,20 @@ def network(
         config.model, task.head(), dtype=policy.compute, remat=config.remat
     )
     return Network(task, model, policy, platform, class_width)
+
+
+def in_precision(config: Any, net: Network, policy: precision.Precision) -> Network:
+    """Returns a network that computes in another precision.
+
+    Args:
+        config: the settings that it was made of.
+        net: the network.
+        policy: the precision.
+    """
+    model = models.build(
+        config.model, net.task.head(), dtype=policy.compute, remat=config.remat
+    )
+    return dataclasses.replace(net, model=model, policy=policy)
 
 
 def initial_variables(net: Network, seed: int) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def _measured(row: Row, config: Any, mesh: Mesh) -> Row:
         if work is None or peak is None
         else work / took / (peak.flops * mesh.size),
     )
-    return _with_forward(row, program, holder.pop().ema, batch.image)
+    return _with_forward(row, program, program.averaged(holder.pop()), batch.image)
 
 
 def _with_forward(row: Row, program: Program, variables: Any, image: Any) -> Row:

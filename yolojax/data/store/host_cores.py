@@ -19,16 +19,23 @@ _lock = threading.Lock()
 _single: list[int] = []  # for each who is within `single_opencv_thread`: threads before
 
 
+def core_numbers() -> tuple[int, ...]:
+    """Returns the numbers of the cores that this process may run on.
+
+    () where the system does not tell, and so pins no process either.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return ()
+    return tuple(sorted(os.sched_getaffinity(0)))
+
+
 def usable_cores() -> int:
     """Returns how many processor cores this process may use, 1 or more.
 
     The smaller of those it may run on and what the quotas of the containers around it
     are worth.
     """
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    cores = len(core_numbers()) or os.cpu_count() or 1
     quotas = [_quota(folder, version) for folder, version in control_groups("cpu")]
     known = [math.ceil(quota) for quota in quotas if quota is not None]
     return max(min([cores, *known]), 1)

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from yolojax.config import device as devices
-from yolojax.data.store.host_cores import usable_cores
+from yolojax.data.store.host_cores import core_numbers, usable_cores
 from yolojax.studies.jobs import Handle, Job, command_of
 
 CORES_PER_RUN = 2  # on CPUs: the step gains little from more, other runs gain all
@@ -203,11 +203,8 @@ def machine(dev: Path = Path("/dev")) -> Machine:
     Args:
         dev: folder of the devices.
     """
-    cores: tuple[int, ...] = ()
-    if hasattr(os, "sched_getaffinity"):
-        cores = tuple(sorted(os.sched_getaffinity(0)))
     return Machine(
-        cores=cores,
+        cores=core_numbers(),
         count=usable_cores(),
         memory=psutil.virtual_memory().available,
         gpus=_gpus(dev),

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from yolojax import models, precision
+from yolojax import precision
+from yolojax.assembly import network
 from yolojax.precision import Precision
 from yolojax.program.step import Hyper
 from yolojax.program.train_program import Program
@@ -145,11 +146,7 @@ def _in_precision(
     step: Step, state: TrainState, policy: Precision
 ) -> tuple[Program, TrainState]:
     """Returns program and state as they are in another precision."""
-    net, config = step.program.net, step.config
-    model = models.build(
-        config.model, net.task.head(), dtype=policy.compute, remat=config.remat
-    )
-    net = dataclasses.replace(net, model=model, policy=policy)
+    net = network.in_precision(step.config, step.program.net, policy)
     wide = jnp.result_type(float)
 
     def widened(leaf: Any) -> Any:
