@@ -74,10 +74,16 @@ def tier(request):
 
 @pytest.fixture(autouse=True, scope="module")
 def programs_are_dropped():
-    """Drops the compiled programs of a module, which no other module uses."""
+    """Drops the compiled programs of a module, which no other module uses.
+
+    Fails a module that leaves the folder of compiled programs as it was not.
+    """
+    names = ("jax_enable_compilation_cache", "jax_compilation_cache_dir")
+    before = [jax.config.values[name] for name in names]
     yield
     jax.clear_caches()
     gc.collect()
+    assert [jax.config.values[name] for name in names] == before
 
 
 @pytest.fixture

@@ -67,6 +67,29 @@ def test_a_damaged_entry_is_removed_and_written_anew(folder, caplog, shown, dama
     assert len(caplog.messages) == 1  # nothing to be told any more
 
 
+def entries(folder):
+    return len([*folder.glob("jit_doubled_in_test-*-cache")])
+
+
+def test_programs_are_kept_elsewhere_for_a_while(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    with kept.programs_kept_in(other):
+        compile_once()
+    assert (entries(folder), entries(other)) == (0, 1)
+    with kept.programs_kept_in(None):
+        compile_once()
+    assert (entries(folder), entries(other)) == (0, 1)
+    compile_once()
+    assert (entries(folder), entries(other)) == (1, 1)
+
+
+def test_the_usual_folder_comes_back_after_an_error(folder):
+    with pytest.raises(KeyError), kept.programs_kept_in(None):
+        raise KeyError
+    compile_once()
+    assert entries(folder) == 1
+
+
 def test_whole_entries_of_the_same_name_stay(tmp_path):
     for number, data in enumerate((zlib.compress(b"x"), b"cut", zlib.compress(b"y"))):
         (tmp_path / f"jit_step-{number}-cache").write_bytes(data)

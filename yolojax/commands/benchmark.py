@@ -20,6 +20,7 @@ from yolojax.config import KEYS
 from yolojax.data.store.host_cores import usable_cores
 from yolojax.devices import mesh as devices
 from yolojax.program import batch_size
+from yolojax.program.kept import programs_kept_in
 from yolojax.runs import folder as run_folder
 from yolojax.speed import many, network, pipeline, record
 from yolojax.studies import formats
@@ -79,7 +80,6 @@ def _table(config: Any, workdir: Path | None) -> None:
     """Measures networks one after the other, prints a line for each, and keeps all."""
     asked = many.asked(config)
     before = None if config.against is None else record.read(config.against)
-    many.keep_no_programs()
     mesh = devices.make_mesh(config.device, config.batch)
     about = record.about(config, mesh)
     sizes = " and ".join(map(str, sorted({one.imgsz for one in asked})))
@@ -91,7 +91,8 @@ def _table(config: Any, workdir: Path | None) -> None:
     print(*record.heading(before is not None), sep="\n", flush=True)
     rows = []
     for settings in asked:
-        rows.append(many.measured(settings, mesh))
+        with programs_kept_in(None):
+            rows.append(many.measured(settings, mesh))
         print(record.line(rows[-1], before.rows if before else None), flush=True)
     parent = workdir or Path("runs")
     folder = run_folder.make_unused(parent, config.name or "benchmark")

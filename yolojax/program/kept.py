@@ -1,15 +1,20 @@
-"""The folder of compiled programs: what is damaged in it is removed once.
+"""The folder of compiled programs: another one for a while; what is damaged is removed.
 
 JAX writes an entry straight to its name, so a killed run or a full disk leaves a part
 of one. JAX only warns of it then, at every run, and never writes it anew.
 """
 
+import contextlib
 import logging
 import re
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 _READING = re.compile(
     "Error reading persistent compilation cache entry for '(.*?)': (.*)", re.DOTALL
@@ -20,6 +25,31 @@ _WRITING = re.compile(
 _ZSTD = b"\x28\xb5\x2f\xfd"  # how data of that form begin
 
 log = logging.getLogger("yolojax")
+
+
+@contextlib.contextmanager
+def programs_kept_in(folder: Path | None) -> Iterator[None]:
+    """Has compiled programs kept in another folder, or not at all, for a while.
+
+    JAX looks at its settings once: they are of no effect without a reset.
+
+    Args:
+        folder: where they are looked for and kept; None: each is compiled anew.
+    """
+    names = ("jax_enable_compilation_cache", "jax_compilation_cache_dir")
+    values = jax.config.values
+    before = {name: values[name] for name in names}
+    _set({names[0]: folder is not None, names[1]: folder and str(folder)})
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 def mend_entries(folder: Path) -> None:

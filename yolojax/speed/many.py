@@ -127,11 +127,6 @@ def changes(config: Any) -> dict[str, Any]:
     }
 
 
-def keep_no_programs() -> None:
-    """Has every program of this process compiled, however often it was before."""
-    jax.config.update("jax_enable_compilation_cache", False)
-
-
 def measured(config: Any, mesh: Mesh) -> Row:
     """Returns the figures of one network.
 

@@ -5,6 +5,7 @@ import functools
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from yolojax.losses.assign import assign
 from yolojax.models.blocks import Pass
 from yolojax.ops.anchors import anchor_points
 from yolojax.program import feed, memory
+from yolojax.program.kept import programs_kept_in
 from yolojax.program.step import Hyper
 from yolojax.program.train_program import Program, make_program, stored_images
 from yolojax.speed.pipeline import seconds
@@ -89,13 +91,15 @@ def _compile_times(
     compiled: Callable[[], Any], label: str
 ) -> Generator[tuple[str, float, str], None, Any]:
     """Yields how long compiling takes, cold and warm, and returns the program."""
-    jax.config.update("jax_enable_compilation_cache", False)
-    started = time.perf_counter()
-    program = compiled()
-    yield f"compiling the training step ({label})", time.perf_counter() - started, "s"
-    with tempfile.TemporaryDirectory() as folder:
-        jax.config.update("jax_enable_compilation_cache", True)
-        jax.config.update("jax_compilation_cache_dir", folder)
+    with programs_kept_in(None):
+        started = time.perf_counter()
+        program = compiled()
+        yield (
+            f"compiling the training step ({label})",
+            time.perf_counter() - started,
+            "s",
+        )
+    with tempfile.TemporaryDirectory() as folder, programs_kept_in(Path(folder)):
         compiled()
         jax.clear_caches()
         started = time.perf_counter()
