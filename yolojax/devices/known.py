@@ -163,7 +163,7 @@ DEVICES: dict[str, Device] = {
     ),
     "v5e": _tpu("TPU v5e", 16, 819 * GB, 197, layouts=_FLAT),
     "v5p": _tpu("TPU v5p", 95, 2765 * GB, 459, layouts=_DEEP),
-    "v6e": _tpu("TPU v6e", 32, 1640 * GB, 918, layouts=_FLAT),
+    "v6e": _tpu("TPU v6e", 32, 1638 * GB, 918, layouts=_FLAT),
 }
 
 
