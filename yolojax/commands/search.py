@@ -9,7 +9,7 @@ from typing import Any
 
 from yolojax.errors import install_hint
 from yolojax.files import local_path
-from yolojax.studies import executors, grid, results, runner, written
+from yolojax.studies import ending, executors, grid, runner
 from yolojax.studies.jobs import Executor
 from yolojax.studies.search import description, space
 
@@ -63,14 +63,7 @@ def run(
         study = description.refit(asked, settings)
         planned = grid.planned(study, workdir or grid.ROOT)
         outcomes = runner.run(planned, executor, trials.metric, None, means)
-    found = results.read(planned)
-    results.write(planned, found, asked.folder)
-    for sentence in written.write(study, planned, found, asked.folder):
-        log.info("%s", sentence)
-    missing = runner.missing(outcomes)
-    for line in missing:
-        log.warning("%s", line)
-    return 1 if missing else None
+    return ending.end(study, planned, outcomes, asked.folder)
 
 
 def _modules() -> tuple[Any, Any, Any]:

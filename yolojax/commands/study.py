@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from yolojax.files import local_path
-from yolojax.studies import executors, grid, results, runner, study, written
+from yolojax.studies import ending, executors, grid, results, runner, study, written
 from yolojax.studies.jobs import Executor
 
 log = logging.getLogger("yolojax")
@@ -55,12 +55,4 @@ def run(
     executor = make(config.executor, config.jobs, device)
     with contextlib.closing(executor):
         outcomes = runner.run(planned, executor, metric, asked.hours, means)
-    found = results.read(planned)
-    results.write(planned, found, asked.folder)
-    for sentence in written.write(asked, planned, found, asked.folder):
-        log.info("%s", sentence)
-    log.info("tables, plot and page are in %s", asked.folder)
-    missing = runner.missing(outcomes)
-    for line in missing:
-        log.warning("%s", line)
-    return 1 if missing else None
+    return ending.end(asked, planned, outcomes, asked.folder)
