@@ -21,6 +21,7 @@ def arguments():
     parser.add_argument("--for", dest="target", default="h100")
     parser.add_argument("--count", type=int, default=1, help="of devices")
     parser.add_argument("--batch", type=int, default=None)
+    parser.add_argument("--pixels", type=int, default=None)
     parser.add_argument("--optimizer", default="adamw")
     parser.add_argument("--text", default="", help="folder for the programs' texts")
     parser.add_argument("--set", nargs="*", default=[], help="key=value settings")
@@ -87,7 +88,7 @@ def lowered(name, mesh, options):
     batch, pixels = BATCH, PIXELS
     if task == "classify":
         batch, pixels = CLASSIFY_BATCH, CLASSIFY_PIXELS
-    batch = options.batch or batch
+    batch, pixels = options.batch or batch, options.pixels or pixels
     config = config_lib.default(task)
     config.update(model=f"yolo11{size}", batch=batch, imgsz=pixels, amp="bf16")
     config.update(optimizer=options.optimizer)
@@ -102,9 +103,10 @@ def lowered(name, mesh, options):
 
 def main():
     options = arguments()
+    from yolojax.planning.compiled import environment
     from yolojax.program.absent import targets
 
-    os.environ.update(targets.ENVIRONMENT[targets.target_of(options.target).platform])
+    os.environ.update(environment(targets.target_of(options.target).platform))
     from yolojax.program import memory
     from yolojax.program.absent.counted import counted
 

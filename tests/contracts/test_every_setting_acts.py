@@ -242,6 +242,7 @@ ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
     "save_minutes": [Left(observed.saves, OFTEN)],
     "plots": [Made(True, observed.checked)],
     "log_every": [Left(observed.first_news, OFTEN)],
+    "profile": [Left(observed.has("profile"), OFTEN | {"profile": 1})],
     "compile_cache": [Made("here", observed.set_up)],
 }
 

@@ -41,7 +41,8 @@ INSIDE = {  # the same within a room; what stands in one tuple are strangers
         ("batch_size", "absent"),
     ),
     "training": (
-        ("clock", "stop"),
+        ("clock", "stop", "profile"),
+        ("loader_pace",),
         ("outputs",),
         ("run",),
         ("replay",),

@@ -60,7 +60,7 @@ NOT_YET: dict[str, str] = {
     " it",
 } | dict.fromkeys(
     """
-    cls_remap verbose deterministic profile compile channels_last distill_model dis
+    cls_remap verbose deterministic compile channels_last distill_model dis
     quantize dnn visualize show optimize workspace rle dlog
     dgrad dlam augmentations
     """.split(),

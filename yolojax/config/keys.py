@@ -445,6 +445,8 @@ KEYS: dict[str, Key] = {
     "log_every": _integer(20, "steps after which losses are read and checked at the"
                           " latest; the line of progress moves by time",
                           low=1, commands=RUN, resume=True),
+    "profile": _integer(0, "steps whose trace is written into the run's folder, for"
+                        " XProf or Perfetto", commands=RUN, resume=True),
     "compile_cache": _text("auto", "folder of compiled programs; 'auto': in the cache"
                            " folder, 'off': none", resume=True),
 }

@@ -132,7 +132,8 @@ def make_train_step(
     def train_step(
         state: TrainState, batch: Batch, hyper: Hyper, pixels: Array = None
     ) -> tuple[TrainState, Logs]:
-        batch = network_input(_with_image(batch, pixels, render), size)
+        with jax.named_scope("render"):
+            batch = network_input(_with_image(batch, pixels, render), size)
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
         images = batch.example_valid.sum()
         mode = Pass(
@@ -145,36 +146,40 @@ def make_train_step(
         )
 
         def loss_fn(params: PyTree) -> tuple[jax.Array, tuple[jax.Array, PyTree]]:
-            outputs, changed = model.apply(
-                {"params": _fixed(params, frozen), "batch_stats": statistics},
-                batch.image,
-                mode=mode,
-                mutable=["batch_stats"],
-            )
-            terms = task.loss(outputs, batch, padded=padded)
+            with jax.named_scope("forward"):
+                outputs, changed = model.apply(
+                    {"params": _fixed(params, frozen), "batch_stats": statistics},
+                    batch.image,
+                    mode=mode,
+                    mutable=["batch_stats"],
+                )
+            with jax.named_scope("loss"):
+                terms = task.loss(outputs, batch, padded=padded)
             factor = images * scale if task.batch_scaled else scale
             return terms.sum() * factor, (terms, changed["batch_stats"])
 
+        # In a trace the gradient of what has a name here is its "transpose".
         params, statistics = flat.unpacked((state.params, state.batch_stats))
         grads, (terms, statistics) = jax.grad(loss_fn, has_aux=True)(params)
-        grads = flat.packed_like(grads, state.params)
-        batch_stats = flat.packed_like(statistics, state.batch_stats)
-        if state.loss_scale is not None:
-            grads = jax.tree.map(lambda g: g / scale, grads)
-        if state.grad_sum is not None:
-            grads = jax.tree.map(jnp.add, state.grad_sum, grads)
-        norm = optax.tree.norm(grads)
-        good = _finite(state, terms, norm, batch_stats) & (state.bad_step < 0)
-        state = _record(state, terms, good, hyper.first)
-        state = dataclasses.replace(
-            state,
-            batch_stats=_select(good, batch_stats, state.batch_stats),
-            grad_sum=_select(good, grads, state.grad_sum)
-            if state.grad_sum is not None
-            else None,
-        )
-        due = good & hyper.update
-        state = _update(state, grads, norm, tx, hyper, due, ema_decay)
+        with jax.named_scope("update"):
+            grads = flat.packed_like(grads, state.params)
+            batch_stats = flat.packed_like(statistics, state.batch_stats)
+            if state.loss_scale is not None:
+                grads = jax.tree.map(lambda g: g / scale, grads)
+            if state.grad_sum is not None:
+                grads = jax.tree.map(jnp.add, state.grad_sum, grads)
+            norm = optax.tree.norm(grads)
+            good = _finite(state, terms, norm, batch_stats) & (state.bad_step < 0)
+            state = _record(state, terms, good, hyper.first)
+            state = dataclasses.replace(
+                state,
+                batch_stats=_select(good, batch_stats, state.batch_stats),
+                grad_sum=_select(good, grads, state.grad_sum)
+                if state.grad_sum is not None
+                else None,
+            )
+            due = good & hyper.update
+            state = _update(state, grads, norm, tx, hyper, due, ema_decay)
         return state, _logs(state, norm)
 
     return train_step

@@ -82,6 +82,11 @@ class Meter:
         """Counts batches."""
         self._steps += batches
 
+    @property
+    def steps(self) -> int:
+        """Batches that were counted."""
+        return self._steps
+
     def images_per_second(self) -> float:
         """Returns the speed."""
         return self._steps * self._batch / max(self._now() - self._start, 1e-9)

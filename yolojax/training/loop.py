@@ -41,6 +41,7 @@ def train(run: Run, state: TrainState) -> None:
     run.outputs = outputs.Outputs.open(
         run.folder, run.program, run.journal.epoch, run.means.now
     )
+    run.open_watches()
     outputs.announce(run.program, run.config)
     run.outputs.header()
     with run.stop:
@@ -82,6 +83,7 @@ def train_epochs(run: Run, state: TrainState, step: int) -> None:
     finally:
         if loader is not None:
             loader.close()
+        run.watches.trace.close()
         run.outputs.close()
 
 
@@ -108,7 +110,8 @@ def train_epoch(
             _check_finite(run, state, logs)
             break
         waiting = time.monotonic()
-        host_batches = [next(loader) for _ in range(steps)]
+        with jax.profiler.TraceAnnotation("load"):
+            host_batches = [next(loader) for _ in range(steps)]
         meter.waited(time.monotonic() - waiting)
         earlier = logs
         state, logs = do_steps(run, state, host_batches, step)
@@ -127,6 +130,7 @@ def train_epoch(
             newest = logs if last or earlier is None else earlier
             seen = _check_finite(run, state, newest)
             _show(run, seen, meter, step)
+            run.outputs.news(run.watches.loading.news(loader, meter, last=last))
         run.outputs.pace = meter.pace()
         _save_if_asked(run, state, logs, last=last)
     return state, step
@@ -152,6 +156,7 @@ def do_steps(
         )
     with telling:
         if run.clock.fresh:
+            run.watches.loading.measure(run.data.batches)
             run.compile_ahead(state, host_batches, iteration)
         return _dispatched(run, state, batch, hyper, iteration, len(host_batches))
 
@@ -159,14 +164,18 @@ def do_steps(
 def _dispatched(
     run: Run, state: TrainState, batch: Any, hyper: Any, iteration: int, steps: int
 ) -> tuple[TrainState, Logs]:
+    trace, compiler = run.watches.trace, run.steps.train.compiler
+    trace.before(state, busy=compiler.busy())
     with jax.profiler.StepTraceAnnotation("train", step_num=iteration):
-        return run.steps.train(
+        state, logs = run.steps.train(
             state,
             batch,
             hyper,
             size=run.program.size_at(iteration),
             steps=steps,
         )
+    trace.after(logs, steps)
+    return state, logs
 
 
 def _wait_for_programs(run: Run) -> None:

@@ -20,6 +20,7 @@ from yolojax.program.train_program import Program, lowered_evaluation, stored_im
 from yolojax.runs.checkpoint import Checkpoints
 from yolojax.runs.data_notes import data_identity
 from yolojax.runs.journal import Identity, Journal, RunRecord
+from yolojax.training import loader_pace, profile
 from yolojax.training.clock import Clock
 from yolojax.training.outputs import Outputs
 from yolojax.training.stop import StopRequest
@@ -64,6 +65,13 @@ class Steps(NamedTuple):
     evaluate: EvalDispatch
 
 
+class Watches(NamedTuple):
+    """What looks on while a run trains."""
+
+    trace: profile.Trace
+    loading: loader_pace.Watch
+
+
 @dataclasses.dataclass
 class Run:
     """A program, the folder and the data that it works on, and how far it has come."""
@@ -80,6 +88,7 @@ class Run:
     clock: Clock
     stop: StopRequest
     outputs: Outputs = dataclasses.field(init=False)  # opened when training begins
+    watches: Watches = dataclasses.field(init=False)  # likewise
 
     @property
     def journal(self) -> Journal:
@@ -90,6 +99,14 @@ class Run:
     def names(self) -> tuple[str, ...]:
         """Class names by id."""
         return self.data.source.names
+
+    def open_watches(self) -> None:
+        """Begins to look at how the run goes."""
+        platform = self.program.mesh.devices.flat[0].platform
+        self.watches = Watches(
+            profile.Trace(self.folder / "profile", self.config.profile),
+            loader_pace.Watch(self.config, accelerator=platform != "cpu"),
+        )
 
     def compile_ahead(
         self, state: TrainState, host_batches: list[dict[str, Any]], iteration: int

@@ -23,16 +23,24 @@ from yolojax.data.store.host_cores import single_opencv_thread
 class Loader:
     """An iterator over batches that works ahead; close it, or use it in `with`."""
 
-    def __init__(self, batches: Any, base: Any, *, shared_memory: bool) -> None:
-        """Wraps the Grain iterator `base` over TrainBatches or EvalBatches."""
+    def __init__(self, batches: Any, base: Any, *, workers: int, threads: int) -> None:
+        """Wraps an iterator.
+
+        Args:
+            batches: TrainBatches or EvalBatches.
+            base: Grain's iterator over them.
+            workers: processes that make them; 0: threads of this one do.
+            threads: of this process, or of each worker.
+        """
         self.batches = batches
+        self.workers, self.threads = workers, threads
         self._base = [base]  # emptied on closing
         # Also at exit: Grain's own clean-up comes too late then, and leaks memory.
         # Samples are rendered side by side, in threads of this process as well.
         calm = contextlib.ExitStack()
         calm.enter_context(single_opencv_thread())
         self._finalizer = weakref.finalize(
-            self, _close, self._base, calm, shared_memory=shared_memory
+            self, _close, self._base, calm, shared_memory=workers > 0
         )
 
     def __iter__(self) -> Iterator[HostBatch]:
@@ -114,7 +122,7 @@ def prefetched(
             ),
             worker_init_fn=_init_worker,
         )
-    return Loader(batches, iter(iterable), shared_memory=workers > 0)
+    return Loader(batches, iter(iterable), workers=workers, threads=num_threads)
 
 
 def _init_worker(worker: int, workers: int) -> None:
