@@ -47,9 +47,7 @@ def run(
     jax.config.update("jax_platforms", "cpu")  # what is here does not matter
     subject = Subject(config)
     log.info("%s on %d images of %s", config.model, subject.images, config.data)
-    context = Context(
-        subject, prices, _operations(subject), rate(config, subject.source)
-    )
+    context = Context(subject, prices, _operations(subject), _rate(subject, rate))
     rows = []
     with compiled.workers(config) as workers:
         for devices in asked:
@@ -75,6 +73,16 @@ def _operations(subject: Subject) -> float:
 
     batch = min(COUNTED_AT, subject.images)
     return compiled.kept(subject.fingerprint(None, 1, batch), find)["operations"]
+
+
+def _rate(subject: Subject, rate: Callable[[Any, Any], float]) -> float:
+    """Returns how many images a core loads in a second, measured once."""
+
+    def find() -> dict[str, Any]:
+        return {"rate": rate(subject.config, subject.source)}
+
+    name = subject.loading_fingerprint(loading.IMAGES)
+    return compiled.kept(name, find)["rate"]
 
 
 def _found(

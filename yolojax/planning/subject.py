@@ -5,6 +5,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import platform
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from yolojax.assembly import network
 from yolojax.assembly.optimizer import run_schedule
 from yolojax.config import KEYS, changed
 from yolojax.config.recorded import code_of_its_own
+from yolojax.data.store.host_cores import usable_cores
 from yolojax.devices.images import KEPT_FREE, layout_of
 from yolojax.devices.known import Device
 from yolojax.devices.mesh import make_mesh
+from yolojax.planning import compiled
 from yolojax.program import batch_size
 from yolojax.program.absent.targets import PACKAGES, TARGETS
 from yolojax.program.train_program import Program, make_program
@@ -53,6 +56,7 @@ _CODE = (  # that makes a program, below the package
     "precision.py",
     "types.py",
 )
+_LOADING = ("assembly", "data", "planning/loading.py")
 COUNTED_AT = 8  # images of the step whose arithmetic is counted
 
 
@@ -134,7 +138,15 @@ class Subject:
 
     @functools.cached_property
     def sizes(self) -> StateSizes:
-        """What the state and an image of a batch take."""
+        """What the state and an image of a batch take; traces the network once."""
+        name = self.fingerprint(None, 1, min(COUNTED_AT, self.images))
+
+        def find() -> dict[str, Any]:
+            return dataclasses.asdict(self._counted_sizes())
+
+        return StateSizes(**compiled.kept(f"{name}-sizes", find))
+
+    def _counted_sizes(self) -> StateSizes:
         program, shapes = self._shapes
         state, batch, _, _ = shapes
         flat = jax.tree.leaves(state.params)
@@ -167,14 +179,9 @@ class Subject:
         """
         schedule = self.schedule(batch)
         like = self.like(batch)
-        settings = {
-            key: self.config[key]
-            for key, known in KEYS.items()
-            if "plan" in known.commands and key not in _NOT_OF_THE_PROGRAM
-        }
         on_device = self.config.cache == "device"
         told = {
-            "settings": settings,
+            "settings": self._settings(),
             "optimizer": (schedule.optimizer, schedule.accumulate_nominal),
             "data": (list(self.source.names), network.keypoints_of(self.source)),
             "classes": loading.class_counts(self.source).tolist()
@@ -187,8 +194,32 @@ class Subject:
             "versions": _versions(name),
             "code": _code(self.config),
         }
-        text = json.dumps(told, default=str, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return _hash(told)
+
+    def loading_fingerprint(self, images: int) -> str:
+        """Returns what tells how fast images load here from how fast others do.
+
+        Args:
+            images: the first ones, which are looked at.
+        """
+        told = {
+            "settings": self._settings(),
+            "cache": self.config.cache,
+            "images": [str(path) for path in self.source.paths[:images]],
+            "sizes": self.source.original_hw[:images].tolist(),
+            "machine": (platform.node(), platform.processor(), usable_cores()),
+            "versions": (np.__version__, metadata.version("opencv-python-headless")),
+            "code": _own_code(_LOADING),
+        }
+        return _hash(told)
+
+    def _settings(self) -> dict[str, Any]:
+        """Returns the settings that a program, or the making of images, depends on."""
+        return {
+            key: self.config[key]
+            for key, known in KEYS.items()
+            if "plan" in known.commands and key not in _NOT_OF_THE_PROGRAM
+        }
 
 
 def image_memory(device: Device) -> int:
@@ -228,11 +259,17 @@ def _versions(name: str | None) -> dict[str, str]:
     return found
 
 
+def _hash(told: dict[str, Any]) -> str:
+    text = json.dumps(told, default=str, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
 @functools.cache
-def _own_code() -> str:
+def _own_code(parts: tuple[str, ...]) -> str:
+    """Returns a digest of parts of the package."""
     root = Path(yolojax.__file__).parent
     digest = hashlib.sha256()
-    for part in _CODE:
+    for part in parts:
         place = root / part
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(path.read_bytes())
@@ -241,7 +278,7 @@ def _own_code() -> str:
 
 def _code(config: Any) -> list[str]:
     """Returns digests of the code: ours, and of the modules that the user names."""
-    found = [_own_code()]
+    found = [_own_code(_CODE)]
     for value in code_of_its_own(config).values():
         spec = importlib.util.find_spec(value.partition(":")[0])
         if spec is None or spec.origin is None:
