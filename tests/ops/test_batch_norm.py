@@ -51,6 +51,45 @@ def test_values_and_gradients_are_those_of_the_definition(padded, platform):
             np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-10)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_groups_are_normalised_each_by_its_definition(dtype, platform):
+    rng = np.random.default_rng(0)
+    valid = np.array([True, True, False, True, False, False])  # the last group: none
+    counted = np.array([True, True, False, True, True, True])  # there: all of its rows
+    bound = {"rtol": 1e-7, "atol": 1e-9} if dtype == np.float64 else {"atol": 2e-3}
+    with jax.enable_x64(dtype == np.float64):
+        x = jnp.asarray(rng.normal(2, 3, (6, 52, 40, 5)), dtype)  # in parts on a GPU
+        scale, bias = (jnp.asarray(v, dtype) for v in rng.normal(1, 1, (2, 5)))
+        near = jnp.asarray(rng.normal(2, 1, 5), dtype)
+        pull = jnp.asarray(rng.normal(0, 1, x.shape), dtype)
+
+        def own(*arrays):
+            fixed = near, jnp.asarray(valid), EPSILON, platform, 3
+            return batch_norm.normalised_by_group(*arrays, *fixed)
+
+        def each(x, scale, bias):
+            parts = [
+                defined(x[i : i + 2], scale, bias, counted[i : i + 2])
+                for i in (0, 2, 4)
+            ]
+            out = jnp.concatenate([out for out, _ in parts])
+            return out, [jnp.stack(m) for m in zip(*(m for _, m in parts), strict=True)]
+
+        def whole(function, *arrays):
+            pulled = lambda *a: (function(*a)[0] * pull).sum()
+            return function(*arrays), jax.grad(pulled, (0, 1, 2))(*arrays)
+
+        run = jax.jit(whole, static_argnums=0)
+        (found, moments), got = run(own, x, scale, bias)
+        (want, expected), grads = run(each, x, scale, bias)
+        np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-4)
+        for a, b in zip(moments, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4)
+        for a, b in zip(got, grads, strict=True):
+            np.testing.assert_allclose(a, b, **bound)
+
+
 def test_half_precision_is_summed_in_float32_and_comes_back_in_half():
     channels = jnp.array([0.1, 1.1, 2.1], jnp.bfloat16)
     x = jnp.broadcast_to(channels[None, None, None], (2, 64, 64, 3))

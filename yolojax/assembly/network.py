@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from yolojax import config as config_lib
 from yolojax import models, precision, tasks
+from yolojax.devices.groups import Groups
 from yolojax.losses.detection import Gains
 from yolojax.tasks.detect import DetectionRules
 from yolojax.tasks.spec import TaskSpec
@@ -36,6 +37,7 @@ class Network:
     policy: precision.Precision
     platform: str | None = None  # of the devices it is for; None: JAX's default
     class_width: int | None = None  # of the class branch, None for the usual one
+    groups: Groups = Groups()  # of rows, with batch-norm statistics of their own
 
 
 def network(

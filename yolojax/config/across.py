@@ -192,6 +192,14 @@ def _check_batch(values: dict[str, Any]) -> None:
             " many images as fit, or a share of the memory such as 0.8."
         )
     values["batch"] = int(batch)
+    groups = values["bn_groups"]
+    if batch > 0 and batch % groups:
+        fitting = [str(n) for n in range(1, int(batch) + 1) if batch % n == 0]
+        raise ValueError(
+            f"config.bn_groups = {groups}: groups of equal size must make up batch ="
+            f" {batch:g}, which that many do not. Give one of {', '.join(fitting)}, or"
+            f" a batch that is a multiple of {groups}."
+        )
 
 
 def _check_sizes(values: dict[str, Any]) -> None:

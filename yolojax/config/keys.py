@@ -185,6 +185,8 @@ KEYS: dict[str, Key] = {
                       commands=RUNNING, resume=True),
     "nbs": _integer(64, "gradients are summed up to about this many images", low=1,
                     commands=STEP),
+    "bn_groups": _integer(1, "batch-norm statistics of so many groups of a batch, each"
+                          " of its own; 1: of the whole batch", low=1, commands=STEP),
     "imgsz": _integer(640, "input side, pixels; rounded up to multiples of 32", low=32,
                       by_task={"classify": 224}),
     "amp": Key(True, "switch or text", "precision: True (bf16 on GPU/TPU), 'bf16',"

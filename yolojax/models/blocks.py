@@ -38,6 +38,7 @@ class Pass:
     dropout_key: jax.Array | None = None  # None: nothing is dropped
     norm: Norm = DETECTION_NORM  # the network replaces it by that of its head
     platform: str | None = None  # it is compiled for, "cpu"; None: JAX's default
+    groups: int | None = None  # of rows, with statistics [groups, C]; None: one, [C]
 
 
 INFERENCE = Pass(train=False)
@@ -64,7 +65,8 @@ class BatchNorm(nn.Module):
 
     `flax.linen.BatchNorm` stores the biased variance; published weights and their
     recipe assume N / (N - 1) times that. Statistics are computed in float32 at least,
-    and over the whole global batch when the batch is sharded under jit.
+    and over the whole global batch when the batch is sharded under jit, or over each of
+    the groups of rows that the pass asks for: running statistics come out for each.
 
     Reference: Ioffe and Szegedy 2015, arXiv:1502.03167.
     """
@@ -85,13 +87,20 @@ class BatchNorm(nn.Module):
             form = batch_norm.scale_and_shift(scale, bias, mean, var, epsilon)
             return batch_norm.apply(x, *form).astype(self.dtype)
         platform = mode.platform or jax.default_backend()
-        out, (mean, var, count) = batch_norm.normalised(
-            x, scale, bias, running_mean.value, mode.example_valid, epsilon, platform
-        )
+        before = running_mean.value, running_var.value
+        inputs = x, scale, bias, before[0], mode.example_valid, epsilon, platform
+        if mode.groups is None:
+            out, (mean, var, count) = batch_norm.normalised(*inputs)
+        else:
+            out, (mean, var, count) = batch_norm.normalised_by_group(
+                *inputs, mode.groups
+            )
+            before = before[0][None], before[1][None]
+            count = count[:, None]
         if not self.is_initializing():
             unbiased = var * (count / jnp.maximum(count - 1, 1))
-            running_mean.value += momentum * (mean - running_mean.value)
-            running_var.value += momentum * (unbiased - running_var.value)
+            running_mean.value = before[0] + momentum * (mean - before[0])
+            running_var.value = before[1] + momentum * (unbiased - before[1])
         return out.astype(self.dtype)
 
 

@@ -106,6 +106,46 @@ def _backward(epsilon: float, platform: str, kept: Any, gradients: Any) -> Any:
 normalised.defvjp(_forward, _backward)
 
 
+def normalised_by_group(
+    x: Array,
+    scale: Array,
+    bias: Array,
+    near: Array,
+    valid: Array | None,
+    epsilon: float,
+    platform: str,
+    groups: int,
+) -> tuple[jax.Array, Moments]:
+    """Returns activations normalised by the moments of their group, and the moments.
+
+    A group is as many rows as every other, one after the other. One without a row that
+    counts has the moments of all its rows, whatever they hold: it is finite.
+
+    Args:
+        x: [B, H, W, C].
+        scale: [C].
+        bias: [C].
+        near: [C], as of `normalised`.
+        valid: [B] bool, rows whose moments count; None: all.
+        epsilon: added to the variance.
+        platform: of the devices that the program is compiled for.
+        groups: how many there are; divides B.
+
+    Returns:
+        [B, H, W, C], and moments [G, C] and [G] of each group.
+    """
+
+    def one(rows: Array, valid: Array | None) -> tuple[jax.Array, Moments]:
+        return normalised(rows, scale, bias, near, valid, epsilon, platform)
+
+    rows = x.reshape(groups, -1, *x.shape[1:])
+    if valid is not None:
+        valid = valid.reshape(groups, -1)
+        valid = valid | ~valid.any(1, keepdims=True)
+    out, moments = jax.vmap(one)(rows, valid)
+    return out.reshape(x.shape), moments
+
+
 def channel_sums(values: tuple[Array, ...], platform: str) -> list[jax.Array]:
     """Returns the sums [C] of arrays [B, H, W, C] of one shape.
 

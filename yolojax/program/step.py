@@ -126,7 +126,7 @@ def make_train_step(
         size: longer side of the network's input, pixels; None: that of the images.
         ema_decay: of the averaged weights, which are validated; 0: no average.
     """
-    model, task = net.model, net.task
+    model, task, groups = net.model, net.task, net.groups
     norms = frozenset(path.rpartition("/")[0] for path in frozen)
 
     def train_step(
@@ -146,24 +146,23 @@ def make_train_step(
         )
 
         def loss_fn(params: PyTree) -> tuple[jax.Array, tuple[jax.Array, PyTree]]:
+            variables = {"params": _fixed(params, frozen), "batch_stats": statistics}
             with jax.named_scope("forward"):
-                outputs, changed = model.apply(
-                    {"params": _fixed(params, frozen), "batch_stats": statistics},
-                    batch.image,
-                    mode=mode,
-                    mutable=["batch_stats"],
-                )
+                outputs, changed = groups.forward(model, variables, batch.image, mode)
             with jax.named_scope("loss"):
                 terms = task.loss(outputs, batch, padded=padded)
             factor = images * scale if task.batch_scaled else scale
-            return terms.sum() * factor, (terms, changed["batch_stats"])
+            return terms.sum() * factor, (terms, changed)
 
         # In a trace the gradient of what has a name here is its "transpose".
         params, statistics = flat.unpacked((state.params, state.batch_stats))
+        params = groups.spread(params)
         grads, (terms, statistics) = jax.grad(loss_fn, has_aux=True)(params)
         with jax.named_scope("update"):
-            grads = flat.packed_like(grads, state.params)
-            batch_stats = flat.packed_like(statistics, state.batch_stats)
+            grads = groups.added(grads, state.params)
+            batch_stats = groups.joined(
+                statistics, state.batch_stats, mode.example_valid, norms
+            )
             if state.loss_scale is not None:
                 grads = jax.tree.map(lambda g: g / scale, grads)
             if state.grad_sum is not None:

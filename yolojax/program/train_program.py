@@ -22,6 +22,7 @@ from yolojax.assembly.optimizer import make_optimizer, run_schedule
 from yolojax.data.batches import input_size
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.devices import mesh as devices
+from yolojax.devices.groups import of_mesh
 from yolojax.devices.images import ImageLayout, layout_of, put_images
 from yolojax.optim import flat
 from yolojax.program import feed
@@ -92,6 +93,13 @@ class Program:
     def size_at(self, step: int) -> int | None:
         """Returns the input size of a step, None for that of its images."""
         return self.sizes.at(self.seed, step)
+
+    def on_one_device(self) -> "Program":
+        """Returns the program of a single device, whose step computes the same."""
+        groups = dataclasses.replace(self.net.groups, mesh=None)
+        return dataclasses.replace(
+            self, net=dataclasses.replace(self.net, groups=groups)
+        )
 
     def steps_at_once(self, position: int) -> int:
         """Returns how many steps a dispatch does from a batch of an epoch on."""
@@ -247,6 +255,9 @@ def make_program(
         network.keypoints_of(source),
         platform=mesh.devices.flat[0].platform,
     )
+    # Dropout draws for the whole batch, which a device cannot do for its rows alone.
+    groups = of_mesh(config.bn_groups, mesh, mixes=config.dropout > 0)
+    net = dataclasses.replace(net, groups=groups)
     shapes = models.variable_shapes(net.model)
     frozen = frozen_paths(shapes["params"], config.freeze)
     layouts = {

@@ -126,13 +126,13 @@ def forward_pass(
             dropout_key=jax.random.fold_in(state.rng, state.step),
             platform=program.net.platform,
         )
-        outputs, changed = program.net.model.apply(
-            flat.unpacked({"params": state.params, "batch_stats": state.batch_stats}),
-            batch.image,
-            mode=mode,
-            mutable=["batch_stats"],
+        groups = program.net.groups
+        params, statistics = flat.unpacked((state.params, state.batch_stats))
+        variables = {"params": groups.spread(params), "batch_stats": statistics}
+        outputs, changed = groups.forward(
+            program.net.model, variables, batch.image, mode
         )
-        return outputs, batch, changed["batch_stats"]
+        return outputs, batch, changed
 
     return forward
 

@@ -96,9 +96,9 @@ def _in(step: Step, policy: Precision | None) -> Found | None:
     """Returns what is not finite in a precision; None: nothing, or that of the run."""
     wide = policy is DOUBLE
     with jax.enable_x64(True) if wide else contextlib.nullcontext():
-        program, state = step.program, _on_one_device(step.state)
+        program, state = step.program.on_one_device(), _on_one_device(step.state)
         if policy is not None:
-            program, state = _in_precision(step, state, policy)
+            program, state = _in_precision(step, program, state, policy)
         batch = _batch(step.host)
         with jax.default_matmul_precision(program.net.policy.matmul):
             return next(_phases(program, state, batch, step), None)
@@ -143,10 +143,10 @@ def _first(found: dict[str, list[Origin]]) -> Found:
 
 
 def _in_precision(
-    step: Step, state: TrainState, policy: Precision
+    step: Step, program: Program, state: TrainState, policy: Precision
 ) -> tuple[Program, TrainState]:
     """Returns program and state as they are in another precision."""
-    net = network.in_precision(step.config, step.program.net, policy)
+    net = network.in_precision(step.config, program.net, policy)
     wide = jnp.result_type(float)
 
     def widened(leaf: Any) -> Any:
@@ -154,7 +154,7 @@ def _in_precision(
 
     state = dataclasses.replace(state, loss_scale=None)
     state = jax.tree.map(widened, state)
-    return dataclasses.replace(step.program, net=net), state
+    return dataclasses.replace(program, net=net), state
 
 
 def _on_one_device(state: TrainState) -> TrainState:
