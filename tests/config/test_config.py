@@ -56,6 +56,7 @@ DEVIATIONS = {
 OWN = {  # settings the reference does not have
     *("model", "data", "batch_size", "remat", "clip_norm", "object_buckets"),
     *(
+        "bn_groups",
         "save_minutes",
         "log_every",
         "profile",
@@ -357,6 +358,26 @@ def test_wrong_fractions(fraction):
 def test_a_run_of_no_time_is_refused():
     assert "config.time = 0: give hours above 0" in refusal(time=0)
     assert changed(time=0.5).time == 0.5
+
+
+def test_an_address_of_notices_is_one_and_is_asked():
+    given = {"preemption_notices": True, "preemption_address": "http://127.0.0.1:8"}
+    assert changed(**given).preemption_address == "http://127.0.0.1:8"
+    assert "begin with http" in refusal(**given | {"preemption_address": "127.0.0.1"})
+    text = refusal(preemption_address="http://127.0.0.1:8")
+    assert "Set preemption_notices=true" in text
+
+
+def test_groups_of_rows_make_up_a_batch():
+    assert changed(batch=12, bn_groups=3).bn_groups == 3
+    assert changed(batch=-1, bn_groups=5).bn_groups == 5  # the batch is chosen for it
+    text = refusal(batch=12, bn_groups=8)
+    assert (
+        "config.bn_groups = 8" in text and "Give one of 1, 2, 3, 4, 6, 12, or" in text
+    )
+    values = config.default("detect")
+    values.batch, values.bn_groups = 12, 8
+    assert config.check(values, "val").batch == 12  # nothing is trained there
 
 
 def test_sizes_of_multi_scale():

@@ -119,6 +119,7 @@ ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
     "batch": [Acts(8, train_rows), Acts(8, schedule)],
     "batch_size": [Acts(8, train_rows)],
     "nbs": [Acts(16, schedule)],
+    "bn_groups": [Acts(2, step_text, tasks=ONE)],
     "imgsz": [Acts(96, train_rows), Acts(96, val_digest)],
     "amp": [Acts(value, step_text, tasks=ONE) for value in ("bf16", "fp16")],
     "remat": [Acts(True, network_text, {"model": "yolo11n"}, ONE)],
@@ -240,6 +241,10 @@ ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
     "save": [Left(observed.saves, SELDOM)],
     "save_period": [Left(observed.kept_epochs, OFTEN)],
     "save_minutes": [Left(observed.saves, OFTEN)],
+    "preemption_notices": [Made(True, observed.notices_asked)],
+    "preemption_address": [
+        Made("http://127.0.0.1:9", observed.notices_asked, {"preemption_notices": True})
+    ],
     "plots": [Made(True, observed.checked)],
     "log_every": [Left(observed.first_news, OFTEN)],
     "profile": [Left(observed.has("profile"), OFTEN | {"profile": 1})],

@@ -43,7 +43,7 @@ INSIDE = {  # the same within a room; what stands in one tuple are strangers
     "training": (
         ("clock", "stop", "profile"),
         ("loader_pace",),
-        ("outputs",),
+        ("outputs", "preemption"),
         ("run",),
         ("replay",),
         ("epoch_end",),

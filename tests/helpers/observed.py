@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import queue
 from unittest import mock
 
 import exports
@@ -50,6 +51,8 @@ from yolojax.program.train_program import (
     make_program,
 )
 from yolojax.speed import many, record
+from yolojax.training import preemption
+from yolojax.training.stop import StopRequest
 
 SMALL = forked_runs.TINY | {
     "model": "tiny_model:build",  # for every task
@@ -365,6 +368,23 @@ def saves(run):
 def kept_epochs(run):
     """Returns the epochs whose weights are kept."""
     return sorted(os.listdir(run[0] / "checkpoints" / "epochs"))
+
+
+def notices_asked(config, folder):
+    """Returns the first address at which a training run asks for notices, if any."""
+    asked = queue.SimpleQueue()
+
+    def ask(url, *_, **__):
+        asked.put(url)
+        raise OSError("nobody is there")
+
+    with (
+        mock.patch.object(preemption, "_asked", ask),
+        preemption.watching(config, StopRequest()),
+        contextlib.suppress(queue.Empty),
+    ):
+        return asked.get(timeout=5 if config.preemption_notices else 0.01)
+    return None
 
 
 def epochs_done(run):

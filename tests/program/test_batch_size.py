@@ -342,6 +342,20 @@ def test_limits_of_the_choice(place, monkeypatch):
     assert choice.batch == 64
 
 
+def test_a_batch_is_made_up_of_whole_groups_of_rows(place, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "yolojax")
+    monkeypatch.setattr(autobatch, "MOST_ON_CPU", autobatch.MOST)
+    no_scratch(monkeypatch)
+    config, _, mesh = opened(place, devices=2, bn_groups=3)
+    lower = Compiler(lambda batch: MIB * (5 + batch // 2)).lowered_step
+    choice = autobatch.choose(config, range(99), mesh, 40 * MIB, 1.0, lower=lower)
+    assert choice.batch == 66  # 5 + 33 are at most 40, and 72 would take 41
+    assert all(row.batch % 6 == 0 for row in choice.table)
+    assert "needed = 5 MiB + 1.0 MiB per image per device" in caplog.text
+    full = MemoryError()
+    assert halve(place, 66, full, devices=2, bn_groups=3) == 30
+
+
 def test_a_jax_that_does_not_tell_gives_a_fixed_batch(
     place, light, monkeypatch, caplog
 ):
@@ -443,7 +457,8 @@ def test_unknown_memory_gives_a_fixed_batch(place, caplog):
 
 def halve(place, batch, error, **values):
     usual = {"asked": -1, "epoch": 0, "halvings": 0, "devices": 1} | values
-    found = autobatch.halved(settings(place, batch=batch), error, **usual)
+    own = {"batch": batch, "bn_groups": usual.pop("bn_groups", 1)}
+    found = autobatch.halved(settings(place, **own), error, **usual)
     return found and found.batch
 
 

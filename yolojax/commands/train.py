@@ -276,9 +276,14 @@ def _check_sizes(config: Any, source: loading.Source) -> None:
     smallest = min(
         input_size.sizes(config.imgsz, config.multi_scale, config.multi_scale_sizes)
     )
-    if smallest < 64 and (len(source) - 1) % config.batch == 0:
+    if smallest >= 64:
+        return
+    # Groups are filled one after the other, the last batch ends in the middle of one.
+    rows = config.batch // config.bn_groups
+    if (len(source) - 1) % rows == 0:
+        what = "the last batch" if config.bn_groups == 1 else "a group of a batch"
         raise ValueError(
-            f"the last batch of {len(source)} images would hold a single one, and at"
+            f"{what} of {len(source)} images would hold a single one, and at"
             f" {smallest} pixels it has a single cell on the coarsest level, too"
             " little for batch norm. Change config.batch or raise config.imgsz."
         )

@@ -15,7 +15,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from yolojax.config import across, values
-from yolojax.config.keys import KEYS, TASKS, USE, check_name
+from yolojax.config.keys import KEYS, STEP, TASKS, USE, check_name
 from yolojax.config.shipped import for_shapes
 
 __all__ = ["KEYS", "changed", "check", "default", "for_shapes"]
@@ -74,6 +74,8 @@ def check(
     if command is not None:
         _check_command(given, command)
     across.check_across(given)
+    if command is None or command in STEP:
+        across.check_step(given)
     if command in USE:
         across.check_use(given, command)
     if command == "export":

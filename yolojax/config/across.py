@@ -77,6 +77,26 @@ def check_use(values: dict[str, Any], command: str) -> None:
         values["embed"] = layers
 
 
+def check_step(values: dict[str, Any]) -> None:
+    """Checks what a training step is asked for.
+
+    Args:
+        values: every setting, each of its kind.
+
+    Raises:
+        ValueError: groups of equal size do not make up a batch.
+    """
+    batch, groups = values["batch"], values["bn_groups"]
+    if batch < 1 or batch % groups == 0:
+        return  # one that is chosen later is chosen so that they do
+    fitting = [str(n) for n in range(1, batch + 1) if batch % n == 0]
+    raise ValueError(
+        f"config.bn_groups = {groups}: so many groups of one size do not make up batch"
+        f" = {batch}. Give one of {', '.join(fitting)}, or a batch that"
+        f" is a multiple of {groups}."
+    )
+
+
 _OF_FORMATS = {  # settings of exported files -> the formats that have them
     "dynamic": ("onnx", "openvino"),
     "half": ("onnx", "openvino", "litert"),
@@ -192,14 +212,6 @@ def _check_batch(values: dict[str, Any]) -> None:
             " many images as fit, or a share of the memory such as 0.8."
         )
     values["batch"] = int(batch)
-    groups = values["bn_groups"]
-    if batch > 0 and batch % groups:
-        fitting = [str(n) for n in range(1, int(batch) + 1) if batch % n == 0]
-        raise ValueError(
-            f"config.bn_groups = {groups}: groups of equal size must make up batch ="
-            f" {batch:g}, which that many do not. Give one of {', '.join(fitting)}, or"
-            f" a batch that is a multiple of {groups}."
-        )
 
 
 def _check_sizes(values: dict[str, Any]) -> None:
@@ -309,6 +321,17 @@ def _check_places(values: dict[str, Any]) -> None:
         values["device"] = devices.settled(device)
         if values["device"] is None:
             raise ValueError(f"config.device = {device!r} is unknown. {devices.ADVICE}")
+    address = values["preemption_address"]
+    if address is not None and not re.match("https?://", address):
+        raise ValueError(
+            f"config.preemption_address = {address!r}: it must begin with http:// or"
+            " https://, such as http://169.254.169.254."
+        )
+    if address is not None and not values["preemption_notices"]:
+        raise ValueError(
+            f"config.preemption_address = {address!r} has no meaning while"
+            " preemption_notices is off. Set preemption_notices=true, or remove it."
+        )
     url = values["weights_url"]
     if "{file}" not in url or not re.match("https?://", url):
         raise ValueError(

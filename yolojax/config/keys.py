@@ -442,6 +442,12 @@ KEYS: dict[str, Key] = {
     "save_minutes": _number(15.0, "also save in the middle of an epoch after so many"
                             " minutes; 0: only at epoch ends", commands=RUN,
                             resume=True),
+    "preemption_notices": _switch(False, "watch the notices of GCE, EC2 or Azure that"
+                                  " the machine will be taken away: save and leave",
+                                  commands=RUN, resume=True),
+    "preemption_address": _text(None, "where they are asked for; None: the address that"
+                                " all three have, http://169.254.169.254",
+                                commands=RUN, resume=True),
     "plots": _switch(True, "write pictures and curves",
                      commands=("train", "val", "check"), resume=True),
     "log_every": _integer(20, "steps after which losses are read and checked at the"

@@ -128,7 +128,7 @@ def row(context: Context, asked: Asked, compile_: Compile | None) -> Row | Faile
 def _without_compiler(context: Context, asked: Asked, pictures: int) -> Row:
     platform = DEVICES[asked.name].platform
     extra = install_hint(compiled.EXTRAS[platform])
-    batch, notes = _even(context.asked_batch or batch_size.FALLBACK, asked.count)
+    batch, notes = _even(context, asked, context.asked_batch or batch_size.FALLBACK)
     if context.asked_batch is None:
         notes = (f"which batch fits is not known: {batch} is taken", *notes)
     made = _row(context, asked, batch, pictures, None)
@@ -148,7 +148,7 @@ def _with_compiler(
     notes: tuple[str, ...] = ()
     found: Found | None = None
     if context.asked_batch is not None:
-        batch, notes = _even(context.asked_batch, asked.count)
+        batch, notes = _even(context, asked, context.asked_batch)
         found = one(batch)
     largest = _largest(context, asked, pictures, compile_)
     usable = DEVICES[asked.name].usable
@@ -172,7 +172,7 @@ def _largest(context: Context, asked: Asked, pictures: int, compile_: Compile) -
 
     def measure(batch: int) -> batch_size.Row:
         each = batch // asked.count
-        if each in PROBES:
+        if each in PROBES and context.subject.config.bn_groups == 1:
             found = compile_(probe.name, probe.count, each * probe.count)
         else:
             found = compile_(asked.name, asked.count, batch)
@@ -181,7 +181,8 @@ def _largest(context: Context, asked: Asked, pictures: int, compile_: Compile) -
 
     images = context.subject.images
     limit = context.share * free
-    return batch_size.largest(measure, images, asked.count, limit).batch
+    unit = batch_size.unit(context.subject.config, asked.count)
+    return batch_size.largest(measure, images, unit, limit).batch
 
 
 def _sibling(asked: Asked) -> Asked:
@@ -239,12 +240,13 @@ def _row(
     )
 
 
-def _even(batch: int, count: int) -> tuple[int, tuple[str, ...]]:
-    """Returns a batch that so many devices share evenly, and what was changed."""
-    even = max(-(-batch // count), 1) * count
+def _even(context: Context, asked: Asked, batch: int) -> tuple[int, tuple[str, ...]]:
+    """Returns a batch that the devices share evenly, and what was changed."""
+    unit = batch_size.unit(context.subject.config, asked.count)
+    even = max(-(-batch // unit), 1) * unit
     if even == batch:
         return batch, ()
-    return even, (f"{count} devices do not share {batch} images evenly: {even}",)
+    return even, (f"{asked.count} devices do not share {batch} images evenly: {even}",)
 
 
 def _over(found: Found, usable: int) -> str:

@@ -159,6 +159,7 @@ class Subject:
     @functools.cached_property
     def _shapes(self) -> tuple[Program, Any]:
         batch = min(COUNTED_AT, self.images)
+        batch = -(-batch // self.config.bn_groups) * self.config.bn_groups
         program = self.program(batch, make_mesh("cpu:1", None), 1 << 62)
         return program, program.shapes(self.like(batch))
 

@@ -82,6 +82,11 @@ def resolved(config: Any, batch: int) -> Any:
     return changed(config, batch=batch)
 
 
+def unit(config: Any, devices: int) -> int:
+    """Returns what batches are multiples of: whole rows of devices, whole groups."""
+    return math.lcm(devices, config.bn_groups)
+
+
 def resolve(
     config: Any,
     sources: Sequence[data.Source],
@@ -102,7 +107,7 @@ def resolve(
     source = sources[0]
     free = free_bytes(config, sources, mesh)
     if free is None:
-        batch = _clamped(FALLBACK, len(source), mesh.size)
+        batch = _clamped(FALLBACK, len(source), unit(config, mesh.size))
         kind = mesh.devices.flat[0].device_kind
         log.warning(_FALLBACK_TEXT, config.batch, f"how much is free on {kind}", batch)
         return resolved(config, batch)
@@ -193,8 +198,9 @@ def choose(
 ) -> Choice:
     """Returns the largest batch whose step takes at most `share` of the free memory.
 
-    It is a multiple of the number of devices, at least one image for each, and not
-    above the number of training images or the limits at the top of this file.
+    It is a multiple of the numbers of devices and of groups of rows, at least one image
+    for each, and not above the number of training images or the limits at the top of
+    this file.
 
     Args:
         config: the run's settings; its batch is read only for the limit on a CPU.
@@ -206,7 +212,8 @@ def choose(
         lower: returns the lowered step for (config, source, mesh, class_width); None:
             `lowered_step`.
     """
-    top = _clamped(_highest(config, mesh), len(source), mesh.size)
+    each = unit(config, mesh.size)
+    top = _clamped(_highest(config, mesh), len(source), each)
     log.info(
         "batch = %g: looking for the largest batch up to %d whose training step takes"
         " at most %.0f %% of the %s that are free%s",
@@ -227,12 +234,12 @@ def choose(
         return Row(batch, total, total / free if free else math.inf)
 
     try:
-        choice = _search(measure, top, mesh.size, share * free)
+        choice = _search(measure, top, each, share * free)
     except MemoryUnknown as error:
-        batch = _clamped(FALLBACK, len(source), mesh.size)
+        batch = _clamped(FALLBACK, len(source), each)
         log.warning(_FALLBACK_TEXT, config.batch, error, batch)
         return Choice(batch, (), None)
-    _report(choice, share, free, mesh.size)
+    _report(choice, share, free, mesh.size, each)
     return choice
 
 
@@ -246,7 +253,7 @@ def largest(
     Args:
         measure: tells what a batch size needs.
         images: of the training split.
-        devices: number of devices.
+        devices: batches are multiples of it: their number, or `unit`.
         limit: bytes of each that a step may take.
     """
     return _search(measure, _clamped(MOST, images, devices), devices, limit)
@@ -319,7 +326,8 @@ def halved(
         halvings: how often the batch has been halved already.
         devices: number of devices, which share a batch evenly.
     """
-    batch = config.batch // 2 // devices * devices
+    each = unit(config, devices)
+    batch = config.batch // 2 // each * each
     given = asked != AUTOMATIC and not 0 < asked < 1
     if given or epoch or halvings >= HALVINGS or not batch or not is_exhausted(error):
         return None
@@ -347,7 +355,7 @@ def _search(
     Args:
         measure: compiles a batch size.
         top: largest batch allowed.
-        devices: batches are multiples of it.
+        devices: batches are multiples of it, and the line is one of multiples.
         limit: bytes per device.
     """
     few, several = (images * devices for images in PROBES)
@@ -404,14 +412,15 @@ def _line(rows: Iterable[Row], devices: int) -> Line | None:
     return Line(small - per_image * few / devices, per_image)
 
 
-def _report(choice: Choice, share: float, free: int, devices: int) -> None:
+def _report(choice: Choice, share: float, free: int, devices: int, each: int) -> None:
     """Logs the table, the line through it and what was decided."""
     per_device = _per_device(devices)
     log.info("  %8s%18s%18s", "batch", f"needed{per_device}", "share of free")
     for row in sorted(choice.table, key=lambda row: row.batch):
         log.info("  %8d%18s%16.1f %%", row.batch, _mib(row.needed), 100 * row.share)
     if choice.line is not None:
-        fixed, slope = _mib(choice.line.fixed), choice.line.per_image / 2**20
+        per_image = choice.line.per_image * devices / each
+        fixed, slope = _mib(choice.line.fixed), per_image / 2**20
         log.info("  needed = %s + %.1f MiB per image%s", fixed, slope, per_device)
     row = next(row for row in choice.table if row.batch == choice.batch)
     if row.needed <= share * free:

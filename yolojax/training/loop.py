@@ -10,7 +10,7 @@ import jax
 from yolojax.assembly import data as loading
 from yolojax.program import feed
 from yolojax.program.step import Logs
-from yolojax.training import outputs
+from yolojax.training import outputs, preemption
 from yolojax.training.clock import Meter
 from yolojax.training.epoch_end import end_epoch, finish, has_result
 from yolojax.training.replay.bad_step import stop_non_finite
@@ -44,7 +44,7 @@ def train(run: Run, state: TrainState) -> None:
     run.open_watches()
     outputs.announce(run.program, run.config)
     run.outputs.header()
-    with run.stop:
+    with run.stop, preemption.watching(run.config, run.stop):
         train_epochs(run, state, step)
     run.checkpoints.wait()
     finish(run)
@@ -76,7 +76,7 @@ def train_epochs(run: Run, state: TrainState, step: int) -> None:
             run.outputs.row(seconds - started, total=seconds, best=best)
             if outputs.say_ended(journal, run.config, seconds):
                 break
-            if run.stop.requested:
+            if run.stop.at(step):
                 if journal.saves == saves:
                     run.save(state)
                 run.leave()
@@ -132,7 +132,7 @@ def train_epoch(
             _show(run, seen, meter, step)
             run.outputs.news(run.watches.loading.news(loader, meter, last=last))
         run.outputs.pace = meter.pace()
-        _save_if_asked(run, state, logs, last=last)
+        _save_if_asked(run, state, logs, step, last=last)
     return state, step
 
 
@@ -200,11 +200,11 @@ def _loader(run: Run, loader: Any, step: int) -> Any:
 
 
 def _save_if_asked(
-    run: Run, state: TrainState, logs: Logs | None, *, last: bool
+    run: Run, state: TrainState, logs: Logs | None, step: int, *, last: bool
 ) -> None:
     """Saves in the middle of an epoch if it is time to, or to stop and leave."""
     config = run.config
-    stopping = run.stop.requested  # read once: it may change at any time
+    stopping = run.stop.at(step)  # asked once: it may change at any time
     due = config.save and not last and run.clock.due(config.save_minutes)
     if stopping or due:
         _check_finite(run, state, logs)

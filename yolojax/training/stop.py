@@ -1,4 +1,8 @@
-"""Requests to stop: Ctrl-C and SIGTERM become a question that the loop asks."""
+"""Requests to stop: Ctrl-C, SIGTERM and notices become a question that the loop asks.
+
+Whether to stop after a step is decided in one place, `StopRequest.at`, so that several
+processes can be made to stop after the same one.
+"""
 
 import os
 import signal
@@ -13,8 +17,13 @@ from yolojax.interrupts import GRACE_S, CtrlC
 _WAITING = b"\nstopping after this batch to save; Ctrl-C again does not wait\n"
 
 
+Agree = Callable[[int, bool], bool]  # (step, is it wanted here) -> stop after it
+
+
 class StopRequest:
     """Turns SIGTERM and SIGINT into a request that the loop answers by saving.
+
+    A notice that the machine will be taken away is one, too, from another thread.
 
     Until the first step of this start is done nothing is new that could be saved, and
     the request ends the run at once; so does a second Ctrl-C at any time.
@@ -23,15 +32,22 @@ class StopRequest:
     notebooks, the handlers stay as they are and nothing is ever requested.
     """
 
-    def __init__(self, end: Callable[[int], object] = os._exit) -> None:
+    def __init__(
+        self,
+        end: Callable[[int], object] = os._exit,
+        agree: Agree = lambda step, wanted: wanted,
+    ) -> None:
         """Requests nothing.
 
         Args:
             end: ends the program with a status.
+            agree: decides, asked by every process after each of the same steps.
         """
         self.requested = False
         self.begun = False  # a step is done: there is something to save
         self._number = 0
+        self._notice: str | None = None
+        self._agree = agree
         self._before: dict[int, Any] = {}
         self._ctrl_c = CtrlC(self._grace, end)
 
@@ -49,6 +65,23 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+
+    def at(self, step: int) -> bool:
+        """Returns whether to save and leave after so many steps of the run.
+
+        Args:
+            step: batches that the state has seen.
+        """
+        return self._agree(step, self.requested)
+
+    def notice(self, text: str) -> None:
+        """Requests a stop for what somebody else says, from any thread.
+
+        Args:
+            text: what is said, as the beginning of a sentence.
+        """
+        if not self.requested:
+            self._notice, self.requested = text, True
 
     def _note(self, number: int, frame: Any) -> None:
         if self.requested:
@@ -71,6 +104,13 @@ class StopRequest:
 
     def leave(self, workdir: Path) -> NoReturn:
         """Raises Interrupted; the state must be on disk."""
+        if not self._number:  # nobody here asked for it, and nothing went wrong
+            why = self._notice or "another process was asked to stop"
+            raise Interrupted(
+                f"{why}: everything is saved. To go on, run the same command with"
+                f" --workdir {workdir}",
+                0,
+            )
         raise Interrupted(
             "stopped on request; everything is saved. To go on, run the same command"
             f" with --workdir {workdir}",
