@@ -55,15 +55,8 @@ DEVIATIONS = {
 }
 OWN = {  # settings the reference does not have
     *("model", "data", "batch_size", "remat", "clip_norm", "object_buckets"),
-    *(
-        "bn_groups",
-        "save_minutes",
-        "log_every",
-        "profile",
-        "compile_cache",
-        "weights",
-        "weights_url",
-    ),
+    *("save_minutes", "log_every", "compile_cache", "weights", "weights_url"),
+    *("profile", "bn_groups", "preemption_notices", "preemption_address"),
     *("pretrained_partial", "fraction_mode", "multi_scale_sizes", "scan_steps"),
     *("blur", "median_blur", "to_gray", "clahe", "tiles", "trail", "backend"),
     *("plan_for", "price"),
