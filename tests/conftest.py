@@ -11,6 +11,7 @@ import multiprocessing.process
 import os
 import sys
 import tempfile
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -117,9 +118,10 @@ def measured(monkeypatch, place, caplog):
     def validate(run, variables, **options):
         value = values.pop(0)
         summary = {"fitness": value, "metrics/mAP50-95(B)": value}
-        return SimpleNamespace(
-            result=SimpleNamespace(summary=lambda: summary), losses=np.zeros(3)
-        )
+        known = Future()
+        result = SimpleNamespace(summary=lambda: summary)
+        known.set_result(SimpleNamespace(result=result, losses=np.zeros(3)))
+        return known
 
     monkeypatch.setitem(forked_runs.HANDED, "validate", validate)
     monkeypatch.setenv("YOLOJAX_CACHE", str(place / "cache"))

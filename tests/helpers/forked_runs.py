@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -224,7 +225,37 @@ def signal_in_validation(call, number):
     _before(epoch_end, "validate", send)
 
 
-FAULTS = (kill_at, kill_in_save, kill_after_best, signal_at, signal_in_validation)
+def kill_in_figures(call):
+    """Ends the process when the n-th validation is done and its figures are not."""
+    from yolojax.inference import evaluate
+    from yolojax.runs import checkpoint
+
+    _after(checkpoint.Checkpoints, "save_last", lambda self, *_: self.wait())
+    calls = []
+
+    def kill(stream, **_):
+        calls.append(0)
+        if len(calls) == call:
+            list(stream)
+            _kill()
+
+    _before(evaluate, "evaluate", kill)
+
+
+def late_figures(iteration):
+    """Withholds the figures of the first validation until an iteration begins."""
+    from yolojax.inference import evaluate
+    from yolojax.program import feed
+
+    begun = threading.Event()
+    _before(feed, "hyper_at", lambda _, i: i == iteration and begun.set())
+    _after(evaluate, "evaluate", lambda *_, **__: begun.wait())
+
+
+FAULTS = (
+    *(kill_at, kill_in_save, kill_after_best, signal_at, signal_in_validation),
+    *(kill_in_figures, late_figures),
+)
 
 
 def _kill():
@@ -247,8 +278,9 @@ def _after(owner, name, extra):
 
     @functools.wraps(function)
     def wrapped(*args, **options):
-        function(*args, **options)
+        result = function(*args, **options)
         extra(*args, **options)
+        return result
 
     setattr(owner, name, wrapped)
 

@@ -91,22 +91,52 @@ def test_kill_at_any_moment(place, whole):
     assert_same_run(place / "killed", whole[0])
 
 
-def test_stop_on_request_at_any_moment(place, whole):
-    def step(*fault, **settings):
-        return job(place, "stopped", fault, **settings)
+def test_kill_while_figures_are_owed(place, whole):
+    def step(*faults, save_minutes=NEVER):
+        return job(place, "owing", *faults, save_minutes=save_minutes)
 
-    found = forked_runs.run_all(
+    *killed, last = forked_runs.run_all(
         [
-            step("signal_at", 4, signal.SIGTERM, save=False),
-            step("signal_in_validation", 1, signal.SIGINT),
-            # The last of all: no training is left, only the validation.
-            step("signal_in_validation", 3, signal.SIGTERM, save=False),
-            job(place, "stopped"),
+            step(("signal_in_validation", 1, signal.SIGKILL)),
+            step(("kill_in_figures", 1)),  # nothing is trained that they wait for
+            # In the second epoch, whose first steps are lost with the figures.
+            step(("late_figures", 9), ("kill_at", 8)),
+            # A state of the second epoch is saved, and that of its start before it.
+            step(("late_figures", 6), ("kill_at", 10), save_minutes=EVERY_STEP),
+            step(("kill_in_figures", 2)),  # of the last epoch
+            job(place, "owing"),
         ],
         place,
     )
-    assert [status for status, *_ in found] == [143, 130, 143, 0], found
-    for status, out, err in found[:3]:
+    assert [status for status, *_ in killed] == [-signal.SIGKILL] * 5, killed
+    assert (last[0], last[2]) == (0, ""), last
+    resumed = [re.findall(r"resuming at.*", out) for _, out, _ in [*killed, last]]
+    assert resumed == [
+        *([], [], [], []),
+        ["resuming at epoch 2 of 3, step 10 of 18"],
+        ["resuming at epoch 3 of 3, step 12 of 18"],
+    ]
+    assert_same_run(place / "owing", whole[0])
+
+
+def test_stop_on_request_at_any_moment(place, whole):
+    def step(*faults, **settings):
+        return job(place, "stopped", *faults, **settings)
+
+    found = forked_runs.run_all(
+        [
+            step(("signal_at", 4, signal.SIGTERM), save=False),
+            step(("signal_in_validation", 1, signal.SIGINT)),
+            # The figures of the epoch before are owed until then.
+            step(("late_figures", 8), ("signal_at", 8, signal.SIGTERM)),
+            # The last of all: no training is left, only the validation.
+            step(("signal_in_validation", 2, signal.SIGTERM), save=False),
+            step(),
+        ],
+        place,
+    )
+    assert [status for status, *_ in found] == [143, 130, 143, 143, 0], found
+    for status, out, err in found[:4]:
         last = out.splitlines()[-1]
         assert "everything is saved" in last
         assert f"--workdir {place / 'stopped'}" in last
@@ -114,7 +144,8 @@ def test_stop_on_request_at_any_moment(place, whole):
         assert err == (told if status == 130 else "")
     assert "resuming at epoch 1 of 3, step 5 of 18" in found[1][1]
     assert "resuming at epoch 1 of 3, step 6 of 18" in found[2][1]
-    assert "resuming at epoch 3 of 3, step 18 of 18" in found[3][1]
+    assert "resuming at epoch 2 of 3, step 9 of 18" in found[3][1]
+    assert "resuming at epoch 3 of 3, step 18 of 18" in found[4][1]
     assert_same_run(place / "stopped", whole[0])
 
 

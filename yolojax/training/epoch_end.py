@@ -1,41 +1,68 @@
 """What comes after the batches of an epoch: validation, decisions, saving, the end."""
 
+import dataclasses
+import functools
 import logging
+import math
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
+from concurrent import futures
+from concurrent.futures import Future
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from yolojax import optim, visualize, writers
 from yolojax.assembly import data as loading
 from yolojax.devices import mesh as devices
-from yolojax.inference import evaluate, report
+from yolojax.inference import behind, evaluate, report
 from yolojax.inference.forward import forward
 from yolojax.inference.report.examined import Examined
 from yolojax.runs import checkpoint
-from yolojax.training.run import Run
+from yolojax.training.run import Owed, Run
 from yolojax.types import PyTree, TrainState
 
 log = logging.getLogger("yolojax")
 
 
-def end_epoch(run: Run, state: TrainState, epoch: int, *, whole: bool) -> bool:
-    """Validates, decides, writes; returns whether this epoch is the best so far.
+class _Epoch(NamedTuple):
+    """What an epoch has come to with its last batch, figures aside."""
+
+    number: int  # from 0
+    whole: bool
+    ending: bool  # the time of the run is up
+    last: bool  # no other one is planned
+    losses: list[float]  # means
+    step: int  # batches of the whole run
+    duration: float  # seconds
+    seconds: float  # of the whole run
+    pace: dict[str, float]
+    skipped: int | None
+
+
+def end_epoch(
+    run: Run, state: TrainState, epoch: int, *, whole: bool, started: float
+) -> None:
+    """Validates, decides, writes.
+
+    Where the figures cannot end the run, they are computed while the next epoch is
+    trained, and what they decide is done when they are known: `run.settle`.
 
     Args:
         run: the run; its journal is brought up to date.
         state: after the epoch's last batch.
         epoch: from 0.
         whole: False if the time of the run was up before the epoch was.
+        started: when the epoch began, seconds of the run.
     """
     config, journal, epochs = run.config, run.journal, run.program.schedule.epochs
     sums, count, bad, step = jax.device_get(
         (state.loss_sum, state.loss_count, state.bad_step, state.step)
     )
     assert bad < 0, "a non-finite step was not noticed"
-    fitness, ending = None, run.clock.is_up(config.time)
-    journal.metrics = {}
+    figures = None
+    ending, last = run.clock.is_up(config.time), epoch + 1 == epochs
     if run.data.val_batches is not None and optim.validation_due(
         val=config.val,
         epoch=epoch,
@@ -43,30 +70,82 @@ def end_epoch(run: Run, state: TrainState, epoch: int, *, whole: bool) -> bool:
         may_stop=journal.may_stop,
         stopping=ending,
     ):
-        fitness = _validated(run, state)
+        average = run.program.averaged(state)
+        figures = (run.means.validate or validate)(run, average, state=state)
+        if not whole or last or run.clock.is_up(config.time) or _may_stop(run, epoch):
+            futures.wait([figures])
         ending = run.clock.is_up(config.time)  # perhaps by now
+    seconds = run.clock.seconds()
+    done = _Epoch(
+        number=epoch,
+        whole=whole,
+        ending=ending,
+        last=last,
+        losses=[float(value) for value in sums / max(count, 1)],
+        step=int(step),
+        duration=seconds - started,
+        seconds=seconds,
+        pace=run.outputs.pace,
+        skipped=run.outputs.skipped,
+    )
+    if figures is None or figures.done():
+        _conclude(run, state, done, figures)
+    else:
+        conclude = functools.partial(_conclude, run, _held(state), done, figures)
+        run.owed = Owed(epoch + 1, figures, conclude)
+        journal.epoch = epoch + 1
+
+
+def _may_stop(run: Run, epoch: int) -> bool:
+    """Returns whether patience may end with an epoch, or whether a stop is wanted."""
+    stopper, patience = run.journal.stopper, run.config.patience
+    # The worst figure that there is decides it: any other one waits no longer.
+    *_, stopped = optim.stopper_update(stopper, -math.inf, epoch + 1, patience)
+    return stopped or run.stop.requested
+
+
+def _held(state: TrainState) -> TrainState:
+    """Returns a state in host memory, which the next step does not overwrite."""
+    raw = dataclasses.replace(state, rng=jax.random.key_data(state.rng))
+    host = jax.tree.map(lambda x: np.array(x, copy=True), raw)
+    return dataclasses.replace(host, rng=jax.random.wrap_key_data(host.rng))
+
+
+def _conclude(
+    run: Run, state: TrainState, done: _Epoch, figures: "Future[Any] | None"
+) -> None:
+    """Decides and writes what the end of an epoch is.
+
+    Args:
+        run: the run; its journal is brought up to date.
+        state: after the epoch's last batch.
+        done: the epoch.
+        figures: of its validation, None where there was none; they are waited for.
+    """
+    config, journal, number = run.config, run.journal, done.number
+    fitness, journal.metrics = _figures(run, figures)
     journal.best_fitness, best = optim.update_best(journal.best_fitness, fitness)
     journal.stopper, journal.may_stop, journal.stopped = optim.stopper_update(
-        journal.stopper, fitness, epoch + 1, config.patience
+        journal.stopper, fitness, number + 1, config.patience
     )
-    journal.ended = ending
-    journal.epoch = epoch + 1
-    journal.seconds = run.clock.seconds()
-    means = [float(value) for value in sums / max(count, 1)]
-    run.outputs.write(run.program.schedule, journal, means, int(step))
+    journal.ended = done.ending
+    journal.epoch = number + 1
+    journal.seconds = done.seconds
+    run.outputs.write(
+        run.program.schedule, journal, done.losses, done.step, done.pace, done.skipped
+    )
     # Without validation every epoch counts as best, which save=False should not write.
     keep = best and (config.save or fitness is not None)
     if keep:
         run.save_best(state.ema)
-    if optim.keeps_epoch(epoch, config.save_period):
-        run.checkpoints.save_epoch(epoch + 1, state.ema, run.saved_record())
-    ending |= journal.stopped or epoch + 1 == epochs
-    if keep or config.save or ending:
-        if not whole:  # with more time it goes on in the middle of the epoch
-            journal.epoch = epoch
+    if optim.keeps_epoch(number, config.save_period):
+        run.checkpoints.save_epoch(number + 1, state.ema, run.saved_record())
+    if keep or config.save or done.ending or journal.stopped or done.last:
+        if not done.whole:  # with more time it goes on in the middle of the epoch
+            journal.epoch = number
         run.save(state)
         run.clock.saved()
-    return best
+    run.outputs.row(done.duration, total=done.seconds, best=best)
 
 
 def finish(run: Run) -> None:
@@ -82,7 +161,7 @@ def finish(run: Run) -> None:
         keep = evaluate.PICTURES if run.config.plots else 0
         examined = Examined(run.data.val_source) if run.config.plots else None
         variables = devices.replicate(variables, run.program.mesh)
-        found = validate(run, variables, keep=keep, examined=examined)
+        found = validate(run, variables, keep=keep, examined=examined).result()
         log.info("best epoch: %d", record["epoch"])
         print(writers.class_table(found.result, writers.console_width(sys.stdout)))
         if examined is not None:
@@ -122,8 +201,10 @@ def validate(
     keep: int = 0,
     state: TrainState | None = None,
     examined: Examined | None = None,
-) -> evaluate.Evaluation:
+) -> "Future[evaluate.Evaluation]":
     """Returns metrics and losses of the given weights on the validation split.
+
+    The devices are done with it then; figures may still be computed.
 
     Args:
         run: the run.
@@ -141,20 +222,30 @@ def validate(
             stream = _watched(run, state, stream)
         if examined is not None:
             stream = examined.collected(stream)
-        return evaluate.evaluate(
-            stream, names=run.names, metrics=run.program.net.task.metrics(), keep=keep
+        return behind.computed_behind(
+            stream,
+            functools.partial(
+                run.means.measure or evaluate.evaluate,
+                names=run.names,
+                metrics=run.program.net.task.metrics(),
+                keep=keep,
+            ),
+            keep=keep,
         )
 
 
-def _validated(run: Run, state: TrainState) -> float:
-    """Returns the fitness of the averaged weights, and notes all figures."""
-    average = run.program.averaged(state)
-    found = (run.means.validate or validate)(run, average, state=state)
+def _figures(
+    run: Run, figures: "Future[Any] | None"
+) -> tuple[float | None, dict[str, float]]:
+    """Returns the fitness of a validation and all its figures by name."""
+    if figures is None:
+        return None, {}
+    found = figures.result()
     summary = found.result.summary()
     metrics = {k: float(v) for k, v in summary.items() if k.startswith("metrics/")}
     pairs = zip(run.program.net.task.loss_names, found.losses, strict=True)
-    run.journal.metrics = metrics | {f"val/{n}": float(v) for n, v in pairs}
-    return round(float(summary["fitness"]), 5)
+    losses = {f"val/{name}": float(value) for name, value in pairs}
+    return round(float(summary["fitness"]), 5), metrics | losses
 
 
 def _watched(run: Run, state: TrainState, stream: Iterable[Any]) -> Iterator[Any]:

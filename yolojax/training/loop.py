@@ -62,24 +62,27 @@ def train_epochs(run: Run, state: TrainState, step: int) -> None:
     first, loader = journal.epoch, None
     try:
         while journal.epoch < run.program.schedule.epochs:
-            epoch, saves, started = journal.epoch, journal.saves, run.clock.seconds()
+            epoch, started = journal.epoch, run.clock.seconds()
             loader = _loader(run, loader, step)
             state, step = train_epoch(run, state, step, loader)
             run.stop.begun = True  # also where only the validation was left
             if epoch == first and epoch + 1 < run.program.schedule.epochs:
                 _wait_for_programs(run)
-            whole = step == (epoch + 1) * total
+            run.settle()  # this end goes by what the one before has decided
+            whole, saves = step == (epoch + 1) * total, journal.saves
             if whole:
                 run.fit_to_time(epoch + 1)
-            best = end_epoch(run, state, epoch, whole=whole)
-            seconds = run.clock.seconds()
-            run.outputs.row(seconds - started, total=seconds, best=best)
-            if outputs.say_ended(journal, run.config, seconds):
+            end_epoch(run, state, epoch, whole=whole, started=started)
+            if outputs.say_ended(journal, run.config, run.clock.seconds()):
                 break
             if run.stop.at(step):
+                run.settle()
                 if journal.saves == saves:
                     run.save(state)
                 run.leave()
+    except Exception:
+        run.settle()  # the epoch before was whole, whatever happened in this one
+        raise
     finally:
         if loader is not None:
             loader.close()
@@ -132,6 +135,7 @@ def train_epoch(
             _show(run, seen, meter, step)
             run.outputs.news(run.watches.loading.news(loader, meter, last=last))
         run.outputs.pace = meter.pace()
+        run.settle(wait=False)
         _save_if_asked(run, state, logs, step, last=last)
     return state, step
 
@@ -208,6 +212,7 @@ def _save_if_asked(
     due = config.save and not last and run.clock.due(config.save_minutes)
     if stopping or due:
         _check_finite(run, state, logs)
+        run.settle()
         run.journal.seconds = run.clock.seconds()
         run.save(state)
         run.clock.saved()

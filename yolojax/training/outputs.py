@@ -111,6 +111,8 @@ class Outputs:
         journal: Journal,
         losses: Sequence[float],
         step: int,
+        pace: dict[str, float],
+        skipped: int | None,
     ) -> None:
         """Writes one finished epoch.
 
@@ -119,6 +121,8 @@ class Outputs:
             journal: brought up to date.
             losses: mean training losses of the epoch.
             step: batches of the whole run.
+            pace: of the epoch.
+            skipped: updates left out until then.
         """
         last = journal.epoch * schedule.batches_per_epoch - 1
         rates = optim.rates_at(schedule, last).lr
@@ -131,11 +135,11 @@ class Outputs:
         values |= {f"lr/pg{i}": rate for i, rate in enumerate(rates)}
         self.last_row = values
         self.csv.append(values)
-        skipped = {} if self.skipped is None else {"skipped_updates": self.skipped}
-        self.events.write(values | {"step": step} | self.pace | skipped)
+        left_out = {} if skipped is None else {"skipped_updates": skipped}
+        self.events.write(values | {"step": step} | pace | left_out)
         self.board.write(step, {k: v for k, v in values.items() if k != "epoch"})
-        if self.skipped:
-            self._warn_skipped(optim.updates_before(schedule, step))
+        if skipped:
+            self._warn_skipped(skipped, optim.updates_before(schedule, step))
 
     def row(self, seconds: float, *, total: float, best: bool) -> None:
         """Prints the row of the epoch that was written last.
@@ -158,11 +162,11 @@ class Outputs:
         self.progress.close()
         self.board.close()
 
-    def _warn_skipped(self, done: int) -> None:
+    def _warn_skipped(self, skipped: int, done: int) -> None:
         """Warns if fp16 left out many of the updates: a few at first are usual."""
-        if self.skipped and self.skipped > MANY_SKIPPED * done:
+        if skipped > MANY_SKIPPED * done:
             self.progress.print(
-                f"warning: {self.skipped} of {done} optimiser steps were left out, as"
+                f"warning: {skipped} of {done} optimiser steps were left out, as"
                 " their gradients overflowed in fp16. Use amp=bf16, or a lower lr0."
             )
 

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -47,7 +48,9 @@ class Means:
 
     clock: Callable[[float], Clock] = Clock  # seconds of earlier starts -> clock
     dispatch: Callable[..., TrainDispatch] = TrainDispatch
-    validate: Callable[..., Any] | None = None  # (run, variables) -> Evaluation
+    # (run, variables) -> Evaluation, now or later
+    validate: Callable[..., "Future[Any]"] | None = None
+    measure: Callable[..., Any] | None = None  # (stream, ...) -> Evaluation
     now: Callable[[], float] = time.monotonic  # when the live line moves, seconds
 
 
@@ -72,6 +75,14 @@ class Watches(NamedTuple):
     loading: loader_pace.Watch
 
 
+class Owed(NamedTuple):
+    """An epoch whose figures are still computed, while the next one is trained."""
+
+    epoch: int  # from 1
+    figures: "Future[Any]"
+    conclude: Callable[[], None]  # decides and writes what the figures decide
+
+
 @dataclasses.dataclass
 class Run:
     """A program, the folder and the data that it works on, and how far it has come."""
@@ -89,6 +100,7 @@ class Run:
     stop: StopRequest
     outputs: Outputs = dataclasses.field(init=False)  # opened when training begins
     watches: Watches = dataclasses.field(init=False)  # likewise
+    owed: Owed | None = None
 
     @property
     def journal(self) -> Journal:
@@ -134,8 +146,23 @@ class Run:
         """Returns what is saved beside the arrays, as plain JSON values."""
         return self.record.to_json() | {"planned_epochs": self.program.schedule.epochs}
 
+    def settle(self, *, wait: bool = True) -> None:
+        """Concludes the epoch before, if its figures are still owed.
+
+        Args:
+            wait: for the figures; else nothing is done unless they are known.
+        """
+        owed = self.owed
+        if owed is None or not (wait or owed.figures.done()):
+            return
+        if not owed.figures.done():
+            self.outputs.progress.status(f"computing the metrics of epoch {owed.epoch}")
+        self.owed = None
+        owed.conclude()
+
     def save(self, state: TrainState) -> None:
-        """Starts to write the whole state of the run."""
+        """Starts to write the whole state of the run, after what is owed before it."""
+        self.settle()
         self.journal.saves += 1
         self.checkpoints.save_last(self.journal.saves, state, self.saved_record())
 
