@@ -58,14 +58,14 @@ def box_iou(targets: np.ndarray, detections: np.ndarray) -> np.ndarray:
     Returns:
         [T, D] float32 in [0, 1].
     """
-    a = np.asarray(targets, np.float32).reshape(-1, 1, 4)
-    b = np.asarray(detections, np.float32).reshape(1, -1, 4)
-    low = np.maximum(a[..., :2], b[..., :2])
-    high = np.minimum(a[..., 2:], b[..., 2:])
-    inter = np.clip(high - low, 0, None).prod(-1)  # [T, D]
-    area_a = (a[..., 2:] - a[..., :2]).prod(-1)  # [T, 1]
-    area_b = (b[..., 2:] - b[..., :2]).prod(-1)  # [1, D]
-    return inter / (area_a + area_b - inter + np.float32(1e-7))
+    # Coordinate by coordinate: a last axis of two would cost more than all arithmetic.
+    x, y, x2, y2 = np.asarray(targets, np.float32).reshape(-1, 4).T[..., None]  # [T, 1]
+    u, v, u2, v2 = np.asarray(detections, np.float32).reshape(-1, 4).T  # [D]
+    width = np.minimum(x2, u2[None]) - np.maximum(x, u[None])  # [T, D]
+    height = np.minimum(y2, v2[None]) - np.maximum(y, v[None])
+    inter = np.maximum(width, 0, out=width) * np.maximum(height, 0, out=height)
+    areas = ((x2 - x) * (y2 - y)) + ((u2 - u) * (v2 - v))[None]
+    return inter / (areas - inter + np.float32(1e-7))
 
 
 def assign(similarity: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -93,9 +93,10 @@ def assign(similarity: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
         return assigned
     values = similarity[tgt, det]
     reaches = values[:, None] >= thresholds  # [pairs, K]
-    starts = np.flatnonzero(np.r_[True, det[1:] != det[:-1]])
-    rows = np.arange(len(thresholds))
-    for begin, end in zip(starts, np.r_[starts[1:], len(det)], strict=True):
+    ends = [*(np.flatnonzero(det[1:] != det[:-1]) + 1).tolist(), len(det)]
+    rows, end = np.arange(len(thresholds)), 0
+    for next_end in ends:  # one detection each
+        begin, end = end, next_end
         d = det[begin]
         if end - begin == 1:
             g = tgt[begin]
