@@ -114,13 +114,18 @@ class Conv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
-        """[B, H, W, C] -> [B, H/stride, W/stride, features]."""
-        shape = (self.kernel, self.kernel, x.shape[-1] // self.groups, self.features)
+    def __call__(self, x: jax.Array | conv.Joined, *, mode: Pass) -> jax.Array:
+        """[B, H, W, C] -> [B, H/stride, W/stride, features]; joined maps for 1x1."""
+        channels = x.channels if isinstance(x, conv.Joined) else x.shape[-1]
+        shape = (self.kernel, self.kernel, channels // self.groups, self.features)
         kernel = self.param("kernel", uniform_fan_in, shape, jnp.float32)
+        kernel = kernel.astype(self.dtype)
+        if isinstance(x, conv.Joined):
+            x = conv.Joined(*(part.astype(self.dtype) for part in x))
+            return conv.pointwise_of_joined(x, kernel, mode.platform)
         return conv.conv2d(
             x.astype(self.dtype),
-            kernel.astype(self.dtype),
+            kernel,
             stride=self.stride,
             groups=self.groups,
             platform=mode.platform,
@@ -138,8 +143,8 @@ class ConvBN(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
-        """[B, H, W, C] -> [B, H/stride, W/stride, features]."""
+    def __call__(self, x: jax.Array | conv.Joined, *, mode: Pass) -> jax.Array:
+        """[B, H, W, C] -> [B, H/stride, W/stride, features]; joined maps for 1x1."""
         x = Conv(
             self.features,
             self.kernel,
@@ -197,7 +202,7 @@ class C3k2(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
+    def __call__(self, x: jax.Array | conv.Joined, *, mode: Pass) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, features]."""
         hidden = int(self.features * self.expansion)
         y = ConvBN(2 * hidden, dtype=self.dtype, name="cv1")(x, mode=mode)

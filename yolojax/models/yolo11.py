@@ -97,12 +97,14 @@ class YOLO11(nn.Module):
         H and W are multiples of 32 where the head takes the pyramid.
         """
         mode = dataclasses.replace(mode, norm=self.norm)
-        outputs: list[jax.Array] = []
-        x = jnp.asarray(image, self.dtype)
+        outputs: list[Any] = []
+        x: Any = jnp.asarray(image, self.dtype)
         for index, (kind, inputs, arguments) in enumerate(self.graph.layers):
             taken = [x if i == -1 else outputs[i] for i in inputs]
             if kind == "upsample":
-                x = conv.upsample2(taken[0])
+                x = conv.Enlarged(taken[0])
+            elif kind == "concat" and isinstance(taken[0], conv.Enlarged):
+                x = conv.Joined(taken[0].small, *taken[1:])
             elif kind == "concat":
                 x = jnp.concatenate(taken, axis=-1)
             else:
@@ -110,11 +112,15 @@ class YOLO11(nn.Module):
                 call: Callable[..., Any] = block
                 if self.remat:
                     call = _rematerialised(block)
-                x = call(taken[0], mode=mode)
-            self.sow("intermediates", f"layer_{index}", x)
+                # Somebody's own block sees an array, whatever stands before it.
+                x = taken[0] if type(block) is C3k2 else conv.as_array(taken[0])
+                x = call(x, mode=mode)
+            if self.is_mutable_collection("intermediates"):
+                self.sow("intermediates", f"layer_{index}", conv.as_array(x))
             outputs.append(x)
         head = self.head(dtype=self.dtype, name=f"model_{len(self.graph.layers)}")
-        return head(tuple(outputs[i] for i in self.graph.outputs), mode=mode)
+        features = tuple(conv.as_array(outputs[i]) for i in self.graph.outputs)
+        return head(features, mode=mode)
 
     def block(self, kind: str, index: int, arguments: tuple) -> nn.Module:
         """Returns the module of one layer; a subclass may put others in their place."""

@@ -7,7 +7,7 @@ convolutions, which are the vendors' kernels there.
 """
 
 import functools
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -126,3 +126,49 @@ def upsample2(x: jax.Array) -> jax.Array:
     b, h, w, c = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, 2, w, 2, c))
     return x.reshape(b, 2 * h, 2 * w, c)
+
+
+class Enlarged(NamedTuple):
+    """A map that stands for itself at twice its height and width."""
+
+    small: jax.Array  # [B, H, W, C]
+
+
+class Joined(NamedTuple):
+    """An enlarged map and a finer one, joined along channels without being copied."""
+
+    small: jax.Array  # [B, H / 2, W / 2, C]
+    fine: jax.Array  # [B, H, W, D]
+
+    @property
+    def channels(self) -> int:
+        """Those of the two together."""
+        return self.small.shape[-1] + self.fine.shape[-1]
+
+
+def pointwise_of_joined(
+    x: Joined, kernel: jax.Array, platform: str | None = None
+) -> jax.Array:
+    """Returns the 1x1 convolution [B, H, W, features] of two maps as if they were one.
+
+    A pixel's neighbours come from one pixel of the small map: it is convolved before it
+    is enlarged, a quarter of the work, and nothing of the sum of channels is written.
+
+    Args:
+        x: the maps.
+        kernel: [1, 1, C + D, features].
+        platform: as `conv2d` takes it.
+    """
+    channels = x.small.shape[-1]
+    small = conv2d(x.small, kernel[:, :, :channels], platform=platform)
+    fine = conv2d(x.fine, kernel[:, :, channels:], platform=platform)
+    return upsample2(small) + fine
+
+
+def as_array(x: Any) -> jax.Array:
+    """Returns a map [B, H, W, C] that may only have been described."""
+    if isinstance(x, Enlarged):
+        return upsample2(x.small)
+    if isinstance(x, Joined):
+        return jnp.concatenate([upsample2(x.small), x.fine], axis=-1)
+    return x
