@@ -7,6 +7,7 @@ class tell the network which maps to pass and the constants of its batch norms.
 Axes: B batch, A cells of all levels, C classes, K keypoints, D values of a keypoint.
 """
 
+import functools
 import itertools
 import math
 from typing import Any, ClassVar
@@ -260,7 +261,9 @@ def _detections(
         end = OutputConv(num_classes, biases[f"{name}_2/bias"], dtype, name=f"{name}_2")
         x = _separable_convs(x, name, class_width, dtype, mode)
         scores.append(end.before_bias(x, mode=mode))
-    return {"boxes": _join(boxes), "scores": _join(scores)}
+    # The gradient of the scores is one short expression, told again wherever it is
+    # needed; that of the distances is worth being kept.
+    return {"boxes": _join(boxes, keep=True), "scores": _join(scores)}
 
 
 def _extra(features: Features, values: int, dtype: Any, mode: Pass) -> jax.Array:
@@ -294,19 +297,25 @@ def _separable_convs(
     return x
 
 
-def _join(ends: list[End]) -> jax.Array:
-    """Returns the levels' cells in one axis: [B, H_l, W_l, C] -> [B, A, C]."""
+def _join(ends: list[End], *, keep: bool = False) -> jax.Array:
+    """Returns the levels' cells in one axis: [B, H_l, W_l, C] -> [B, A, C].
+
+    Args:
+        ends: of the levels.
+        keep: whether the gradient is written before the levels take their parts of it.
+    """
     maps = [m.reshape(m.shape[0], -1, m.shape[-1]) for m, _ in ends]
-    return _joined(maps, [bias for _, bias in ends])
+    return _joined(maps, [bias for _, bias in ends], keep)
 
 
-@jax.custom_vjp
-def _joined(maps: list[jax.Array], biases: list[jax.Array]) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _joined(maps: list[jax.Array], biases: list[jax.Array], keep: bool) -> jax.Array:
     """[B, A_l, C] and [C] of each level -> [B, A, C], float32 at least.
 
     Joined before they are widened and their biases added: who reads the result then
     reads half of it.
     """
+    del keep
     cells = [
         jnp.broadcast_to(bias[None], m.shape[1:])
         for m, bias in zip(maps, biases, strict=True)
@@ -315,15 +324,23 @@ def _joined(maps: list[jax.Array], biases: list[jax.Array]) -> jax.Array:
     return joined.astype(bias.dtype) + bias[None]
 
 
-def _joined_forward(maps: list[jax.Array], biases: list[jax.Array]) -> tuple[Any, Any]:
-    return _joined(maps, biases), [jax.ShapeDtypeStruct(m.shape, m.dtype) for m in maps]
+def _joined_forward(
+    maps: list[jax.Array], biases: list[jax.Array], keep: bool
+) -> tuple[Any, Any]:
+    shapes = [jax.ShapeDtypeStruct(m.shape, m.dtype) for m in maps]
+    return _joined(maps, biases, keep), shapes
 
 
-def _joined_backward(shapes: Any, gradient: jax.Array) -> tuple[Any, Any]:
+def _joined_backward(keep: bool, shapes: Any, gradient: jax.Array) -> tuple[Any, Any]:
     """A level at a time: its map and its bias take one pass."""
+    wide, narrow = gradient.dtype, shapes[0].dtype
     ends = list(itertools.accumulate(shape.shape[1] for shape in shapes))
     parts = jnp.split(gradient, ends[:-1], axis=1)
-    maps = [part.astype(shape.dtype) for part, shape in zip(parts, shapes, strict=True)]
+    maps = [part.astype(narrow) for part in parts]
+    if keep and narrow != wide:
+        # Without the barrier all levels are written wide, and read by each of them.
+        maps = jax.lax.optimization_barrier(maps)
+        parts = [part.astype(wide) for part in maps]
     return maps, [part.sum((0, 1)) for part in parts]
 
 
