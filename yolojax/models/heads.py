@@ -7,8 +7,6 @@ class tell the network which maps to pass and the constants of its batch norms.
 Axes: B batch, A cells of all levels, C classes, K keypoints, D values of a keypoint.
 """
 
-import functools
-import itertools
 import math
 from typing import Any, ClassVar
 
@@ -16,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from yolojax.models import levels
 from yolojax.models.blocks import (
     CLASSIFICATION_NORM,
     DETECTION_NORM,
@@ -34,7 +33,6 @@ NUM_MASKS = 32  # prototypes that an object's mask is mixed from
 
 Features = tuple[jax.Array, ...]  # [B, H_l, W_l, C_l] of each level
 Outputs = dict[str, jax.Array]
-End = tuple[jax.Array, jax.Array]  # a map before its bias [C] is added, and that
 
 
 class Detect(nn.Module):
@@ -205,7 +203,7 @@ class OutputConv(nn.Module):
         return out.astype(bias.dtype) + bias[None, None, None]
 
     @nn.compact
-    def before_bias(self, x: jax.Array, *, mode: Pass) -> End:
+    def before_bias(self, x: jax.Array, *, mode: Pass) -> levels.End:
         """[B, H, W, C] -> [B, H, W, features], and the bias [features] to be added."""
         channels = x.shape[-1]
         shape = (1, 1, channels, self.features)
@@ -263,7 +261,7 @@ def _detections(
         scores.append(end.before_bias(x, mode=mode))
     # The gradient of the scores is one short expression, told again wherever it is
     # needed; that of the distances is worth being kept.
-    return {"boxes": _join(boxes, keep=True), "scores": _join(scores)}
+    return {"boxes": levels.join(boxes, keep=True), "scores": levels.join(scores)}
 
 
 def _extra(features: Features, values: int, dtype: Any, mode: Pass) -> jax.Array:
@@ -274,7 +272,7 @@ def _extra(features: Features, values: int, dtype: Any, mode: Pass) -> jax.Array
         name = f"cv4_{level}"
         end = OutputConv(values, None, dtype, name=f"{name}_2")
         maps.append(end.before_bias(_two_convs(x, name, width, dtype, mode), mode=mode))
-    return _join(maps)
+    return levels.join(maps)
 
 
 def _two_convs(
@@ -295,56 +293,6 @@ def _separable_convs(
         x = depthwise(x, mode=mode)
         x = ConvBN(width, dtype=dtype, name=f"{name}_{i}_1")(x, mode=mode)
     return x
-
-
-def _join(ends: list[End], *, keep: bool = False) -> jax.Array:
-    """Returns the levels' cells in one axis: [B, H_l, W_l, C] -> [B, A, C].
-
-    Args:
-        ends: of the levels.
-        keep: whether the gradient is written before the levels take their parts of it.
-    """
-    maps = [m.reshape(m.shape[0], -1, m.shape[-1]) for m, _ in ends]
-    return _joined(maps, [bias for _, bias in ends], keep)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _joined(maps: list[jax.Array], biases: list[jax.Array], keep: bool) -> jax.Array:
-    """[B, A_l, C] and [C] of each level -> [B, A, C], float32 at least.
-
-    Joined before they are widened and their biases added: who reads the result then
-    reads half of it.
-    """
-    del keep
-    cells = [
-        jnp.broadcast_to(bias[None], m.shape[1:])
-        for m, bias in zip(maps, biases, strict=True)
-    ]
-    joined, bias = jnp.concatenate(maps, axis=1), jnp.concatenate(cells)
-    return joined.astype(bias.dtype) + bias[None]
-
-
-def _joined_forward(
-    maps: list[jax.Array], biases: list[jax.Array], keep: bool
-) -> tuple[Any, Any]:
-    shapes = [jax.ShapeDtypeStruct(m.shape, m.dtype) for m in maps]
-    return _joined(maps, biases, keep), shapes
-
-
-def _joined_backward(keep: bool, shapes: Any, gradient: jax.Array) -> tuple[Any, Any]:
-    """A level at a time: its map and its bias take one pass."""
-    wide, narrow = gradient.dtype, shapes[0].dtype
-    ends = list(itertools.accumulate(shape.shape[1] for shape in shapes))
-    parts = jnp.split(gradient, ends[:-1], axis=1)
-    maps = [part.astype(narrow) for part in parts]
-    if keep and narrow != wide:
-        # Without the barrier all levels are written wide, and read by each of them.
-        maps = jax.lax.optimization_barrier(maps)
-        parts = [part.astype(wide) for part in maps]
-    return maps, [part.sum((0, 1)) for part in parts]
-
-
-_joined.defvjp(_joined_forward, _joined_backward)
 
 
 def _widen(x: jax.Array) -> jax.Array:
