@@ -58,15 +58,18 @@ def main(argv: Sequence[str]) -> None:
         if given.unread:
             log.info("not read by --mode %s: %s", given.mode, ", ".join(given.unread))
         workdir = local_path(given.workdir, "--workdir") if given.workdir else None
-        start.set_up_jax(config)
+        start.set_up_jax(config, given.mode)
         status = _load(MODES[given.mode])(config, workdir)
+        _part_from_others()
     except BrokenPipeError:  # nobody reads any more, as behind `| head`
         _leave_in_silence()
     except Interrupted as error:  # by a run, once it is saved
         print(error)
+        _part_from_others(str(error))
         _leave(error.status)
     except Exception as error:
         text = None if given.debug else explain(error)
+        _tell_others(error, text)
         if text is None:
             raise
         command_line.fail(text)
@@ -92,6 +95,25 @@ def explain(error: Exception) -> str | None:
     ours = bool(frames) and Path(frames[-1].filename).is_relative_to(_PACKAGE)
     # A library's ValueError speaks of arrays, not of what the user gave.
     return str(error) if isinstance(error, ValueError) and ours else None
+
+
+def _part_from_others(stopped: str = "") -> None:
+    """Waits for the other processes of a run, if there are any, and parts from them."""
+    if hosts := sys.modules.get("yolojax.devices.hosts"):  # else JAX is not loaded
+        hosts.leave(stopped)
+
+
+def _tell_others(error: Exception, text: str | None) -> None:
+    """Ends a process that is one of several: the others are told what was wrong."""
+    hosts = sys.modules.get("yolojax.devices.hosts")
+    if hosts is None or not hosts.joined():
+        return
+    hosts.failed(error, text)
+    if text is None:
+        traceback.print_exception(error)
+    else:
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    hosts.end(1 if text is None else 2)
 
 
 def _leave_in_silence() -> NoReturn:

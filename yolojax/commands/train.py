@@ -4,6 +4,7 @@ import contextlib
 import gc
 import itertools
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from yolojax.assembly import network
 from yolojax.assembly.weights import given_weights, weights_hash
 from yolojax.config import KEYS
 from yolojax.data.batches import input_size
+from yolojax.devices import hosts
 from yolojax.devices import mesh as devices
 from yolojax.program import batch_size
 from yolojax.program.compiler import Compiler
@@ -53,19 +55,20 @@ def trained(config: Any, workdir: Path | None, means: Means | None = None) -> Pa
     automatic = batch_size.is_automatic(config)
     mesh = devices.make_mesh(config.device, None if automatic else config.batch)
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(run_folder.occupied(config, workdir, "train"))
+        folder = stack.enter_context(_folder(config, workdir))
         start = None
         if config.pretrained is not False and not checkpoint.holds_state(folder):
-            start = given_weights(config, "pretrained")
-        sources = _sources(config)
+            with hosts.machine_first("the weights"):
+                start = given_weights(config, "pretrained")
+        with hosts.machine_first("the data"):
+            sources = _sources(config)
         _check_moved(config, folder, sources[0])
-        run_folder.claim(folder, config)
-        log.info("run folder: %s", folder)
-        stack.enter_context(warnings_kept(folder))
-        data_notes.report_problems(sources, folder)
-        named = dict(zip(("train", "val"), sources, strict=False))
-        data_notes.warn_of_shared(named)
-        data_notes.record_subset(config, named, folder)
+        _check_same_data(sources)
+        if hosts.leads():
+            run_folder.claim(folder, config)
+            log.info("run folder: %s", folder)
+            stack.enter_context(warnings_kept(folder))
+            _note_data(config, folder, sources)
         job = _Job(config, folder, sources, mesh, start, means or Means())
         smaller = None
         for halvings in itertools.count():
@@ -74,6 +77,37 @@ def trained(config: Any, workdir: Path | None, means: Means | None = None) -> Pa
                 return folder
             gc.collect()  # what ran out of memory must be gone before the next one
     raise AssertionError("numbers do not end")
+
+
+@contextlib.contextmanager
+def _folder(config: Any, workdir: Path | None) -> Iterator[Path]:
+    """Yields the run's folder, which process 0 makes and locks for all of them."""
+    if not hosts.leads():
+        yield hosts.shared_folder(None)
+        return
+    with run_folder.occupied(config, workdir, "train") as folder:
+        yield hosts.shared_folder(folder)
+
+
+def _note_data(config: Any, folder: Path, sources: list[loading.Source]) -> None:
+    """Writes into the run's folder, and says, what the data are like."""
+    data_notes.report_problems(sources, folder)
+    named = dict(zip(("train", "val"), sources, strict=False))
+    data_notes.warn_of_shared(named)
+    data_notes.record_subset(config, named, folder)
+
+
+def _check_same_data(sources: list[loading.Source]) -> None:
+    """Raises ValueError unless all processes of a run have the same data."""
+    if not hosts.joined():
+        return
+    values: dict[str, Any] = {"splits": len(sources)}
+    for split, source in zip(("train", "val"), sources, strict=False):
+        found = data_notes.data_identity(source)
+        values[f"classes of {split}"] = found.names
+        values[f"images of {split} (number, hash of their names)"] = found.images
+        values[f"content of {split} (hash of pictures and labels)"] = found.content
+    hosts.agree(values)
 
 
 def _sources(config: Any) -> list[loading.Source]:
@@ -143,7 +177,10 @@ def _attempt(job: _Job, smaller: Any, halvings: int) -> Any:
         halvings: how often it has been halved.
     """
     states = job.config.keep_states
-    with checkpoint.open_checkpoints(job.folder, states) as checkpoints:
+    process = hosts.index() if hosts.joined() else None
+    with hosts.leader_first("checkpoints"):
+        opened = checkpoint.open_checkpoints(job.folder, states, process)
+    with opened as checkpoints:
         if smaller is not None:
             checkpoints.forget_all()  # of the first epoch, with the larger batch
         settled = smaller or _with_batch(job, _record(checkpoints))
@@ -151,19 +188,20 @@ def _attempt(job: _Job, smaller: Any, halvings: int) -> Any:
         try:
             program = _program(job, settled, _record(checkpoints))
             with Compiler() as compiler:
-                opened = Opened(checkpoints, compiler)
                 run, state = make_run(
                     program,
                     settled,
                     job.folder,
                     job.sources,
-                    opened,
+                    Opened(checkpoints, compiler),
                     job.start,
                     job.means,
                 )
                 journal = run.journal
                 train(run, state)
         except Exception as error:
+            if hosts.joined():  # another batch would have to be agreed upon
+                raise
             smaller = batch_size.halved(
                 settled,
                 error,

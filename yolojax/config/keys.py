@@ -420,6 +420,13 @@ KEYS: dict[str, Key] = {
                  commands=PLAN, resume=True),
     "price": _text(None, "what an hour of one device costs: 'h100=2.5,v5e=1.2'",
                    commands=PLAN, resume=True),
+    # Several machines
+    "hosts": _text(None, "several processes on one run: 'ADDRESS:PORT,N,I', where"
+                   " process 0 is, how many there are, which one this is; 'off': one;"
+                   " None: as SLURM, Open MPI, Kubernetes or a TPU pod says",
+                   commands=RUN, resume=True),
+    "hosts_timeout": _number(300.0, "seconds that they wait for each other at the"
+                             " start", low=1.0, commands=RUN, resume=True),
     # Studies
     "study": _text(None, "folder of an experiment, with a file study.py",
                    commands=("study",), resume=True),
@@ -471,6 +478,7 @@ GROUPS = {  # the first setting of a group -> its title
     "source": "Prediction and tracking",
     "format": "Export, report, replay, benchmark",
     "plan_for": "Plans",
+    "hosts": "Several machines",
     "study": "Studies",
     "save": "Files, logs, checkpoints",
 }

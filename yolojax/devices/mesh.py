@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from yolojax.config.device import parsed
+from yolojax.devices import hosts
 from yolojax.errors import install_hint
 from yolojax.types import Batch
 
@@ -22,15 +24,17 @@ def make_mesh(device: str | None, batch: int | None) -> Mesh:
 
     Args:
         device: None for all of the default backend, or a settled setting: "cpu", "gpu",
-            "tpu", with a count as in "gpu:2", or GPUs by number as in "cuda:0,1".
+            "tpu", with a count as in "gpu:2", or GPUs by number as in "cuda:0,1". Of
+            several processes each has so many.
         batch: global batch size, which the devices share evenly; None if it will be
             chosen so that they can.
 
     Raises:
         ValueError: there are fewer devices, they cannot share the batch evenly, or this
-            is one of several processes.
+            is one of several processes that have not met as ours do.
     """
-    refuse_processes(jax.process_count())
+    if not hosts.joined():
+        refuse_processes(jax.process_count())
     wanted = None if device is None else parsed(device)
     try:
         devices = jax.devices(None if wanted is None else wanted.kind)
@@ -41,22 +45,40 @@ def make_mesh(device: str | None, batch: int | None) -> Mesh:
         ) from error
     # Numbers have chosen before, when JAX started: it sees those devices alone.
     count = wanted and (wanted.count or (wanted.numbers and len(wanted.numbers)))
-    if count:
-        if count > len(devices):
-            raise ValueError(
-                f"config.device = {device!r}: this machine has {len(devices)}."
-            )
-        devices = devices[:count]
+    here = sum(found.process_index == jax.process_index() for found in devices)
+    if count and count > here:
+        raise ValueError(f"config.device = {device!r}: this machine has {here}.")
+    devices = [
+        found
+        for process in range(jax.process_count())
+        for found in [d for d in devices if d.process_index == process][:count]
+    ]
     if batch is not None and batch % len(devices):
         fitting = [n for n in range(1, len(devices) + 1) if batch % n == 0]
+        fewer = f"devices with config.device='{devices[0].platform}:{fitting[-1]}'"
+        if hosts.joined():
+            fewer = f"processes than {hosts.count()}"
         raise ValueError(
             f"config.batch = {batch} cannot be split evenly over {len(devices)}"
-            f" devices. Use a multiple of {len(devices)}, or fewer devices with"
-            f" config.device='{devices[0].platform}:{fitting[-1]}'."
+            f" devices. Use a multiple of {len(devices)}, or fewer {fewer}."
         )
+    if hosts.joined():  # rows of a process must lie side by side, whatever the wiring
+        return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
     return jax.make_mesh(
         (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
     )
+
+
+def own_rows(mesh: Mesh, batch: int) -> slice:
+    """Returns the rows of a global batch that this process makes.
+
+    Args:
+        mesh: the devices.
+        batch: rows, which they share evenly.
+    """
+    each = batch // mesh.size
+    mine = [i for i, d in enumerate(mesh.devices.flat) if d in mesh.local_devices]
+    return slice(mine[0] * each, (mine[-1] + 1) * each)
 
 
 def refuse_processes(count: int) -> None:
@@ -74,22 +96,51 @@ def refuse_processes(count: int) -> None:
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Returns the tree as arrays held in full by every device."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
+    everywhere = NamedSharding(mesh, P())
+    if not mesh.is_multi_process:
+        return jax.device_put(tree, everywhere)
+    return jax.tree.map(lambda leaf: _on_all(leaf, everywhere), tree)
+
+
+def _on_all(leaf: Any, everywhere: NamedSharding) -> jax.Array:
+    """Returns an array that every process has, without asking whether it is the same.
+
+    `device_put` would ask, with a message between all of them for each array.
+    """
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+        data = _on_all(jax.random.key_data(leaf), everywhere)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    value = np.asarray(leaf)
+    value = value.astype(jax.dtypes.canonicalize_dtype(value.dtype), copy=False)
+    return jax.make_array_from_callback(value.shape, everywhere, lambda at: value[at])
 
 
 def put_batch(host: Mapping[str, Any], mesh: Mesh, *, stacked: bool = False) -> Batch:
     """Returns a host batch as global arrays, split over the devices by image.
 
     Args:
-        host: arrays by the names of Batch's fields; others are left out.
+        host: arrays by the names of Batch's fields; others are left out. Of several
+            processes each needs to give pixels of its own rows only.
         mesh: the devices.
         stacked: the arrays hold several batches, along an axis before that of images.
     """
     sharding = NamedSharding(mesh, P(None, "data") if stacked else P("data"))
     fields = {name: host.get(name) for name in Batch.__dataclass_fields__}
-    return Batch(
-        **jax.tree.map(
-            lambda value: jax.make_array_from_process_local_data(sharding, value),
-            fields,
+    if not mesh.is_multi_process:
+        return Batch(
+            **jax.tree.map(
+                lambda value: jax.make_array_from_process_local_data(sharding, value),
+                fields,
+            )
         )
-    )
+    axis, rows = int(stacked), host["example_valid"].shape[int(stacked)]
+    own = own_rows(mesh, rows)
+
+    def put(value: np.ndarray) -> jax.Array:
+        whole = (*value.shape[:axis], rows, *value.shape[axis + 1 :])
+        if value.shape[axis] == rows:
+            value = value[(slice(None),) * axis + (own,)]
+        return jax.make_array_from_process_local_data(sharding, value, whole)
+
+    return Batch(**jax.tree.map(put, fields))

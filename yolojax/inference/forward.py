@@ -11,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from yolojax import writers
-from yolojax.data.batches.labelled import HostBatch
+from yolojax.data.batches.collate import HostBatch
 from yolojax.devices import mesh as devices
 from yolojax.types import PyTree
 

@@ -18,16 +18,27 @@ from yolojax.files import local_path
 log = logging.getLogger("yolojax")
 
 
-def set_up_jax(config: Any) -> None:
+def set_up_jax(config: Any, command: str | None = None) -> None:
     """Chooses platform and compilation cache; must run before JAX makes devices.
 
+    Args:
+        config: checked settings.
+        command: one of keys.COMMANDS, joined with the other processes of its run if
+            there are any; None: they are left alone.
+
     Raises:
-        ValueError: there are no such devices, or the cache cannot be written to.
+        ValueError: there are no such devices, the cache cannot be written to, or the
+            processes of a run do not find together.
     """
     silence_xla()
+    from yolojax.devices import hosts
+
+    if command is not None:
+        hosts.join(config, command)
     wanted = device.parsed(config.device) if config.device else None
     if wanted is not None:
         _choose_platform(wanted, config.device)
+    hosts.check_devices()
     keep_compiled(config.compile_cache)
 
 

@@ -314,9 +314,15 @@ def lowered_evaluation(
         net: the network.
         rules: how raw predictions become detections.
     """
-    jitted = jax.jit(make_eval_step(net, rules))
+    step = make_eval_step(net, rules)
 
     def lower(variables: PyTree, batch: Batch) -> jax.stages.Lowered:
+        sharding = getattr(batch.example_valid, "sharding", None)
+        out = None
+        if isinstance(sharding, NamedSharding) and sharding.mesh.is_multi_process:
+            # Every process reads what was found by all of them.
+            out = NamedSharding(sharding.mesh, P())
+        jitted = jax.jit(step, out_shardings=out)
         with jax.default_matmul_precision(net.policy.matmul):
             return jitted.lower(variables, batch)
 

@@ -45,26 +45,35 @@ log = logging.getLogger("yolojax")
 
 @dataclass
 class Checkpoints:
-    """The Orbax managers of a run; use it in `with`."""
+    """The Orbax managers of a run; use it in `with`.
+
+    Of several processes, which all hold the whole state, one writes and all read.
+    """
 
     last: ocp.CheckpointManager
     best: ocp.CheckpointManager
     epochs: ocp.CheckpointManager
+    writes: bool = True  # otherwise saving and forgetting do nothing
 
     def save_last(self, number: int, state: TrainState, record: dict[str, Any]) -> None:
         """Starts writing the training state; returns once it is copied to the host."""
+        if not self.writes:
+            return
         self.best.wait_until_finished()
         self.epochs.wait_until_finished()
         _save(self.last, number, _snapshot(state), record)
 
     def save_best(self, number: int, ema: PyTree, record: dict[str, Any]) -> None:
         """Starts writing the weights of a new best epoch."""
+        if not self.writes:
+            return
         self.last.wait_until_finished()
         _save(self.best, number, _copied(ema), record)
 
     def save_epoch(self, epoch: int, ema: PyTree, record: dict[str, Any]) -> None:
         """Starts writing the weights of an epoch, which are kept for good."""
-        _save(self.epochs, epoch, _copied(ema), record)
+        if self.writes:
+            _save(self.epochs, epoch, _copied(ema), record)
 
     def newest(self) -> int | None:
         """Returns the number of the newest whole checkpoint, None if there is none."""
@@ -108,6 +117,8 @@ class Checkpoints:
             number: of the resumed state, 0 for a fresh one.
             epoch: epochs that it has finished.
         """
+        if not self.writes:
+            return
         for newer in [s for s in self.best.all_steps() if s > number]:
             self.best.delete(newer)
         for newer in [e for e in self.epochs.all_steps() if e > epoch]:
@@ -135,7 +146,7 @@ class Checkpoints:
         finally:
             for manager in (self.last, self.best, self.epochs):
                 manager.close()
-                if failed:
+                if failed and self.writes:
                     _remove_unfinished(Path(manager.directory))
 
     def wait(self) -> None:
@@ -145,22 +156,35 @@ class Checkpoints:
         self.epochs.wait_until_finished()
 
 
-def open_checkpoints(workdir: Path, states: int = 1) -> Checkpoints:
+def open_checkpoints(
+    workdir: Path, states: int = 1, process: int | None = None
+) -> Checkpoints:
     """Returns the managers of a run's folder, which is made if missing.
 
     Args:
         workdir: the folder.
         states: how many of the newest states are kept.
+        process: which of several this is, the first of which writes and opens them
+            before the others; None: the only one.
 
     Raises:
         ValueError: it holds a run, but no state of it that can be read.
     """
     root = (workdir / "checkpoints").absolute()
     _hush_closed_loops()
-    for kind in (LAST, BEST, EPOCHS):
-        _remove_unfinished(root / kind)  # no other run is in the folder
-    _check_states_are_left(root)
-    _set_damaged_aside(root)
+    writes = not process
+    if writes:
+        for kind in (LAST, BEST, EPOCHS):
+            _remove_unfinished(root / kind)  # no other run is in the folder
+        _check_states_are_left(root)
+        _set_damaged_aside(root)
+    alone = ocp.options.MultiprocessingOptions()
+    if process is not None:  # nobody waits for the others while one of them writes
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=process,
+            active_processes={process},
+            barrier_sync_key_prefix=f"process{process}",
+        )
 
     def manager(name: str, kept: int | None) -> ocp.CheckpointManager:
         policies = ocp.checkpoint_managers
@@ -168,11 +192,20 @@ def open_checkpoints(workdir: Path, states: int = 1) -> Checkpoints:
             # None keeps everything.
             preservation_policy=None if kept is None else policies.LatestN(n=kept),
             enable_async_checkpointing=True,
+            multiprocessing_options=alone,
+            read_only=not writes,
+            create=process is None,  # among several Orbax would wait for all of them
         )
         return ocp.CheckpointManager(root / name, options=options)
 
+    if writes:
+        for kind in (LAST, BEST, EPOCHS):
+            (root / kind).mkdir(parents=True, exist_ok=True)
     return Checkpoints(
-        last=manager(LAST, states), best=manager(BEST, 2), epochs=manager(EPOCHS, None)
+        last=manager(LAST, states),
+        best=manager(BEST, 2),
+        epochs=manager(EPOCHS, None),
+        writes=writes,
     )
 
 

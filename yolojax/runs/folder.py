@@ -299,7 +299,7 @@ def claim(folder: Path, config: Any) -> bool:
         for name in _NOTES:  # of other data
             (folder / name).unlink(missing_ok=True)
     for name in different:
-        if name in ("name", "batch_size"):  # the folder and `batch` say the same
+        if name in ("name", "batch_size", "hosts"):  # said by others, or no matter
             continue
         log.info(
             "resuming with %s = %r (was %r)",

@@ -15,6 +15,7 @@ import numpy as np
 
 from yolojax import optim, visualize, writers
 from yolojax.assembly import data as loading
+from yolojax.devices import hosts
 from yolojax.devices import mesh as devices
 from yolojax.inference import behind, evaluate, report
 from yolojax.inference.forward import forward
@@ -158,8 +159,9 @@ def finish(run: Run) -> None:
             record["epoch"],
         )
     else:
-        keep = evaluate.PICTURES if run.config.plots else 0
-        examined = Examined(run.data.val_source) if run.config.plots else None
+        draws = run.config.plots and hosts.leads()
+        keep = evaluate.PICTURES if draws else 0
+        examined = Examined(run.data.val_source) if draws else None
         variables = devices.replicate(variables, run.program.mesh)
         found = validate(run, variables, keep=keep, examined=examined).result()
         log.info("best epoch: %d", record["epoch"])
@@ -167,7 +169,7 @@ def finish(run: Run) -> None:
         if examined is not None:
             evaluate.draw(found, run.data.val_source, run.folder)
             _report(run, found, examined, record["epoch"])
-    if run.config.plots:
+    if run.config.plots and hosts.leads():
         visualize.results_png(
             run.folder / "results.csv",
             run.folder / "results.png",
@@ -216,6 +218,8 @@ def validate(
     """
     batches = run.data.val_batches
     assert batches is not None, "nothing to validate on"
+    if keep:  # and drawn: with the pixels of other processes as well
+        batches = batches.painting(None)
     with loading.loader(batches, run.config, start_step=0) as loader:
         stream = forward(run.steps.evaluate, variables, loader, run.program.mesh)
         if state is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from yolojax.assembly import data as loading
+from yolojax.devices import hosts
 from yolojax.program import feed
 from yolojax.program.step import Logs
 from yolojax.training import outputs, preemption
@@ -29,13 +30,14 @@ def train(run: Run, state: TrainState) -> None:
     """
     step = int(jax.device_get(state.step))
     if outputs.say_complete(run.journal, run.program.schedule, run.config, step):
-        if run.config.plots and not has_result(run):
+        # Process 0 alone knows: it may be the only one that sees what it has drawn.
+        if hosts.everyone("left", run.config.plots and not has_result(run))[0]:
             finish(run)  # the run ended before this was done
         return
     if run.journal.saves:
         outputs.say_resuming(run.journal, run.program.schedule, step)
     run.journal.ended = False  # perhaps it was, before it was given more time
-    if step == 0:
+    if step == 0 and hosts.leads():
         data = run.data
         outputs.show_training_data(run.config, run.folder, data.source, data.batches)
     run.outputs = outputs.Outputs.open(
@@ -47,6 +49,7 @@ def train(run: Run, state: TrainState) -> None:
     with run.stop, preemption.watching(run.config, run.stop):
         train_epochs(run, state, step)
     run.checkpoints.wait()
+    hosts.wait("the last save")
     finish(run)
 
 

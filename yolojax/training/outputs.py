@@ -13,6 +13,7 @@ from yolojax import optim, visualize, writers
 from yolojax.assembly import data as loading
 from yolojax.config import KEYS
 from yolojax.data.examine import statistics
+from yolojax.devices import hosts
 from yolojax.program.step import Logs
 from yolojax.program.train_program import Program
 from yolojax.runs.journal import Journal
@@ -30,9 +31,9 @@ class Outputs:
     """Everything the numbers of an epoch are written to."""
 
     progress: writers.Progress
-    csv: writers.ResultsCsv
-    events: writers.JsonLines
-    board: writers.TensorBoard
+    csv: writers.ResultsCsv | writers.Unwritten
+    events: writers.JsonLines | writers.Unwritten
+    board: writers.TensorBoard | writers.Unwritten
     loss_names: tuple[str, ...]
     width: int  # of tables, characters; the same for all rows
     pace: dict[str, float] = dataclasses.field(default_factory=dict)  # of the epoch
@@ -45,6 +46,8 @@ class Outputs:
     ) -> "Outputs":
         """Opens them; what a killed run wrote after an epoch goes.
 
+        Of several processes the first one alone writes.
+
         Args:
             folder: of the run.
             program: of the run.
@@ -56,15 +59,20 @@ class Outputs:
             task.loss_names, task.metric_names, len(schedule.groups)
         )
         total = schedule.batches_per_epoch
+        progress = writers.Progress(
+            sys.stdout, schedule.epochs, total, task.loss_names, now
+        )
+        width = writers.console_width(sys.stdout)
+        if not hosts.leads():
+            nothing = writers.Unwritten(columns)
+            return cls(progress, nothing, nothing, nothing, task.loss_names, width)
         return cls(
-            progress=writers.Progress(
-                sys.stdout, schedule.epochs, total, task.loss_names, now
-            ),
+            progress=progress,
             csv=writers.ResultsCsv(folder / "results.csv", columns, epoch),
             events=writers.JsonLines(folder / "log.jsonl", epoch),
             board=writers.TensorBoard(folder / "tensorboard", epoch * total),
             loss_names=task.loss_names,
-            width=writers.console_width(sys.stdout),
+            width=width,
         )
 
     def header(self) -> None:
@@ -186,7 +194,8 @@ def announce(program: Program, config: Any) -> None:
         schedule.optimizer,
         program.net.policy.name,
         program.mesh.size,
-        "" if program.mesh.size == 1 else "s",
+        ("" if program.mesh.size == 1 else "s")
+        + (f" of {hosts.count()} processes" if hosts.joined() else ""),
     )
     mixing = [
         f"{name} = {config[name]:g}"

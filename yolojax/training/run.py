@@ -13,6 +13,7 @@ from yolojax.assembly import data as loading
 from yolojax.assembly import network
 from yolojax.assembly.weights import weights_hash
 from yolojax.data.store.host_cores import usable_cores
+from yolojax.devices import hosts
 from yolojax.devices import mesh as devices
 from yolojax.program.ahead import Ahead, prepare_evaluation
 from yolojax.program.compiler import Compiler
@@ -226,6 +227,8 @@ def make_run(
     state, journal = _start(
         program, folder, checkpoints, start, source.names, config.pretrained_partial
     )
+    record = RunRecord(journal, identity).to_json()
+    journal = RunRecord.from_json(hosts.everyone("record", record)[0]).journal
     journal.apply_patience(config.patience)
     data = _data(program, config, source, val_source)
     rules = network.detection_rules(config, loading.most_objects(*sources[1:]))
@@ -300,6 +303,11 @@ def _data(
     val_batches = None
     if val_source is not None:
         val_batches = loading.eval_batches(config, val_source, program.mesh.size)
+    if hosts.joined():  # each process makes its own rows
+        batches = batches.painting(devices.own_rows(program.mesh, batches.batch))
+        if val_batches is not None:
+            rows = devices.own_rows(program.mesh, val_batches.batch)
+            val_batches = val_batches.painting(rows)
     return RunData(
         source, val_source, batches.with_epochs(program.schedule.epochs), val_batches
     )
@@ -323,9 +331,11 @@ def _start(
                 f" {report.summary()}."
             )
         log.info("%s", report.summary())
-        files.replace_text(folder / "pretrained.txt", report.listing())
+        if hosts.leads():
+            files.replace_text(folder / "pretrained.txt", report.listing())
     fresh = program.initial_state(variables)
     newest = checkpoints.newest()
+    hosts.agree({"the state that it sees in the run's folder": newest})
     if newest is None:
         checkpoints.forget_after(0, 0)
         return fresh, Journal()

@@ -3,7 +3,7 @@
 Everything here takes plain numbers. Epochs and steps count from 1, as people read them.
 """
 
-from yolojax.writers.files import JsonLines, ResultsCsv, TensorBoard
+from yolojax.writers.files import JsonLines, ResultsCsv, TensorBoard, Unwritten
 from yolojax.writers.live import LiveLines
 from yolojax.writers.progress import Progress
 from yolojax.writers.replayed import replay_page
@@ -24,6 +24,7 @@ __all__ = [
     "Progress",
     "ResultsCsv",
     "TensorBoard",
+    "Unwritten",
     "class_table",
     "confusion_csv",
     "console_width",

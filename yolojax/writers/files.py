@@ -146,6 +146,23 @@ class TensorBoard:
         self._writer.close()
 
 
+class Unwritten:
+    """Stands for any of these files where another process writes it."""
+
+    def __init__(self, columns: Sequence[str]):
+        """Keeps the names of the columns."""
+        self.columns = tuple(columns)
+
+    def append(self, row: Mapping[str, float | None]) -> None:
+        """Writes nothing."""
+
+    def write(self, *record: object) -> None:
+        """Writes nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
 def _whole_lines(path: Path) -> list[str]:
     """Lines that end in a newline; a last line without one was cut off."""
     if not path.exists():

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from yolojax.data import geometry
+from yolojax.data.batches.collate import HostBatch, collate, unpainted
 from yolojax.data.batches.rect import RectGroups
 from yolojax.data.batches.slots import (
     bucket_for,
@@ -36,8 +37,6 @@ DRY_SAMPLES = 2048  # planned before training to choose the usual number of obje
 
 # What labels of each kind are made from, besides boxes.
 NEEDED = {"masks": "polygons", "rotated": "polygons", "keypoints": "keypoints"}
-
-HostBatch = dict[str, Any]  # arrays; `plans` is a dict of arrays and of dicts of arrays
 
 log = logging.getLogger("yolojax")
 
@@ -112,6 +111,7 @@ class TrainBatches:
             self._usual_shape = device_plan.plan_shape(imgsz, augment)
             self._plain_shape = device_plan.plan_shape(imgsz, self._plain.options)
         self.close_mosaic = close_mosaic
+        self.painted: slice | None = None
         self.object_buckets = checked_buckets(object_buckets)
         self.base_slots, self.spare_slots = self._usual_slots()
 
@@ -124,6 +124,16 @@ class TrainBatches:
         """Returns the batches of a run of another length."""
         other = copy.copy(self)
         other.epochs = epochs
+        return other
+
+    def painting(self, rows: slice) -> "TrainBatches":
+        """Returns the same batches with pixels, and labels, of these rows alone.
+
+        Other processes make the rest. All plan the whole batch: the number of its slots
+        follows from the fullest sample.
+        """
+        other = copy.copy(self)
+        other.painted = rows
         return other
 
     def with_batch(self, batch: int) -> "TrainBatches":
@@ -166,13 +176,13 @@ class TrainBatches:
         """Returns the batch of a step.
 
         Returns:
-            image [B, H, W, 3] uint8 RGB (or plans: device_plan.pack), boxes [B, M, 4]
-            float32 xyxy pixels, classes [B, M] int32, valid [B, M] bool, image_id [B]
-            int32 (-1 on padding), example_valid [B] bool, and masks, keypoints or
-            angles as in types.Batch.
+            image [B, H, W, 3] uint8 RGB (of the painted rows; or plans:
+            device_plan.pack), boxes [B, M, 4] float32 xyxy pixels, classes [B, M]
+            int32, valid [B, M] bool, image_id [B] int32 (-1 on padding), example_valid
+            [B] bool, and masks, keypoints or angles as in types.Batch.
         """
         if not self.on_device:
-            return self.with_image(step)
+            return self._rendered(step, self.painted or slice(0, self.batch))
         plans, labels = self._planned(step)
         plain = step // self.batches_per_epoch >= self.plain_from
         shape = self._plain_shape if plain else self._usual_shape
@@ -181,10 +191,13 @@ class TrainBatches:
 
     def with_image(self, step: int) -> HostBatch:
         """Returns the batch of a step with its images, also if the device renders."""
-        plans, labels = self._planned(step)
-        image = np.zeros((self.batch, *plans[0].hw, 3), np.uint8)
+        return self._rendered(step, slice(0, self.batch))
+
+    def _rendered(self, step: int, rows: slice) -> HostBatch:
+        plans, labels = self._planned(step, rows)
+        image = np.zeros((rows.stop - rows.start, *plans[0].hw, 3), np.uint8)
         scratch = np.empty((*plans[0].hw, 4), np.uint8)
-        for row, plan in enumerate(plans):
+        for row, plan in enumerate(plans[rows]):
             render(plan, self.images.image, image[row], scratch)
         return {"image": image} | labels
 
@@ -220,14 +233,25 @@ class TrainBatches:
         packed = device_plan.pack([plan], shape, self.images.sizes, self.batch)
         return {"plans": packed} | labels
 
-    def _planned(self, step: int) -> tuple[list[SamplePlan], HostBatch]:
-        """Returns the plans of a step, and its batch without pixels."""
+    def _planned(
+        self, step: int, rows: slice = slice(None)
+    ) -> tuple[list[SamplePlan], HostBatch]:
+        """Returns the plans of a step, and its batch without pixels.
+
+        Args:
+            step: of the run.
+            rows: whose labels are needed.
+        """
         epoch = step // self.batches_per_epoch
         indices = self.indices(step)
         plans = [self.plan(epoch, index) for index in indices]
         slots = self._slots([len(plan.objects) for plan in plans], indices)
+        needed = {0, *range(len(plans))[rows]}  # the first says what there is
         found = [
-            objects_lib.arrays(plan.objects, plan.hw, self.labels) for plan in plans
+            objects_lib.arrays(plan.objects, plan.hw, self.labels)
+            if row in needed
+            else None
+            for row, plan in enumerate(plans)
         ]
         return plans, collate(found, indices, self.batch, slots)
 
@@ -273,11 +297,6 @@ class TrainBatches:
         tiles = 4 if options.mosaic > 0 else 1
         pasted = 2 if options.copy_paste > 0 else 1
         return canvases * tiles * pasted * max(map(len, self.images.labels))
-
-
-def unpainted(shape: tuple[int, ...]) -> np.ndarray:
-    """Returns a black uint8 array that takes one byte, to read its shape from."""
-    return np.broadcast_to(np.zeros((), np.uint8), shape)
 
 
 @functools.lru_cache(maxsize=2)
@@ -333,6 +352,7 @@ class EvalBatches:
         else:
             self.order = np.arange(count)
             self.batch_shapes = [(imgsz, imgsz)] * -(-count // batch)
+        self.painted: slice | None = None
         counts = [len(rows) for rows in images.labels]
         most = int(np.argmax(counts))
         buckets = checked_buckets(object_buckets)
@@ -347,6 +367,16 @@ class EvalBatches:
 
     def __len__(self) -> int:
         return len(self.batch_shapes)
+
+    def painting(self, rows: slice | None) -> "EvalBatches":
+        """Returns the same batches with all labels, and pixels of these rows alone.
+
+        Args:
+            rows: of a batch; None: all.
+        """
+        other = copy.copy(self)
+        other.painted = rows
+        return other
 
     def shapes(self) -> list[geometry.Hw]:
         """Returns the distinct (height, width) of all batches, in order of use."""
@@ -372,15 +402,18 @@ class EvalBatches:
         """Returns the batch of a step, with what maps its boxes back."""
         hw = self.batch_shapes[step]
         indices = self.indices(step)
-        image = np.zeros((self.batch, *hw, 3), np.uint8)
+        rows = range(self.batch)[self.painted or slice(None)]
+        image = np.zeros((len(rows), *hw, 3), np.uint8)
         letterbox = np.tile(np.array([1, 1, 0, 0], np.float32), (self.batch, 1))
         original_hw = np.tile(np.array(hw, np.int32), (self.batch, 1))
         found = []
         for row, index in enumerate(indices):
-            pixels = self.images.image(index)
-            given, objects, record = self._fit(index, pixels.shape[:2], hw)
-            letterbox_into(pixels, given, image[row])
-            cv2.cvtColor(image[row], cv2.COLOR_BGR2RGB, dst=image[row])
+            resized = tuple(self.images.sizes[index].tolist())
+            given, objects, record = self._fit(index, resized, hw)
+            if row in rows:
+                painted = image[row - rows.start]
+                letterbox_into(self.images.image(index), given, painted)
+                cv2.cvtColor(painted, cv2.COLOR_BGR2RGB, dst=painted)
             found.append(objects_lib.arrays(objects, hw, self.labels))
             letterbox[row] = record
             original_hw[row] = self.images.original_hw[index]
@@ -436,39 +469,3 @@ def _checked_flips(augment: AugmentOptions, labels: LabelFormat) -> AugmentOptio
         augment.flipud,
     )
     return augment.without_flips()
-
-
-def collate(
-    found: Sequence[dict[str, np.ndarray]],
-    indices: Sequence[int],
-    batch: int,
-    slots: int,
-) -> HostBatch:
-    """Returns the labels of a batch, padded to `slots` objects and `batch` images.
-
-    Args:
-        found: per image its arrays of `objects.arrays`.
-        indices: per image its position in the data set.
-        batch: B.
-        slots: M.
-    """
-    padded: HostBatch = {}
-    for key, first in found[0].items():
-        whole = key == "masks" and first.ndim == 2  # of the image, not of an object
-        shape = first.shape if whole else (slots, *first.shape[1:])
-        padded[key] = np.zeros((batch, *shape), first.dtype)
-        for row, arrays in enumerate(found):
-            value = arrays[key]
-            padded[key][row, : len(value)] = value
-    valid = np.zeros((batch, slots), bool)
-    for row, arrays in enumerate(found):
-        valid[row, : len(arrays["classes"])] = True
-    image_id = np.full(batch, -1, np.int32)
-    image_id[: len(indices)] = indices
-    return {
-        "boxes": padded.pop("boxes"),
-        "classes": padded.pop("classes"),
-        "valid": valid,
-        "image_id": image_id,
-        "example_valid": image_id >= 0,
-    } | padded

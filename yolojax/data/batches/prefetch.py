@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 from grain.multiprocessing import SharedMemoryArray
 
-from yolojax.data.batches.labelled import HostBatch
+from yolojax.data.batches.collate import HostBatch
 from yolojax.data.store.host_cores import single_opencv_thread
 
 

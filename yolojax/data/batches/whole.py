@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from yolojax.data.batches.labelled import HostBatch, epoch_order, unpainted
+from yolojax.data.batches.collate import HostBatch, unpainted
+from yolojax.data.batches.labelled import epoch_order
 from yolojax.data.formats.class_folder import ClassFolder
 from yolojax.data.samples.policies import POLICIES, Rng, colour_jitter
 from yolojax.data.store.cached import Pixels
@@ -145,11 +146,18 @@ class ClassifyTrainBatches:
         self.epochs = epochs
         self.seed = seed
         self.augment = augment
+        self.painted: slice | None = None
 
     def with_epochs(self, epochs: int) -> "ClassifyTrainBatches":
         """Returns the batches of a run of another length."""
         other = copy.copy(self)
         other.epochs = epochs
+        return other
+
+    def painting(self, rows: slice) -> "ClassifyTrainBatches":
+        """Returns the same batches with pixels of these rows alone."""
+        other = copy.copy(self)
+        other.painted = rows
         return other
 
     def with_batch(self, batch: int) -> "ClassifyTrainBatches":
@@ -186,8 +194,9 @@ class ClassifyTrainBatches:
         Args:
             hw: one of `shapes()`.
         """
+        whole = slice(0, self.batch)
         pixels = [unpainted((*hw, 3))]
-        return collate(pixels, self.images.targets, [0], self.batch)
+        return collate(pixels, self.images.targets, [0], self.batch, whole, hw)
 
     def sample(self, epoch: int, index: int) -> np.ndarray:
         """Returns an image as it is seen in an epoch, [S, S, 3] uint8 RGB."""
@@ -196,13 +205,17 @@ class ClassifyTrainBatches:
 
     def __getitem__(self, step: int) -> HostBatch:
         """Returns the batch of a step, as `collate` does."""
-        return self.with_image(step)
+        return self._rendered(step, self.painted or slice(0, self.batch))
 
     def with_image(self, step: int) -> HostBatch:
-        """Returns the batch of a step."""
+        """Returns the batch of a step with all its pixels."""
+        return self._rendered(step, slice(0, self.batch))
+
+    def _rendered(self, step: int, rows: slice) -> HostBatch:
         epoch, indices = step // self.batches_per_epoch, self.indices(step)
-        pixels = [self.sample(epoch, index) for index in indices]
-        return collate(pixels, self.images.targets, indices, self.batch)
+        pixels = [self.sample(epoch, index) for index in indices[rows]]
+        hw = (self.imgsz, self.imgsz)
+        return collate(pixels, self.images.targets, indices, self.batch, rows, hw)
 
 
 class ClassifyEvalBatches:
@@ -223,6 +236,7 @@ class ClassifyEvalBatches:
         self.images = images
         self.imgsz = imgsz
         self.batch = batch
+        self.painted: slice | None = None
         self.order = stream("evaluation_order").permutation(len(images))
 
     @property
@@ -247,14 +261,26 @@ class ClassifyEvalBatches:
         Args:
             hw: one of `shapes()`.
         """
+        whole = slice(0, self.batch)
         pixels = [unpainted((*hw, 3))]
-        return collate(pixels, self.images.targets, [0], self.batch)
+        return collate(pixels, self.images.targets, [0], self.batch, whole, hw)
 
     def __getitem__(self, step: int) -> HostBatch:
         """Returns the batch of a step, as `collate` does."""
-        indices = self.indices(step)
-        pixels = [centre_crop(self.images.image(i), self.imgsz) for i in indices]
-        return collate(pixels, self.images.targets, indices, self.batch)
+        indices, rows = self.indices(step), self.painted or slice(0, self.batch)
+        pixels = [centre_crop(self.images.image(i), self.imgsz) for i in indices[rows]]
+        hw = (self.imgsz, self.imgsz)
+        return collate(pixels, self.images.targets, indices, self.batch, rows, hw)
+
+    def painting(self, rows: slice | None) -> "ClassifyEvalBatches":
+        """Returns the same batches with all labels, and pixels of these rows alone.
+
+        Args:
+            rows: of a batch; None: all.
+        """
+        other = copy.copy(self)
+        other.painted = rows
+        return other
 
 
 def collate(
@@ -262,24 +288,29 @@ def collate(
     targets: np.ndarray,
     indices: Sequence[int],
     batch: int,
+    rows: slice,
+    hw: tuple[int, int],
 ) -> HostBatch:
     """Returns a batch, padded with black images of class 0.
 
     Args:
-        pixels: per image [S, S, 3] uint8 RGB.
+        pixels: per painted image [S, S, 3] uint8 RGB.
         targets: class ids of the whole data set.
         indices: per image its position in the data set.
         batch: B.
+        rows: those of the batch that are painted, R.
+        hw: S, S.
 
     Returns:
-        image [B, S, S, 3] uint8 RGB, labels [B] int32, image_id [B] int32 (-1 on
+        image [R, S, S, 3] uint8 RGB, labels [B] int32, image_id [B] int32 (-1 on
         padding), example_valid [B] bool.
     """
     count = len(indices)
-    image = np.zeros((batch, *pixels[0].shape), np.uint8)
+    image = np.zeros((rows.stop - rows.start, *hw, 3), np.uint8)
     labels = np.zeros(batch, np.int32)
     image_id = np.full(batch, -1, np.int32)
-    image[:count] = pixels
+    for row, painted in enumerate(pixels):
+        image[row] = painted
     labels[:count] = targets[list(indices)]
     image_id[:count] = indices
     return {

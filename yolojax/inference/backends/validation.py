@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from yolojax.data.batches.labelled import HostBatch
+from yolojax.data.batches.collate import HostBatch
 from yolojax.inference.backends.running import Running
 from yolojax.inference.backends.suppression import Choice
 from yolojax.types import Detections, Probabilities

@@ -7,6 +7,7 @@ from typing import NoReturn
 import numpy as np
 
 from yolojax import files
+from yolojax.devices import hosts
 from yolojax.devices import mesh as devices
 from yolojax.errors import NonFiniteLoss
 from yolojax.program.step import Logs
@@ -37,10 +38,12 @@ def stop_non_finite(run: Run, state: TrainState, seen: Logs) -> NoReturn:
         "indices": indices,
         "images": [run.data.source.paths[i] for i in indices],
     }
-    files.replace_text(report, json.dumps(details, indent=1) + "\n")
+    if hosts.leads():
+        files.replace_text(report, json.dumps(details, indent=1) + "\n")
     none = devices.replicate(np.int32(-1), run.program.mesh)
     run.save(dataclasses.replace(state, bad_step=none))
     run.checkpoints.wait()
+    hosts.wait("the bad step is saved")
     raise NonFiniteLoss(
         f"{', '.join(bad)} is not finite at step {step} (epoch {epoch}), images"
         f" {indices}. The state before that step is saved, and {report} lists the"

@@ -1,0 +1,416 @@
+"""Several processes that work on one run: how they find together, agree and end.
+
+Where a cluster says so, or the setting `hosts`, they meet (`devices/meeting.py`) and
+`jax.distributed` joins them: the devices of all are one mesh then, and every process
+runs the same program on the same steps. What only one may do, process 0 does.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import os
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+
+import yolojax
+from yolojax.config import hosts as setting
+from yolojax.devices import meeting
+from yolojax.devices.meeting import Peer, Seat, Watch
+
+AGAIN = 75  # exit status where another process was lost: the same command goes on
+LEAVING_SECONDS = 30.0  # that others are waited for who were asked to stop as well
+HEARTBEAT_SECONDS = 100  # of JAX, which ends a process without a word: ours are faster
+DAY = 24 * 3600  # of seconds: whoever is lost meanwhile is missed by the watch
+
+# Settings that may differ from process to process: they say where things are and how
+# fast batches are made. What lies at `data` is compared by its content.
+OWN = ("hosts", "workers", "compile_cache", "data")
+
+log = logging.getLogger("yolojax")
+
+
+@dataclasses.dataclass
+class _Joined:
+    seat: Seat
+    peers: list[Peer]
+    watch: Watch
+    exchanges: int = 0
+
+
+# What this process is part of is a fact of the process, as in `jax.distributed`.
+_joined: _Joined | None = None
+
+
+def joined() -> bool:
+    """Whether this is one of several processes of a run."""
+    return _joined is not None
+
+
+def count() -> int:
+    """Returns the number of processes."""
+    return 1 if _joined is None else _joined.seat.count
+
+
+def index() -> int:
+    """Returns the number of this process, from 0."""
+    return 0 if _joined is None else _joined.seat.index
+
+
+def leads() -> bool:
+    """Whether this process writes what is written once."""
+    return index() == 0
+
+
+def join(config: Any, command: str) -> None:
+    """Joins this process with the others of its run, if there are any.
+
+    It must run before JAX makes devices.
+
+    Args:
+        config: checked settings.
+        command: one of keys.COMMANDS; only `train` works on several processes.
+
+    Raises:
+        ValueError: the command does not, somebody is missing, or the processes do not
+            fit together.
+    """
+    global _joined
+    if command != "train":
+        if config.hosts not in (None, setting.OFF):
+            raise ValueError(
+                f"config.hosts = {config.hosts!r}: {command} works in one process so"
+                " far; train alone works in several. Remove the setting."
+            )
+        return
+    seat = seat_of(config.hosts, config.hosts_timeout)
+    if seat is None or seat.count == 1 or _joined is not None:
+        return
+    _refuse_settings(config)
+    peers, lines = meeting.meet(seat, _card(config), config.hosts_timeout)
+    watch = Watch(seat, peers, lines, functools.partial(_end_with, seat))
+    _joined = _Joined(seat, peers, watch)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    loopback = seat.address.startswith("127.") or seat.address == "localhost"
+    jax.distributed.initialize(
+        seat.where,
+        seat.count,
+        seat.index,
+        local_device_ids=seat.local_devices,
+        cluster_detection_method="deactivate",
+        initialization_timeout=int(max(config.hosts_timeout, 1)),
+        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        shutdown_timeout_seconds=int(LEAVING_SECONDS),
+        coordinator_bind_address=seat.where if loopback else None,
+    )
+    if leads():
+        names = "; ".join(map(str, peers))
+        log.info("%d processes, met at %s: %s", seat.count, seat.where, names)
+    else:
+        _fall_silent()
+
+
+def seat_of(text: str | None, seconds: float) -> Seat | None:
+    """Returns which process of how many this is, None if it is the only one.
+
+    Args:
+        text: config.hosts; None: as the surroundings say.
+        seconds: that a cluster may take to answer.
+    """
+    if text is not None:
+        found = setting.parsed(text)
+        return None if found is None else Seat(*found)
+    return _told_plainly(os.environ) or _told_by_cluster(seconds)
+
+
+def _told_plainly(environ: Mapping[str, str]) -> Seat | None:
+    """Returns what variables say that Kubeflow and others set for JAX."""
+    for prefix in ("JAX_", ""):
+        address = environ.get(f"{prefix}COORDINATOR_ADDRESS")
+        count = environ.get(f"{prefix}NUM_PROCESSES")
+        number = environ.get(f"{prefix}PROCESS_ID")
+        if not (address and count and number):
+            continue
+        if ":" not in address:
+            address += f":{environ.get(f'{prefix}COORDINATOR_PORT') or 1234}"
+        found = setting.parsed(f"{address},{count},{number}")
+        assert found is not None
+        return Seat(*found)
+    return None
+
+
+def _told_by_cluster(seconds: float) -> Seat | None:
+    """Returns what SLURM, Open MPI, a TPU pod or Kubernetes say, as JAX reads them."""
+    environ = os.environ
+    tasks = environ.get("SLURM_NTASKS"), environ.get("OMPI_COMM_WORLD_SIZE")
+    indexed = "KUBERNETES_SERVICE_HOST" in environ and "JOB_COMPLETION_INDEX" in environ
+    from jax._src import cloud_tpu_init, clusters
+
+    on_tpu = cloud_tpu_init.running_in_cloud_tpu_vm
+    if not (any(int(n or 1) > 1 for n in tasks) or indexed or on_tpu):
+        return None  # JAX would ask services over the network
+    address, number, own, local = (
+        clusters.ClusterEnv.auto_detect_unset_distributed_params(
+            None, None, None, None, None, int(seconds)
+        )
+    )
+    if address is None or number is None or own is None:
+        return None
+    found = setting.parsed(f"{address},{number},{own}")
+    assert found is not None
+    return Seat(*found, local_devices=None if local is None else tuple(local))
+
+
+def _refuse_settings(config: Any) -> None:
+    """Raises ValueError on settings that several processes cannot follow yet."""
+    what = {
+        "cache": "device" if config.cache == "device" else None,
+        "time": config.time,
+        "batch": config.batch if config.batch <= 0 or config.batch % 1 else None,
+    }
+    advice = {
+        "cache": "Use cache=ram or cache=disk.",
+        "time": "Give a number of epochs.",
+        "batch": "Give the number of pictures of the global batch, such as 64.",
+    }
+    for name, value in what.items():
+        if value is not None:
+            raise ValueError(
+                f"config.{name} = {value!r} works in one process so far, not in"
+                f" several. {advice[name]}"
+            )
+
+
+def _card(config: Any) -> dict[str, Any]:
+    """Returns what must be the same in every process, by name."""
+    same = {f"config.{k}": v for k, v in config.items() if k not in OWN}
+    versions = {
+        "yolojax": yolojax.__version__,
+        "jax": jax.__version__,
+        "python": sys.version.split()[0],
+        "the code of yolojax (hash)": _code(),
+    }
+    return json.loads(json.dumps(same | versions, default=list))
+
+
+def _code() -> str:
+    """Returns a hash of the package's files."""
+    root = Path(yolojax.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _fall_silent() -> None:
+    """Leaves all that is printed to process 0; what goes wrong is said all the same."""
+    sys.stdout.flush()
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    log.handlers[:] = []
+    log.addHandler(logging.NullHandler())
+
+
+def _end_with(seat: Seat, text: str, again: bool) -> None:
+    """Ends this process, in the middle of whatever it does.
+
+    Its main thread may be in a computation that waits for the lost process for ever.
+    """
+    more = " Start the same command again to go on from the last save." if again else ""
+    _say(f"error: process {seat.index} of {seat.count} ends, as {text}.{more}")
+    os._exit(AGAIN if again else 2)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    os.write(2, f"{' '.join(text.split())}\n".encode())
+
+
+def failed(error: BaseException, text: str | None) -> None:
+    """Tells the other processes what ends this one.
+
+    Returns if it is the only one; otherwise the caller ends the process at once, as
+    `end` does: JAX would wait for the others.
+
+    Args:
+        error: what was raised.
+        text: what is said of it; None: only a trace helps.
+    """
+    if _joined is None:
+        return
+    if isinstance(error, jax.errors.JaxRuntimeError) and "EXHAUSTED" not in str(error):
+        # Most likely another process has gone: then the watch knows, and ends this one.
+        time.sleep(meeting.SILENT_SECONDS + meeting.BEAT_SECONDS)
+    told = text or f"{type(error).__name__}: {str(error).strip() or 'no words'}"
+    me = _joined.peers[_joined.seat.index]
+    _joined.watch.tell(f"{me} failed: {told.rstrip('.')}", again=False)
+
+
+def end(status: int) -> NoReturn:
+    """Ends a process whose error is said, without waiting for the others."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    time.sleep(0.2)  # what was told is on its way
+    os._exit(status)
+
+
+def leave(stopped: str = "") -> None:
+    """Parts from the other processes, once all have come here.
+
+    Args:
+        stopped: why, if the run is not over: they are asked to stop as well, and are
+            not waited for any longer than a save takes.
+    """
+    global _joined
+    if _joined is None:
+        return
+    if stopped:
+        me = _joined.peers[_joined.seat.index]
+        timer = threading.Timer(LEAVING_SECONDS, _leave_alone, (me, stopped))
+        timer.daemon = True
+        timer.start()
+    _store().wait_at_barrier("yolojax/end", DAY * 1000)
+    if stopped:
+        timer.cancel()
+    _joined.watch.part()
+    jax.distributed.shutdown()
+    _joined = None
+
+
+def _leave_alone(me: Peer, stopped: str) -> None:
+    """Ends a process that was asked to stop when the others go on."""
+    assert _joined is not None
+    _joined.watch.tell(f"{me} was stopped: {stopped.rstrip('.')}", again=True)
+    _say("error: the other processes were not asked to stop, and end as well.")
+    end(AGAIN)
+
+
+def everyone(what: str, value: Any) -> list[Any]:
+    """Returns what every process gives, by index.
+
+    Args:
+        what: names the exchange; every process does the same ones in the same order.
+        value: as JSON holds it.
+    """
+    if _joined is None:
+        return [value]
+    store, key = _store(), _key(what)
+    store.key_value_set(f"{key}/{index()}", json.dumps(value))
+    return [
+        json.loads(store.blocking_key_value_get(f"{key}/{i}", DAY * 1000))
+        for i in range(count())
+    ]
+
+
+def agree(values: Mapping[str, Any]) -> None:
+    """Checks that every process has the same values.
+
+    Args:
+        values: by what they are called in the message.
+
+    Raises:
+        ValueError: they do not; in every process, with the same words.
+    """
+    if _joined is None:
+        return
+    cards = everyone("agree", dict(values))
+    peers = [
+        dataclasses.replace(peer, card=card)
+        for peer, card in zip(_joined.peers, cards, strict=True)
+    ]
+    for peer in peers[1:]:
+        if problem := meeting.difference(peer, peers[0]):
+            raise ValueError(problem)
+
+
+def shared_folder(folder: Path | None) -> Path:
+    """Returns the folder of process 0, once all others have seen what lies in it.
+
+    Args:
+        folder: made by process 0; None in the others.
+
+    Raises:
+        ValueError: some cannot see it; in every process.
+    """
+    if _joined is None:
+        assert folder is not None
+        return folder
+    seal = f".seen-{uuid.uuid4().hex}"
+    if folder is not None:
+        folder = folder.absolute()
+        (folder / seal).touch()
+    name, seal = everyone("folder", [str(folder), seal])[0]
+    sees = everyone("seal", (Path(name) / seal).exists())
+    if folder is not None:
+        (folder / seal).unlink()
+    blind = [str(p) for p, seen in zip(_joined.peers, sees, strict=True) if not seen]
+    if blind:
+        raise ValueError(
+            f"{', '.join(blind)} cannot see what {_joined.peers[0]} wrote into the"
+            f" run's folder {name}. Name a folder on a disk that all machines share, under"
+            " the same path, by --workdir."
+        )
+    return Path(name)
+
+
+def check_devices() -> None:
+    """Checks that all processes have as many devices, of one kind.
+
+    Raises:
+        ValueError: they have not; in every process.
+    """
+    if _joined is not None:
+        local = jax.local_devices()
+        agree({"devices": f"{len(local)} {local[0].device_kind}"})
+
+
+def wait(what: str) -> None:
+    """Returns when every process has come here."""
+    if _joined is not None:
+        _store().wait_at_barrier(_key(what), DAY * 1000)
+
+
+@contextlib.contextmanager
+def leader_first(what: str) -> Iterator[None]:
+    """Lets process 0 go through the body before the others do."""
+    if not leads():
+        wait(what)
+    yield
+    if leads():
+        wait(what)
+
+
+@contextlib.contextmanager
+def machine_first(what: str) -> Iterator[None]:
+    """Lets one process of each machine go through the body before its others do."""
+    first = True
+    if _joined is not None:
+        machines = [peer.host for peer in _joined.peers]
+        first = machines.index(machines[index()]) == index()
+    if not first:
+        wait(what)
+    yield
+    if first:
+        wait(what)
+
+
+def _store() -> Any:
+    """Returns the client of the service by which JAX's processes find each other."""
+    from jax._src import distributed
+
+    return distributed.global_state.client
+
+
+def _key(what: str) -> str:
+    assert _joined is not None
+    _joined.exchanges += 1
+    return f"yolojax/{_joined.exchanges}/{what}"
