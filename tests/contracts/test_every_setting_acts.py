@@ -229,6 +229,8 @@ ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
     "against": [Made("here", observed.compared)],
     "plan_for": [Made("h100", observed.planned, TINY)],
     "price": [Made("h100=2", observed.planned, TINY | {"plan_for": "h100"})],
+    "hosts": [Made("127.0.0.1:9,2,1", observed.met)],
+    "hosts_timeout": [Made(5.0, observed.met, {"hosts": "127.0.0.1:9,2,1"})],
     "study": [Made("here", observed.studied)],
     "dry_run": [Made(True, observed.studied, STUDY)],
     "executor": [Made("slurm", observed.studied, STUDY)],

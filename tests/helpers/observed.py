@@ -41,6 +41,7 @@ from yolojax.commands import (
 )
 from yolojax.commands.afterwards import replay, report
 from yolojax.data.batches import prefetch
+from yolojax.devices import hosts, meeting
 from yolojax.devices import mesh as sharding
 from yolojax.export import EXPORTERS
 from yolojax.models.blocks import Pass
@@ -198,6 +199,14 @@ def set_up(config, folder):
     with contextlib.chdir(folder), mock.patch.object(jax.config, "update") as update:
         start.set_up_jax(config)
     return update.call_args_list
+
+
+def met(config, folder):
+    """Returns how the processes of a run would meet, None if it is one process."""
+    with mock.patch.object(meeting, "meet", side_effect=ValueError) as meet:
+        with contextlib.suppress(ValueError):
+            hosts.join(config, "train")
+    return meet.call_args and (meet.call_args.args[0], meet.call_args.args[2])
 
 
 def download(config):

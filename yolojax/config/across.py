@@ -4,7 +4,6 @@ import re
 from typing import Any
 
 from yolojax.config import device as devices
-from yolojax.config import hosts
 from yolojax.config.keys import FORMATS, HOST_ONLY, KEYS, LABELLED
 from yolojax.config.values import as_integer, as_number
 
@@ -28,7 +27,7 @@ def check_across(values: dict[str, Any]) -> None:
             "config.time = 0: give hours above 0, such as 0.5, or leave it out."
         )
     if values["hosts"] is not None:
-        hosts.parsed(values["hosts"])
+        devices.parsed_hosts(values["hosts"])
     _check_fraction(values["fraction"])
     _check_batch(values)
     _check_sizes(values)

@@ -1,4 +1,8 @@
-"""The setting `device`: of which kind, how many or which ones."""
+"""The settings `device` and `hosts`: what a run computes on.
+
+The first says of which kind, how many or which ones. The second says where the
+processes of a run meet, and which of them this one is.
+"""
 
 import dataclasses
 import re
@@ -8,6 +12,11 @@ KINDS = ("cpu", "gpu", "tpu")
 ADVICE = (
     "Write cpu, gpu or tpu, with a count if you like, as in 'gpu:2'; or GPUs by number:"
     " '0', '0,1' or 'cuda:1'."
+)
+HOSTS_OFF = "off"
+HOSTS_ADVICE = (
+    "Write ADDRESS:PORT,N,I: where process 0 is, how many processes there are, and"
+    " which one this is, from 0, as in '10.0.0.1:9876,2,0'; or 'off' for one process."
 )
 
 
@@ -61,3 +70,30 @@ def settled(text: str) -> str | None:
     if device.numbers is not None:
         return f"cuda:{','.join(map(str, device.numbers))}"
     return device.kind + (f":{device.count}" if device.count else "")
+
+
+def parsed_hosts(text: str) -> tuple[str, int, int, int] | None:
+    """Returns address, port, number of processes and index; None for "off".
+
+    Raises:
+        ValueError: the text says something else.
+    """
+    if text == HOSTS_OFF:
+        return None
+    match = re.fullmatch(r"(\[[^\]]+\]|[^\s,:\[\]]+):(\d+),(\d+),(\d+)", text)
+    if match is None:
+        raise ValueError(f"config.hosts = {text!r} is not understood. {HOSTS_ADVICE}")
+    port, count, index = map(int, match.groups()[1:])
+    wrong = ""
+    if not 1 <= port <= 65535:
+        wrong = f"{port} is no port; those are 1 to 65535"
+    elif count < 1:
+        wrong = "there is at least one process"
+    elif index >= count:
+        wrong = (
+            f"there is no process {index} of {count}; they are numbered from 0 to"
+            f" {count - 1}"
+        )
+    if wrong:
+        raise ValueError(f"config.hosts = {text!r}: {wrong}. {HOSTS_ADVICE}")
+    return match[1].strip("[]"), port, count, index

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import jax
 
 import yolojax
-from yolojax.config import hosts as setting
+from yolojax.config.device import HOSTS_OFF, parsed_hosts
 from yolojax.devices import meeting
 from yolojax.devices.meeting import Peer, Seat, Watch
 
@@ -86,7 +86,7 @@ def join(config: Any, command: str) -> None:
     """
     global _joined
     if command != "train":
-        if config.hosts not in (None, setting.OFF):
+        if config.hosts not in (None, HOSTS_OFF):
             raise ValueError(
                 f"config.hosts = {config.hosts!r}: {command} works in one process so"
                 " far; train alone works in several. Remove the setting."
@@ -127,7 +127,7 @@ def seat_of(text: str | None, seconds: float) -> Seat | None:
         seconds: that a cluster may take to answer.
     """
     if text is not None:
-        found = setting.parsed(text)
+        found = parsed_hosts(text)
         return None if found is None else Seat(*found)
     return _told_plainly(os.environ) or _told_by_cluster(seconds)
 
@@ -142,7 +142,7 @@ def _told_plainly(environ: Mapping[str, str]) -> Seat | None:
             continue
         if ":" not in address:
             address += f":{environ.get(f'{prefix}COORDINATOR_PORT') or 1234}"
-        found = setting.parsed(f"{address},{count},{number}")
+        found = parsed_hosts(f"{address},{count},{number}")
         assert found is not None
         return Seat(*found)
     return None
@@ -165,7 +165,7 @@ def _told_by_cluster(seconds: float) -> Seat | None:
     )
     if address is None or number is None or own is None:
         return None
-    found = setting.parsed(f"{address},{number},{own}")
+    found = parsed_hosts(f"{address},{number},{own}")
     assert found is not None
     return Seat(*found, local_devices=None if local is None else tuple(local))
 
@@ -356,7 +356,7 @@ def shared_folder(folder: Path | None) -> Path:
     if blind:
         raise ValueError(
             f"{', '.join(blind)} cannot see what {_joined.peers[0]} wrote into the"
-            f" run's folder {name}. Name a folder on a disk that all machines share, under"
+            f" run's folder {name}. Name one on a disk that all machines share, under"
             " the same path, by --workdir."
         )
     return Path(name)

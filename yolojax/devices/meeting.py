@@ -101,6 +101,11 @@ class Line:
             raise ValueError("it is no message")
         return message
 
+    def refuse(self, problem: str) -> None:
+        """Says why the run does not begin, and hangs up."""
+        self.send({"error": problem})
+        self.close()
+
     def close(self) -> None:
         """Hangs up."""
         with contextlib.suppress(OSError):
@@ -138,7 +143,7 @@ def _host(seat: Seat, me: Peer, seconds: float) -> tuple[list[Peer], dict[int, L
                 for line, peer in _arrivals(server, until):
                     problem = _unfit(peer, peers, seat)
                     if problem:
-                        line.send({"error": problem})
+                        line.refuse(problem)
                         raise ValueError(problem)
                     peers[peer.index], lines[peer.index] = peer, line
                     break
@@ -146,9 +151,9 @@ def _host(seat: Seat, me: Peer, seconds: float) -> tuple[list[Peer], dict[int, L
                     raise ValueError(_missing(seat, peers, seconds))
         except ValueError as error:
             for line in lines.values():
-                line.send({"error": str(error)})
+                line.refuse(str(error))
             for line, _ in _arrivals(server, time.monotonic() + LINGER_SECONDS):
-                line.send({"error": str(error)})
+                line.refuse(str(error))
             raise
     everybody = [peers[index] for index in range(seat.count)]
     for line in lines.values():
@@ -241,9 +246,17 @@ def _missing(seat: Seat, peers: dict[int, Peer], seconds: float) -> str:
 
 
 def _visit(seat: Seat, me: Peer, seconds: float) -> tuple[list[Peer], dict[int, Line]]:
-    until = time.monotonic() + seconds
-    line = Line(_connected(seat, until, seconds))
+    line = Line(_connected(seat, time.monotonic() + seconds, seconds))
     line.send(dataclasses.asdict(me))
+    try:
+        return _answered(seat, me, line, seconds), {0: line}
+    except ValueError:
+        line.close()
+        raise
+
+
+def _answered(seat: Seat, me: Peer, line: Line, seconds: float) -> list[Peer]:
+    """Returns all processes, as process 0 names them once they are there."""
     try:
         # Process 0 may have begun to wait later than this one.
         answer = line.receive(seconds + LINGER_SECONDS)
@@ -260,7 +273,7 @@ def _visit(seat: Seat, me: Peer, seconds: float) -> tuple[list[Peer], dict[int, 
         )
     if "all" not in answer:
         raise ValueError(str(answer.get("error")))
-    return [Peer(**peer) for peer in answer["all"]], {0: line}
+    return [Peer(**peer) for peer in answer["all"]]
 
 
 def _connected(seat: Seat, until: float, seconds: float) -> socket.socket:

@@ -44,7 +44,9 @@ def make_mesh(device: str | None, batch: int | None) -> Mesh:
             f" For GPUs: {install_hint('cuda12')}. For TPUs: {install_hint('tpu')}."
         ) from error
     # Numbers have chosen before, when JAX started: it sees those devices alone.
-    count = wanted and (wanted.count or (wanted.numbers and len(wanted.numbers)))
+    count = None if wanted is None else wanted.count
+    if wanted is not None and wanted.numbers:
+        count = len(wanted.numbers)
     here = sum(found.process_index == jax.process_index() for found in devices)
     if count and count > here:
         raise ValueError(f"config.device = {device!r}: this machine has {here}.")

@@ -1,0 +1,180 @@
+"""Several processes on one run, over loopback: the same figures, and no hanging."""
+
+import contextlib
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from places import HELPERS, ROOT
+from quick_compiler import set_flags
+
+from yolojax import config as config_lib
+from yolojax.data.shapes import folder as shapes
+from yolojax.devices import hosts
+
+SETTINGS = {
+    "model": "tiny_model:bare",
+    "imgsz": 64,
+    "batch": 8,
+    "nbs": 8,
+    "epochs": 4,
+    "optimizer": "adamw",
+    "mosaic": 1.0,
+    "close_mosaic": 1,
+    "workers": 0,
+    "plots": False,
+    "save_minutes": 1e-6,
+    "hosts_timeout": 60,
+    "compile_cache": "off",
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with two data sets that differ in their pictures only."""
+    folder = tmp_path_factory.mktemp("hosts")
+    for name, seed in (("data", 3), ("other", 4)):
+        counts = {"train": 20, "val": 10}
+        shapes.write_yolo_folder(
+            folder / name, task="detect", size=96, counts=counts, seed=seed
+        )
+    return folder
+
+
+@pytest.fixture
+def port():
+    """A port of this machine that is free."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return server.getsockname()[1]
+
+
+def started(place, name, count, port, data=("data", "data")):
+    """Starts the processes of a run, which have four devices in all."""
+    environment = os.environ | {
+        "PYTHONPATH": f"{HELPERS}{os.pathsep}{ROOT}",
+        "YOLOJAX_CACHE": str(place / "cache"),
+    }
+    set_flags(environment)
+    settings = SETTINGS | {"device": f"cpu:{4 // count}"}
+    processes = []
+    for index in range(count):
+        if count > 1:
+            settings["hosts"] = f"127.0.0.1:{port},{count},{index}"
+        words = [f"--config.{key}={value}" for key, value in settings.items()]
+        command = [sys.executable, "-m", "yolojax.main", f"--workdir={place / name}"]
+        command += [f"--config=configs/yolo11n.py:{place / data[index]}", *words]
+        processes.append(
+            subprocess.Popen(
+                command,
+                env=environment,
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    return processes
+
+
+def ended(processes, seconds=240):
+    """Returns (status, output) of each."""
+    found = []
+    try:
+        for process in processes:
+            output, _ = process.communicate(timeout=seconds)
+            found.append((process.returncode, output))
+    finally:
+        for process in processes:
+            process.kill()
+    return found
+
+
+def rows(folder):
+    with open(folder / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def closest(here, there):
+    """Returns the largest difference of losses, and the names of other figures."""
+    most, other = 0.0, set()
+    for one, two in zip(here, there, strict=True):
+        for name in one.keys() - {"time"}:
+            if one[name] == two[name]:
+                continue
+            if "loss" in name:
+                most = max(most, abs(float(one[name]) - float(two[name])))
+            else:
+                other.add(name)
+    return most, other
+
+
+@pytest.mark.process
+def test_two_processes_are_as_one_also_after_one_was_killed(place, port):
+    alone = started(place, "alone", 1, port)
+    pair = started(place, "pair", 2, port)
+    saved = place / "pair" / "checkpoints" / "last" / "2"
+    deadline = time.monotonic() + 200
+    while not saved.exists() and pair[0].poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    pair[1].send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    (status, output), _ = ended(pair)
+    assert time.monotonic() - killed < 60
+    assert status == hosts.AGAIN, output
+    assert f"process 1 (pid {pair[1].pid} on" in output
+    assert "go on from the last save" in output
+
+    first, second = ended(started(place, "pair", 2, port))
+    assert first[0] == 0, first[1]
+    assert second[0] == 0, second[1]
+    assert "resuming at epoch" in first[1]
+    assert "4 devices of 2 processes" in first[1]
+    assert "resuming" not in second[1]  # the first one speaks for both
+    ((status, output),) = ended(alone)
+    assert status == 0, output
+    most, other = closest(rows(place / "alone"), rows(place / "pair"))
+    assert most < 1e-4
+    assert not other
+    written = [place / "pair" / name for name in ("log.jsonl", "results.csv")]
+    assert [len(path.read_text().splitlines()) for path in written] == [4, 5]
+    settings = json.loads((place / "pair" / "config.json").read_text())
+    assert settings["batch"] == 8
+
+
+@pytest.mark.process
+def test_other_pictures_in_one_process_end_both_with_the_same_words(place, port):
+    found = ended(started(place, "differ", 2, port, data=("data", "other")))
+    for status, output in found:
+        assert status == 2, output
+        assert "content of train" in output
+        assert "process 1 (pid" in output
+    assert not (place / "differ").exists()
+
+
+def test_what_several_processes_cannot_do_is_refused_before_they_meet():
+    values = config_lib.default("detect")
+    values["hosts"] = "127.0.0.1:9,2,1"
+    with pytest.raises(ValueError, match="predict works in one process so far"):
+        hosts.join(config_lib.check(values), "predict")
+    for name, value in {"cache": "device", "time": 1.0, "batch": -1}.items():
+        values = config_lib.default("detect")
+        values.update({"hosts": "127.0.0.1:9,2,1", "workers": 0, name: value})
+        with pytest.raises(ValueError, match=rf"config\.{name} = .*not in several"):
+            hosts.join(config_lib.check(values), "train")
+
+
+def test_one_process_alone_agrees_with_itself(tmp_path):
+    assert not hosts.joined()
+    assert hosts.leads()
+    assert hosts.everyone("what", {"a": 1}) == [{"a": 1}]
+    assert hosts.shared_folder(tmp_path) == tmp_path
+    hosts.agree({"a": 1})
+    hosts.wait("what")
+    hosts.leave()
