@@ -330,6 +330,11 @@ class Watch:
             if index != but:
                 line.send({"ended": text, "again": again})
 
+    def end(self, text: str) -> None:
+        """Says why this process ends; nobody is missed from now on."""
+        self._over.set()
+        self.tell(text, again=False)
+
     def part(self) -> None:
         """Says that this process is done: it is not missed from now on."""
         self._over.set()

@@ -90,9 +90,9 @@ def refuse_processes(count: int) -> None:
     """
     if count > 1:
         raise ValueError(
-            f"{count} processes have been joined by jax.distributed, but a run is one"
-            " process so far, with all devices of its machine. Start one process, or"
-            " do not call jax.distributed.initialize."
+            f"{count} processes have been joined by jax.distributed, but only `yolojax"
+            " train` works in several, which it joins itself (docs/machines.md). Start"
+            " one process, or do not call jax.distributed.initialize."
         )
 
 
