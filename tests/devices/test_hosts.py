@@ -28,6 +28,7 @@ SETTINGS = {
     "mosaic": 1.0,
     "close_mosaic": 1,
     "workers": 0,
+    "cache": "ram",
     "plots": False,
     "save_minutes": 1e-6,
     "hosts_timeout": 60,

@@ -28,7 +28,7 @@ from yolojax.devices import meeting
 from yolojax.devices.meeting import Peer, Seat, Watch
 
 AGAIN = 75  # exit status where another process was lost: the same command goes on
-LEAVING_SECONDS = 30.0  # that others are waited for who were asked to stop as well
+LEAVING_SECONDS = 120.0  # that others are waited for who were asked to stop as well
 HEARTBEAT_SECONDS = 100  # of JAX, which ends a process without a word: ours are faster
 DAY = 24 * 3600  # of seconds: whoever is lost meanwhile is missed by the watch
 
@@ -158,11 +158,15 @@ def _told_by_cluster(seconds: float) -> Seat | None:
     on_tpu = cloud_tpu_init.running_in_cloud_tpu_vm
     if not (any(int(n or 1) > 1 for n in tasks) or indexed or on_tpu):
         return None  # JAX would ask services over the network
-    address, number, own, local = (
-        clusters.ClusterEnv.auto_detect_unset_distributed_params(
-            None, None, None, None, None, int(seconds)
-        )
-    )
+    detect = clusters.ClusterEnv.auto_detect_unset_distributed_params
+    try:
+        address, number, own, local = detect(None, None, None, None, None, int(seconds))
+    except Exception as error:  # whatever a service of the cluster answers
+        raise ValueError(
+            f"the cluster that this process runs in cannot be asked for the others"
+            f" ({' '.join(str(error).split())}). Give hosts=ADDRESS:PORT,N,I, or"
+            " hosts=off for one process."
+        ) from error
     if address is None or number is None or own is None:
         return None
     found = parsed_hosts(f"{address},{number},{own}")
