@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
         _leave_in_silence()
     except Interrupted as error:  # by a run, once it is saved
         print(error)
-        _part_from_others(str(error))
+        _part_from_others(error.status, str(error))
         _leave(error.status)
     except Exception as error:
         text = None if given.debug else explain(error)
@@ -97,10 +97,10 @@ def explain(error: Exception) -> str | None:
     return str(error) if isinstance(error, ValueError) and ours else None
 
 
-def _part_from_others(stopped: str = "") -> None:
+def _part_from_others(status: int = 0, stopped: str = "") -> None:
     """Waits for the other processes of a run, if there are any, and parts from them."""
     if hosts := sys.modules.get("yolojax.devices.hosts"):  # else JAX is not loaded
-        hosts.leave(stopped)
+        hosts.leave(status, stopped)
 
 
 def _tell_others(error: Exception, text: str | None) -> None:

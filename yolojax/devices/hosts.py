@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -26,9 +25,10 @@ import yolojax
 from yolojax.config.device import HOSTS_OFF, parsed_hosts
 from yolojax.devices import meeting
 from yolojax.devices.meeting import Peer, Seat, Watch
+from yolojax.devices.stopping import Stopping
 
 AGAIN = 75  # exit status where another process was lost: the same command goes on
-LEAVING_SECONDS = 120.0  # that others are waited for who were asked to stop as well
+LEAVING_SECONDS = 60  # that JAX waits for the others at its end, who are there
 HEARTBEAT_SECONDS = 100  # of JAX, which ends a process without a word: ours are faster
 DAY = 24 * 3600  # of seconds: whoever is lost meanwhile is missed by the watch
 
@@ -44,6 +44,7 @@ class _Joined:
     seat: Seat
     peers: list[Peer]
     watch: Watch
+    stopping: Stopping
     exchanges: int = 0
 
 
@@ -98,7 +99,7 @@ def join(config: Any, command: str) -> None:
     _refuse_settings(config)
     peers, lines = meeting.meet(seat, _card(config), config.hosts_timeout)
     watch = Watch(seat, peers, lines, functools.partial(_end_with, seat))
-    _joined = _Joined(seat, peers, watch)
+    _joined = _Joined(seat, peers, watch, Stopping(watch, seat.index, seat.count))
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     loopback = seat.address.startswith("127.") or seat.address == "localhost"
     jax.distributed.initialize(
@@ -109,7 +110,7 @@ def join(config: Any, command: str) -> None:
         cluster_detection_method="deactivate",
         initialization_timeout=int(max(config.hosts_timeout, 1)),
         heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        shutdown_timeout_seconds=int(LEAVING_SECONDS),
+        shutdown_timeout_seconds=LEAVING_SECONDS,
         coordinator_bind_address=seat.where if loopback else None,
     )
     if leads():
@@ -256,7 +257,7 @@ def failed(error: BaseException, text: str | None) -> None:
         time.sleep(meeting.SILENT_SECONDS + meeting.BEAT_SECONDS)
     told = text or f"{type(error).__name__}: {str(error).strip() or 'no words'}"
     me = _joined.peers[_joined.seat.index]
-    _joined.watch.end(f"{me} failed: {told.rstrip('.')}")
+    _joined.watch.end(f"{me} failed: {told.rstrip('.')}", again=False)
 
 
 def end(status: int) -> NoReturn:
@@ -267,35 +268,36 @@ def end(status: int) -> NoReturn:
     os._exit(status)
 
 
-def leave(stopped: str = "") -> None:
-    """Parts from the other processes, once all have come here.
+def stop_at(step: int, wanted: bool) -> bool:
+    """Returns whether to stop after so many steps of a run, the same everywhere.
 
     Args:
-        stopped: why, if the run is not over: they are asked to stop as well, and are
-            not waited for any longer than a save takes.
+        step: of the run; every process asks after each of the same.
+        wanted: this process was asked to stop.
+    """
+    return wanted if _joined is None else _joined.stopping.at(step, wanted)
+
+
+def leave(status: int = 0, stopped: str = "") -> None:
+    """Parts from the other processes, once all have come here.
+
+    Does not return if this one alone was stopped: the others end as well.
+
+    Args:
+        status: with which this process ends.
+        stopped: why, if the run is not over.
     """
     global _joined
     if _joined is None:
         return
-    if stopped:
+    if stopped and not _joined.stopping.agreed:
         me = _joined.peers[_joined.seat.index]
-        timer = threading.Timer(LEAVING_SECONDS, _leave_alone, (me, stopped))
-        timer.daemon = True
-        timer.start()
+        _joined.watch.end(f"{me} was {stopped.rstrip('.')}", again=True)
+        end(status)
     _store().wait_at_barrier("yolojax/end", DAY * 1000)
-    if stopped:
-        timer.cancel()
     _joined.watch.part()
     jax.distributed.shutdown()
     _joined = None
-
-
-def _leave_alone(me: Peer, stopped: str) -> None:
-    """Ends a process that was asked to stop when the others go on."""
-    assert _joined is not None
-    _joined.watch.tell(f"{me} was stopped: {stopped.rstrip('.')}", again=True)
-    _say("error: the other processes were not asked to stop, and end as well.")
-    end(AGAIN)
 
 
 def everyone(what: str, value: Any) -> list[Any]:

@@ -312,6 +312,7 @@ class Watch:
         """
         self._seat, self._peers, self._lines = seat, peers, lines
         self._missed = missed
+        self.hear: Callable[[dict[str, Any]], None] = lambda message: None
         self._over = threading.Event()
         self._gone: queue.SimpleQueue[int] = queue.SimpleQueue()
         threading.Thread(target=self._beat, daemon=True).start()
@@ -330,21 +331,24 @@ class Watch:
             if index != but:
                 line.send({"ended": text, "again": again})
 
-    def end(self, text: str) -> None:
+    def say(self, message: dict[str, Any]) -> None:
+        """Sends a message to all at the other ends of the lines, who `hear` it."""
+        for line in self._lines.values():
+            line.send(message)
+
+    def end(self, text: str, again: bool) -> None:
         """Says why this process ends; nobody is missed from now on."""
         self._over.set()
-        self.tell(text, again=False)
+        self.tell(text, again)
 
     def part(self) -> None:
         """Says that this process is done: it is not missed from now on."""
         self._over.set()
-        for line in self._lines.values():
-            line.send({"done": True})
+        self.say({"done": True})
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
-            for line in self._lines.values():
-                line.send({})
+            self.say({})
 
     def _listen(self, index: int) -> None:
         peer, line = self._peers[index], self._lines[index]
@@ -365,6 +369,7 @@ class Watch:
             if message is not None and "ended" in message:
                 text, again = str(message["ended"]), bool(message["again"])
             elif message is not None:
+                self.hear(message)
                 continue
             if self._over.is_set():
                 return

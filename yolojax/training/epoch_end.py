@@ -258,7 +258,10 @@ def _watched(run: Run, state: TrainState, stream: Iterable[Any]) -> Iterator[Any
     for done, found in enumerate(stream, 1):
         yield found
         run.outputs.progress.status(f"validating {done}/{total}")
-        if run.stop.requested:  # the state is saved as "validation still to do"
+        # Several processes agree on a step after which they stop.
+        if (
+            run.stop.requested and not hosts.joined()
+        ):  # the state is saved as "validation still to do"
             run.journal.seconds = run.clock.seconds()
             run.save(state)
             run.leave()

@@ -117,7 +117,9 @@ class Run:
         """Begins to look at how the run goes."""
         platform = self.program.mesh.devices.flat[0].platform
         self.watches = Watches(
-            profile.Trace(self.folder / "profile", self.config.profile),
+            profile.Trace(
+                self.folder / "profile", self.config.profile if hosts.leads() else 0
+            ),
             loader_pace.Watch(self.config, accelerator=platform != "cpu"),
         )
 
@@ -249,7 +251,7 @@ def make_run(
         means=means,
         record=RunRecord(journal, identity),
         clock=means.clock(journal.seconds),
-        stop=StopRequest(),
+        stop=StopRequest(agree=hosts.stop_at),
     )
     return run, devices.replicate(state, program.mesh)
 
