@@ -83,7 +83,7 @@ def started(place, name, count, port, data=("data", "data")):
     return processes
 
 
-def ended(processes, seconds=240):
+def ended(processes, seconds=600):
     """Returns (status, output) of each."""
     found = []
     try:
@@ -120,7 +120,7 @@ def test_two_processes_are_as_one_also_after_one_was_killed(place, port):
     alone = started(place, "alone", 1, port)
     pair = started(place, "pair", 2, port)
     saved = place / "pair" / "checkpoints" / "last" / "2"
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while not saved.exists() and pair[0].poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)

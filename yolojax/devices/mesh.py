@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -65,10 +66,28 @@ def make_mesh(device: str | None, batch: int | None) -> Mesh:
             f" devices. Use a multiple of {len(devices)}, or fewer {fewer}."
         )
     if hosts.joined():  # rows of a process must lie side by side, whatever the wiring
-        return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
+        mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
+        _connect(mesh)
+        return mesh
     return jax.make_mesh(
         (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
     )
+
+
+def _connect(mesh: Mesh) -> None:
+    """Lets the devices of all processes find each other.
+
+    They do as they first add something up, and on CPUs give up after half a minute: a
+    training step would be too late for it, as one process compiles it faster than
+    another.
+    """
+    ones = jax.make_array_from_callback(
+        (mesh.size,), NamedSharding(mesh, P("data")), lambda _: np.ones(1, np.float32)
+    )
+    total = jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, P()))
+    compiled = total.lower(ones).compile()
+    hosts.wait("devices")
+    assert int(compiled(ones)) == mesh.size
 
 
 def own_rows(mesh: Mesh, batch: int) -> slice:
