@@ -41,8 +41,8 @@ INSIDE = {  # the same within a room; what stands in one tuple are strangers
         ("batch_size", "absent"),
     ),
     "training": (
-        ("clock", "stop", "profile"),
-        ("loader_pace",),
+        ("clock", "stop", "trace_parts"),
+        ("profile", "loader_pace"),
         ("outputs", "preemption"),
         ("run",),
         ("replay",),

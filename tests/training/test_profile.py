@@ -34,7 +34,7 @@ def run(trace, count, busy=0):
         trace.before(x, busy=number < busy)
         with jax.profiler.StepTraceAnnotation("train", step_num=number):
             x = step(x)
-        trace.after(x, 1)
+        trace.after(x, 1, lambda: "")
     trace.close()
 
 

@@ -34,7 +34,12 @@ class TrainDispatch:
         """
         self._lower = lower
         self._images = images
+        self._newest: Any = None
         self.compiler = compiler
+
+    def text(self) -> str:
+        """Returns the text of the program that was used last, "" before the first."""
+        return "" if self._newest is None else self._newest.as_text() or ""
 
     def __call__(
         self,
@@ -60,6 +65,7 @@ class TrainDispatch:
             return self._lower(*arguments, size=size, steps=steps).compile()
 
         program = self.compiler.get(("train", *_key(batch), size, steps), make)
+        self._newest = program
         return program(*arguments)
 
     def prepare(

@@ -181,7 +181,7 @@ def _dispatched(
             size=run.program.size_at(iteration),
             steps=steps,
         )
-    trace.after(logs, steps)
+    trace.after(logs, steps, run.steps.train.text)
     return state, logs
 
 

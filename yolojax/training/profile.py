@@ -6,10 +6,13 @@ were begun in it; it ends when the device has finished them.
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from yolojax.training import trace_parts
 
 WARM = 3  # dispatches before a trace
 
@@ -28,9 +31,15 @@ class Trace:
             warm: dispatches to let pass before.
         """
         self._folder = folder
-        self._left = self._asked = steps
+        self._asked, self._done = steps, 0
         self._warm = warm
         self._going = False
+        self._text: Callable[[], str] = str
+
+    @property
+    def _left(self) -> int:
+        """Steps that are still to be traced; a dispatch may do more than are asked."""
+        return max(self._asked - self._done, 0)
 
     def before(self, last: Any, *, busy: bool) -> None:
         """Begins it, if it is time to; called before each dispatch.
@@ -51,16 +60,18 @@ class Trace:
         jax.profiler.start_trace(self._folder, profiler_options=options)
         self._going = True
 
-    def after(self, newest: Any, steps: int) -> None:
+    def after(self, newest: Any, steps: int, text: Callable[[], str]) -> None:
         """Ends it, if all its steps were begun; called after each dispatch.
 
         Args:
             newest: what the dispatch returned; awaited at the end.
             steps: of the dispatch.
+            text: returns that of the program that did them.
         """
         if not self._going:
             return
-        self._left = max(self._left - steps, 0)
+        self._text = text
+        self._done += steps
         if self._left == 0:
             jax.block_until_ready(newest)
             self._end()
@@ -78,9 +89,11 @@ class Trace:
                 self._left,
                 WARM,
             )
-            self._left = 0
+            self._asked = 0
 
     def _end(self) -> None:
         self._going = False
         jax.profiler.stop_trace()
-        log.info("trace of %d steps: %s", self._asked - self._left, self._folder)
+        steps = max(self._done, 1)
+        picture = trace_parts.draw(self._folder, self._text(), steps)
+        log.info("trace of %d steps: %s", steps, picture or self._folder)
