@@ -59,7 +59,8 @@ def spans_of(
         events: of a trace in Chrome's format.
         parts: of the step's instructions.
     """
-    rows, found = {}, []
+    rows: dict[Any, str] = {}
+    found: list[tuple[Any, float, float, str]] = []
     for event in events:
         if event.get("ph") == "M" and event["name"] == "thread_name":
             rows[event["pid"], event["tid"]] = event["args"]["name"]
