@@ -68,15 +68,19 @@ def spans_of(
             continue
         details = event.get("args", {})
         place = event["pid"], event["tid"]
-        span = event["ts"], event["ts"] + event.get("dur", 0.0)
+        start, end = event["ts"], event["ts"] + event.get("dur", 0.0)
         if details.get("hlo_module", "").startswith(_MODULES) and "hlo_op" in details:
-            found.append((place, *span, parts.get(details["hlo_op"], "other")))
+            part = parts.get(details["hlo_op"], "other")
+            found.append((place, start, end, part))
         elif event["name"] in _HOST:
-            found.append((None, *span, event["name"]))
+            found.append((None, start, end, event["name"]))
     named = {place: str(rows.get(place, place)).partition("/")[0] for place in rows}
     order = sorted({place for place, *_ in found if place is not None})
     titles = {p: f"{named.get(p, 'device')} {i + 1}" for i, p in enumerate(order)}
-    return [Span(titles.get(place, "host"), *rest) for place, *rest in found]
+    return [
+        Span(titles.get(place, "host"), start, end, part)
+        for place, start, end, part in found
+    ]
 
 
 def seconds_of(spans: Sequence[Span], steps: int) -> dict[str, float]:
