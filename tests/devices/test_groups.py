@@ -60,13 +60,14 @@ def lowered(count, groups, valid, frozen=frozenset()):
     task, model, start = parts()
     mesh = devices.make_mesh(f"cpu:{count}", ROWS)
     net = Network(task, model, precision.resolve("fp32", "cpu"), "cpu")
-    net = dataclasses.replace(net, groups=of_mesh(groups, mesh, mixes=False))
+    net = dataclasses.replace(net, groups=of_mesh(groups, ROWS, mesh, mixes=False))
     start = {k: flat.packed(v, flat.layout_of(v)) for k, v in start.items()}
     options = {"weight_decay": 0.0, "momentum": 0.9, "clip_norm": 1e9}
     tx = optim.build("sgd", start["params"], frozen=None, **options)
     step = make_train_step(net, tx, padded=valid < ROWS, frozen=frozen)
     state = devices.replicate(state_of(start, tx), mesh)
-    batch = devices.put_batch(host_batch(valid), mesh)
+    rows = net.groups.rows(ROWS, count)
+    batch = devices.put_batch(host_batch(valid), mesh, rows=rows)
     hyper = Hyper(np.full(3, 0.01), np.float64(0.9), np.True_, np.True_)
     arguments = state, batch, devices.replicate(hyper, mesh)
     return jax.jit(step).lower(*arguments), arguments
@@ -104,16 +105,21 @@ def passed(count, valid, fixed=frozenset(), groups=GROUPS):
     model, rng = Small(), np.random.default_rng(0)
     image, pull = rng.normal(1, 2, (ROWS, 6, 6, 3)), rng.normal(0, 1, (ROWS, 6, 6, 4))
     mesh = devices.make_mesh(f"cpu:{count}", ROWS)
-    rows = np.arange(ROWS) < valid
+    own = of_mesh(groups, ROWS, mesh, mixes=False)
+    padding = own.rows(ROWS, count) - ROWS  # of values that are nobody's
+    image, pull = (
+        np.concatenate([x, np.full((padding, *x.shape[1:]), 7.0)])
+        for x in (image, pull)
+    )
+    rows = np.arange(len(image)) < valid
     with jax.enable_x64(True):
-        own = of_mesh(groups, mesh, mixes=False)
         start = fill_by_rule(models.variable_shapes(model))
         start = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), start)
         state = {k: flat.packed(v, flat.layout_of(v)) for k, v in start.items()}
 
         @jax.jit
         def run(state, image, pull, rows):
-            seen = rows if valid < ROWS else None
+            seen = rows if valid < len(image) else None
             mode = Pass(train=True, example_valid=seen, frozen=fixed)
             params, statistics = map(
                 flat.unpacked, (state["params"], state["batch_stats"])
@@ -141,7 +147,7 @@ def test_eight_groups_are_the_same_on_any_number_of_devices(valid):
     want, text, start = passed(1, valid)
     assert not COLLECTIVE.findall(text)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(want))
-    for count in (2, 8):
+    for count in (3, 8):  # three hold nine groups, one of them of padding
         got, text, _ = passed(count, valid)
         close(got, want)
         assert 1 <= len(COLLECTIVE.findall(text)) <= 4  # not one for each layer
@@ -161,7 +167,9 @@ def test_eight_groups_are_the_same_on_any_number_of_devices(valid):
 
 
 def test_groups_that_cross_devices_are_the_same_too():
-    close(passed(8, 13, groups=2)[0], passed(1, 13, groups=2)[0])
+    want = passed(1, 13, groups=2)[0]
+    close(passed(8, 13, groups=2)[0], want)
+    close(passed(3, 13, groups=2)[0], want)
 
 
 def test_statistics_that_are_fixed_do_not_move_by_a_bit():
@@ -176,11 +184,28 @@ def test_statistics_that_are_fixed_do_not_move_by_a_bit():
 
 def test_who_holds_whole_groups():
     mesh = devices.make_mesh("cpu:4", ROWS)
-    assert of_mesh(8, mesh, mixes=False) == Groups(8, mesh)
-    assert of_mesh(8, mesh, mixes=True) == Groups(8)  # dropout is of the whole batch
-    assert of_mesh(2, mesh, mixes=False) == Groups(2)  # they cross devices
-    assert of_mesh(1, mesh, mixes=False) == Groups()  # the whole batch, as ever
-    assert of_mesh(8, devices.make_mesh("cpu:1", ROWS), mixes=False) == Groups(8)
+    made = functools.partial(of_mesh, batch=ROWS, mixes=False)
+    assert made(8, mesh=mesh) == Groups(8, mesh)
+    dropping = of_mesh(8, ROWS, mesh, mixes=True)
+    assert dropping == Groups(8)  # dropout is of the whole batch
+    assert made(2, mesh=mesh) == Groups(2)  # they cross devices
+    assert made(1, mesh=mesh) == Groups()  # the whole batch, as ever
+    assert made(8, mesh=devices.make_mesh("cpu:1", ROWS)) == Groups(8)
+
+
+@pytest.mark.parametrize(
+    ("groups", "count", "rows", "empty"),
+    [
+        *((1, 1, 16, 0), (1, 3, 18, 0), (1, 8, 16, 0)),
+        *((8, 3, 18, 1), (8, 5, 20, 2), (8, 8, 16, 0)),
+        *((2, 8, 16, 0), (2, 3, 24, 1)),
+    ],
+)
+def test_padding_makes_rows_that_devices_share(groups, count, rows, empty):
+    made = of_mesh(groups, ROWS, devices.make_mesh(f"cpu:{count}", ROWS), mixes=False)
+    assert made.rows(ROWS, count) == rows and rows % count == 0
+    assert made.empty == empty and made.count == groups + empty
+    assert made.on_one_device() == Groups(groups)
 
 
 @pytest.mark.process  # whole steps in float64: half a minute to compile

@@ -15,6 +15,7 @@ FULL = RunRecord(
         best_fitness=0.25,
         stopper=optim.Stopper(best=0.25, best_epoch=2),
         may_stop=True,
+        devices=8,
         metrics={"metrics/mAP50(B)": 0.5},
     ),
     Identity(

@@ -237,12 +237,6 @@ def _with_batch(job: _Job, record: RunRecord | None) -> Any:
     if record is not None:  # a run keeps the size that it began with
         batch = record.identity.batch
         assert batch is not None, "what was trained had a batch"
-        if batch % mesh.size:
-            raise ValueError(
-                f"the run began with batch = {batch}, which {mesh.size} devices cannot"
-                " share evenly. Go on with as many devices as before, or with one:"
-                f" config.device='{mesh.devices.flat[0].platform}:1'."
-            )
         return batch_size.resolved(config, batch)
     return batch_size.resolve(config, job.sources, mesh, _width(job))
 

@@ -12,6 +12,7 @@ Hoffer et al. 2017, arXiv:1705.08741.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from yolojax.devices.mesh import rows_over
 from yolojax.models.blocks import Pass
 from yolojax.optim import flat
 from yolojax.types import Array, PyTree
@@ -31,6 +33,22 @@ class Groups:
 
     count: int = 1  # 1: the whole batch
     mesh: Mesh | None = None  # each device holds whole groups; None: not looked after
+    empty: int = 0  # of the groups: the last ones, of padding alone
+
+    def rows(self, batch: int, devices: int) -> int:
+        """Returns the rows of a batch that the devices share, with those of padding.
+
+        Args:
+            batch: rows that count.
+            devices: how many there are.
+        """
+        if self.count == 1:
+            return rows_over(batch, devices)
+        return batch // (self.count - self.empty) * self.count
+
+    def on_one_device(self) -> "Groups":
+        """Returns the groups of one device, which needs no padding."""
+        return Groups(self.count - self.empty)
 
     def spread(self, params: PyTree) -> PyTree:
         """Returns the parameters to differentiate: of each device [D, ...], or as is.
@@ -134,17 +152,25 @@ class Groups:
         return flat.packed_like(kept, before)
 
 
-def of_mesh(count: int, mesh: Mesh, *, mixes: bool) -> Groups:
+def of_mesh(count: int, batch: int, mesh: Mesh, *, mixes: bool) -> Groups:
     """Returns the groups of batches that the devices of a mesh share.
+
+    Where the devices cannot share them evenly, groups of padding are added.
 
     Args:
         count: of groups.
+        batch: rows, as many in each group.
         mesh: the devices.
         mixes: whether the network's training pass draws random numbers for the batch as
             a whole (dropout), which a device cannot do for its rows alone.
     """
-    apart = count > 1 and mesh.size > 1 and count % mesh.size == 0 and not mixes
-    return Groups(count, mesh if apart else None)
+    if count == 1:
+        return Groups()
+    apart = 1 < mesh.size <= count and not mixes
+    # Whole groups for each device; else as many as make rows that they share evenly.
+    several = mesh.size if apart else mesh.size // math.gcd(batch // count, mesh.size)
+    total = -(-count // several) * several
+    return Groups(total, mesh if apart else None, total - count)
 
 
 def _forward(

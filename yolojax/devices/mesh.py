@@ -2,9 +2,11 @@
 
 One program runs over all devices. The batch is split along its first axis, everything
 else is replicated; sums over the batch (losses, batch-norm statistics, gradients) are
-global, so the number of devices does not change the result.
+global, so the number of devices does not change the result. Where they cannot share a
+batch evenly it is padded with rows that do not count.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +21,8 @@ from yolojax.devices import hosts
 from yolojax.errors import install_hint
 from yolojax.types import Batch
 
+log = logging.getLogger("yolojax")
+
 
 def make_mesh(device: str | None, batch: int | None) -> Mesh:
     """Returns a one-axis mesh over the devices that a run uses.
@@ -27,12 +31,11 @@ def make_mesh(device: str | None, batch: int | None) -> Mesh:
         device: None for all of the default backend, or a settled setting: "cpu", "gpu",
             "tpu", with a count as in "gpu:2", or GPUs by number as in "cuda:0,1". Of
             several processes each has so many.
-        batch: global batch size, which the devices share evenly; None if it will be
-            chosen so that they can.
+        batch: global batch size; None if it will be chosen.
 
     Raises:
-        ValueError: there are fewer devices, they cannot share the batch evenly, or this
-            is one of several processes that have not met as ours do.
+        ValueError: there are fewer devices, those of several processes cannot share the
+            batch evenly, or this is one of several that have not met as ours do.
     """
     if not hosts.joined():
         refuse_processes(jax.process_count())
@@ -57,13 +60,17 @@ def make_mesh(device: str | None, batch: int | None) -> Mesh:
         for found in [d for d in devices if d.process_index == process][:count]
     ]
     if batch is not None and batch % len(devices):
-        fitting = [n for n in range(1, len(devices) + 1) if batch % n == 0]
-        fewer = f"devices with config.device='{devices[0].platform}:{fitting[-1]}'"
         if hosts.joined():
-            fewer = f"processes than {hosts.count()}"
-        raise ValueError(
-            f"config.batch = {batch} cannot be split evenly over {len(devices)}"
-            f" devices. Use a multiple of {len(devices)}, or fewer {fewer}."
+            raise ValueError(
+                f"config.batch = {batch} cannot be split evenly over {len(devices)}"
+                f" devices. Use a multiple of {len(devices)}, or fewer processes than"
+                f" {hosts.count()}."
+            )
+        log.info(
+            "%d devices do not share a batch of %d evenly: rows of padding, which do"
+            " not count, are added to it",
+            len(devices),
+            batch,
         )
     if hosts.joined():  # rows of a process must lie side by side, whatever the wiring
         mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
@@ -102,6 +109,11 @@ def own_rows(mesh: Mesh, batch: int) -> slice:
     return slice(mine[0] * each, (mine[-1] + 1) * each)
 
 
+def rows_over(batch: int, count: int) -> int:
+    """Returns the rows of a batch that so many devices share evenly."""
+    return -(-batch // count) * count
+
+
 def refuse_processes(count: int) -> None:
     """Raises ValueError if several processes are to work on one run.
 
@@ -137,7 +149,13 @@ def _on_all(leaf: Any, everywhere: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(value.shape, everywhere, lambda at: value[at])
 
 
-def put_batch(host: Mapping[str, Any], mesh: Mesh, *, stacked: bool = False) -> Batch:
+def put_batch(
+    host: Mapping[str, Any],
+    mesh: Mesh,
+    *,
+    stacked: bool = False,
+    rows: int | None = None,
+) -> Batch:
     """Returns a host batch as global arrays, split over the devices by image.
 
     Args:
@@ -145,23 +163,54 @@ def put_batch(host: Mapping[str, Any], mesh: Mesh, *, stacked: bool = False) -> 
             processes each needs to give pixels of its own rows only.
         mesh: the devices.
         stacked: the arrays hold several batches, along an axis before that of images.
+        rows: that the devices share evenly, those beyond the batch's own are padding;
+            None: as few as there can be.
     """
     sharding = NamedSharding(mesh, P(None, "data") if stacked else P("data"))
     fields = {name: host.get(name) for name in Batch.__dataclass_fields__}
+    axis = int(stacked)
+    given = host["example_valid"].shape[axis]
     if not mesh.is_multi_process:
+        fields = with_rows(fields, rows or rows_over(given, mesh.size), axis)
         return Batch(
             **jax.tree.map(
                 lambda value: jax.make_array_from_process_local_data(sharding, value),
                 fields,
             )
         )
-    axis, rows = int(stacked), host["example_valid"].shape[int(stacked)]
-    own = own_rows(mesh, rows)
+    own = own_rows(mesh, given)
 
     def put(value: np.ndarray) -> jax.Array:
-        whole = (*value.shape[:axis], rows, *value.shape[axis + 1 :])
-        if value.shape[axis] == rows:
+        whole = (*value.shape[:axis], given, *value.shape[axis + 1 :])
+        if value.shape[axis] == given:
             value = value[(slice(None),) * axis + (own,)]
         return jax.make_array_from_process_local_data(sharding, value, whole)
 
     return Batch(**jax.tree.map(put, fields))
+
+
+def with_rows(fields: dict[str, Any], rows: int, axis: int = 0) -> dict[str, Any]:
+    """Returns a batch on the host with so many rows; those added do not count.
+
+    They repeat the last one, so that whatever is made of them is made of numbers that
+    occur, and hold neither an example nor an object.
+
+    Args:
+        fields: arrays by name, some None.
+        rows: as many as there are, or more.
+        axis: of the rows.
+    """
+    given = fields["example_valid"].shape[axis]
+    if rows == given:
+        return fields
+
+    def padded(value: np.ndarray) -> np.ndarray:
+        widths = [(0, 0)] * value.ndim
+        widths[axis] = (0, rows - given)
+        return np.pad(value, widths, mode="edge")
+
+    fields = jax.tree.map(padded, fields)
+    for name in ("example_valid", "valid"):
+        if fields.get(name) is not None:
+            fields[name][(slice(None),) * axis + (slice(given, None),)] = False
+    return fields

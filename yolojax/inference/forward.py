@@ -27,7 +27,7 @@ def forward(
     While a batch is read here, the devices already work on the next one.
 
     Args:
-        step: (variables, batch) -> arrays, compiled.
+        step: (variables, batch) -> (loss terms, what was found [B, ...]), compiled.
         variables: {"params", "batch_stats"} on the devices.
         batches: host batches.
         mesh: the devices.
@@ -36,10 +36,19 @@ def forward(
     for host_batch in batches:
         launched = step(variables, devices.put_batch(host_batch, mesh))
         if waiting is not None:
-            yield waiting[0], jax.device_get(waiting[1])
+            yield _told(*waiting, mesh)
         waiting = host_batch, launched
     if waiting is not None:
-        yield waiting[0], jax.device_get(waiting[1])
+        yield _told(*waiting, mesh)
+
+
+def _told(host: HostBatch, launched: Any, mesh: Mesh) -> tuple[HostBatch, Any]:
+    """Returns a host batch with what was found in it, without rows of padding."""
+    found, rows = jax.device_get(launched), len(host["example_valid"])
+    if rows % mesh.size:  # more were added, so that the devices share them evenly
+        terms, seen = found
+        found = terms, jax.tree.map(lambda values: values[:rows], seen)
+    return host, found
 
 
 def shown(

@@ -79,7 +79,9 @@ class Ahead:
         self, host_batches: list[dict[str, Any]], iteration: int
     ) -> tuple[Batch, Hyper]:
         program = self._program
-        return feed.put(host_batches, program.schedule, iteration, program.mesh)
+        return feed.put(
+            host_batches, program.schedule, iteration, program.mesh, program.rows
+        )
 
     def _sizes_at(self, iteration: int) -> Iterable[int | None]:
         """Returns the input sizes that a batch of a step may be brought to."""

@@ -19,6 +19,7 @@ def put(
     schedule: optim.RunSchedule,
     iteration: int,
     mesh: Mesh,
+    rows: int | None = None,
 ) -> tuple[Batch, Hyper]:
     """Returns batches and schedule of one or several steps, stacked if several.
 
@@ -27,13 +28,14 @@ def put(
         schedule: of the run.
         iteration: of the first of them.
         mesh: the devices.
+        rows: of a batch on the devices, as of `devices.put_batch`.
     """
     count = len(host_batches)
     hypers = [hyper_at(schedule, iteration + k) for k in range(count)]
     if count == 1:
-        batch, hyper = devices.put_batch(host_batches[0], mesh), hypers[0]
+        batch, hyper = devices.put_batch(host_batches[0], mesh, rows=rows), hypers[0]
     else:
-        batch = devices.put_batch(stack(host_batches), mesh, stacked=True)
+        batch = devices.put_batch(stack(host_batches), mesh, stacked=True, rows=rows)
         hyper = jax.tree.map(lambda *values: np.stack(values), *hypers)
     return batch, devices.replicate(hyper, mesh)
 

@@ -21,6 +21,7 @@ from yolojax.assembly.network import Network
 from yolojax.assembly.optimizer import make_optimizer, run_schedule
 from yolojax.data.batches import input_size
 from yolojax.data.batches.labelled import TrainBatches
+from yolojax.devices import hosts
 from yolojax.devices import mesh as devices
 from yolojax.devices.groups import of_mesh
 from yolojax.devices.images import ImageLayout, layout_of, put_images
@@ -90,13 +91,18 @@ class Program:
     ema_decay: float = optim.EMA_DECAY  # of the averaged weights
     make_step: Callable[..., TrainStep] = make_train_step
 
+    @property
+    def rows(self) -> int:
+        """Rows of a batch on the devices, with those of padding that they need."""
+        return self.net.groups.rows(self.schedule.batch, self.mesh.size)
+
     def size_at(self, step: int) -> int | None:
         """Returns the input size of a step, None for that of its images."""
         return self.sizes.at(self.seed, step)
 
     def on_one_device(self) -> "Program":
         """Returns the program of a single device, whose step computes the same."""
-        groups = dataclasses.replace(self.net.groups, mesh=None)
+        groups = self.net.groups.on_one_device()
         return dataclasses.replace(
             self, net=dataclasses.replace(self.net, groups=groups)
         )
@@ -195,7 +201,7 @@ class Program:
         variables = models.variable_shapes(self.net.model)
         state = jax.eval_shape(self.initial_state, variables)
         hyper = _abstract(feed.hyper_at(self.schedule, 0), everywhere)
-        batch = batch_shapes(like, self.mesh)
+        batch = batch_shapes(like, self.mesh, self.rows)
         if steps > 1:
             hyper = _stacked(hyper, steps, everywhere)
             batch = _stacked(batch, steps, NamedSharding(self.mesh, P(None, "data")))
@@ -256,7 +262,14 @@ def make_program(
         platform=mesh.devices.flat[0].platform,
     )
     # Dropout draws for the whole batch, which a device cannot do for its rows alone.
-    groups = of_mesh(config.bn_groups, mesh, mixes=config.dropout > 0)
+    groups = of_mesh(config.bn_groups, config.batch, mesh, mixes=config.dropout > 0)
+    uneven = groups.rows(config.batch, mesh.size) != config.batch
+    if uneven and hosts.joined():
+        raise ValueError(
+            f"config.bn_groups = {config.bn_groups}: the {mesh.size} devices of several"
+            " processes cannot share so many groups evenly. Give a multiple of"
+            f" {mesh.size}, or 1."
+        )
     net = dataclasses.replace(net, groups=groups)
     shapes = models.variable_shapes(net.model)
     frozen = frozen_paths(shapes["params"], config.freeze)
@@ -280,7 +293,7 @@ def make_program(
         tx=make_optimizer(config, schedule, params),
         mesh=mesh,
         frozen=frozen,
-        padded=len(source) % config.batch != 0,
+        padded=uneven or len(source) % config.batch != 0,
         sizes=InputSizes(
             config.imgsz,
             config.multi_scale,
@@ -329,15 +342,23 @@ def lowered_evaluation(
     return lower
 
 
-def batch_shapes(like: dict[str, Any], mesh: Mesh) -> Batch:
+def batch_shapes(like: dict[str, Any], mesh: Mesh, rows: int | None = None) -> Batch:
     """Returns the shapes of a host batch as a batch that the devices share.
 
     Args:
         like: a host batch; only shapes and dtypes are read.
         mesh: the devices.
+        rows: of the batch on the devices, as of `devices.put_batch`.
     """
     fields = {name: like.get(name) for name in Batch.__dataclass_fields__}
-    return _abstract(Batch(**fields), NamedSharding(mesh, P("data")))
+    rows = rows or devices.rows_over(len(like["example_valid"]), mesh.size)
+    shapes = _abstract(Batch(**fields), NamedSharding(mesh, P("data")))
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            (rows, *leaf.shape[1:]), leaf.dtype, sharding=leaf.sharding
+        ),
+        shapes,
+    )
 
 
 def _abstract(tree: PyTree, sharding: NamedSharding) -> PyTree:

@@ -27,6 +27,7 @@ class Journal:
     may_stop: bool = False
     stopped: bool = False  # by patience
     ended: bool = False  # by the time of the run, and its end is validated
+    devices: int | None = None  # that it was on; None in older records
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def apply_patience(self, patience: int) -> None:

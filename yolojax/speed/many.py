@@ -153,7 +153,7 @@ def _measured(row: Row, config: Any, mesh: Mesh) -> Row:
     program = make_program(config, source, mesh)
     last = program.schedule.total_iterations - 1
     batches = loading.train_batches(config, source)
-    batch, hyper = feed.put([batches[0]], program.schedule, last, mesh)
+    batch, hyper = feed.put([batches[0]], program.schedule, last, mesh, program.rows)
     holder = [program.random_state()]  # its memory is used again by the first step
     started = time.perf_counter()
     lowered = program.lowered(holder[0], batch, hyper, size=program.size_at(0))

@@ -83,7 +83,7 @@ def _made(config: Any, source: loading.Source, mesh: Any) -> _Made:
     batches = loading.train_batches(config, source)
     pixels = stored_images(program, batches, threads=usable_cores())
     last = program.schedule.total_iterations - 1
-    batch, hyper = feed.put([batches[0]], program.schedule, last, mesh)
+    batch, hyper = feed.put([batches[0]], program.schedule, last, mesh, program.rows)
     return _Made(program, batch, hyper, pixels)
 
 

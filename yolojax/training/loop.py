@@ -35,7 +35,8 @@ def train(run: Run, state: TrainState) -> None:
             finish(run)  # the run ended before this was done
         return
     if run.journal.saves:
-        outputs.say_resuming(run.journal, run.program.schedule, step)
+        outputs.say_resuming(run.journal, run.program, step)
+    run.journal.devices = run.program.mesh.size
     run.journal.ended = False  # perhaps it was, before it was given more time
     if step == 0 and hosts.leads():
         data = run.data
@@ -155,7 +156,9 @@ def do_steps(
         iteration: of the first of them.
     """
     program = run.program
-    batch, hyper = feed.put(host_batches, program.schedule, iteration, program.mesh)
+    batch, hyper = feed.put(
+        host_batches, program.schedule, iteration, program.mesh, program.rows
+    )
     telling: Any = contextlib.nullcontext()
     if run.clock.fresh:  # nothing is compiled yet
         telling = run.outputs.progress.phase(

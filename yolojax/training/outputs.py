@@ -245,8 +245,24 @@ def say_complete(
     return True
 
 
-def say_resuming(journal: Journal, schedule: optim.RunSchedule, step: int) -> None:
-    """Says where a run goes on; arguments as of `say_complete`."""
+def say_resuming(journal: Journal, program: Program, step: int) -> None:
+    """Says where a run goes on, and that it does on more or fewer devices.
+
+    Args:
+        journal: of the run, as it was saved.
+        program: that it goes on with.
+        step: batches that it has seen.
+    """
+    schedule, now = program.schedule, program.mesh.size
+    if journal.devices not in (None, now):
+        log.info(
+            "the run was on %d device%s and goes on with %d: batch = %d is that of all"
+            " together, so nothing else changes",
+            journal.devices,
+            "" if journal.devices == 1 else "s",
+            now,
+            schedule.batch,
+        )
     log.info(
         "resuming at epoch %d of %d, step %d of %d",
         journal.epoch + 1,

@@ -227,7 +227,7 @@ def _comparison(run: Rebuilt, done: _Done, step: int) -> str:
 def _add_figures(told: dict[str, Any], run: Rebuilt, done: _Done, step: int) -> Spread:
     """Adds losses and layers to what is told; returns how the loss is spread."""
     program, names = run.program, run.program.net.task.loss_names
-    batch = devices.put_batch(done.host, program.mesh)
+    batch = devices.put_batch(done.host, program.mesh, rows=program.rows)
     hyper = devices.replicate(feed.hyper_at(program.schedule, step), program.mesh)
     size = program.size_at(step)
     terms, grads = figures.gradient(program, done.state, batch, hyper, size)

@@ -201,7 +201,7 @@ def do_step(
     """
     program = run.program
     host = [run.batches[step]] if host is None else host
-    batch, hyper = feed.put(host, program.schedule, step, program.mesh)
+    batch, hyper = feed.put(host, program.schedule, step, program.mesh, program.rows)
     size = program.size_at(step)
     return run.dispatch(state, batch, hyper, size=size, steps=len(host))
 
