@@ -17,7 +17,7 @@ PATH = ((8, 2), (3, 4), (2, 7), (1, 9), (4, 12))  # devices, step up to which th
 
 
 @pytest.mark.process  # whole runs
-@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("groups", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_run_goes_from_8_devices_to_3_2_1_and_4(
     place, measured, monkeypatch, caplog, groups
 ):
