@@ -23,7 +23,7 @@ from yolojax.data.batches import input_size
 from yolojax.data.batches.labelled import TrainBatches
 from yolojax.devices import hosts
 from yolojax.devices import mesh as devices
-from yolojax.devices.groups import of_mesh
+from yolojax.devices.groups import Groups, of_mesh
 from yolojax.devices.images import ImageLayout, layout_of, put_images
 from yolojax.optim import flat
 from yolojax.program import feed
@@ -261,15 +261,7 @@ def make_program(
         network.keypoints_of(source),
         platform=mesh.devices.flat[0].platform,
     )
-    # Dropout draws for the whole batch, which a device cannot do for its rows alone.
-    groups = of_mesh(config.bn_groups, config.batch, mesh, mixes=config.dropout > 0)
-    uneven = groups.rows(config.batch, mesh.size) != config.batch
-    if uneven and hosts.joined():
-        raise ValueError(
-            f"config.bn_groups = {config.bn_groups}: the {mesh.size} devices of several"
-            " processes cannot share so many groups evenly. Give a multiple of"
-            f" {mesh.size}, or 1."
-        )
+    groups = _groups(config, mesh)
     net = dataclasses.replace(net, groups=groups)
     shapes = models.variable_shapes(net.model)
     frozen = frozen_paths(shapes["params"], config.freeze)
@@ -293,7 +285,8 @@ def make_program(
         tx=make_optimizer(config, schedule, params),
         mesh=mesh,
         frozen=frozen,
-        padded=uneven or len(source) % config.batch != 0,
+        padded=len(source) % config.batch != 0
+        or groups.rows(config.batch, mesh.size) != config.batch,
         sizes=InputSizes(
             config.imgsz,
             config.multi_scale,
@@ -307,6 +300,20 @@ def make_program(
         images=layout,
         ema_decay=config.ema_decay,
     )
+
+
+def _groups(config: Any, mesh: Mesh) -> Groups:
+    """Returns the groups that the rows of a batch make on these devices."""
+    # Dropout draws for the whole batch, which a device cannot do for its rows alone.
+    mixes = config.dropout > 0
+    groups = of_mesh(config.bn_groups, config.batch, mesh, mixes=mixes)
+    if groups.rows(config.batch, mesh.size) != config.batch and hosts.joined():
+        raise ValueError(
+            f"config.bn_groups = {config.bn_groups}: the {mesh.size} devices of several"
+            " processes cannot share so many groups evenly. Give a multiple of"
+            f" {mesh.size}, or 1."
+        )
+    return groups
 
 
 def stored_images(
