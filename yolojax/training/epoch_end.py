@@ -73,7 +73,9 @@ def end_epoch(
     ):
         average = run.program.averaged(state)
         figures = (run.means.validate or validate)(run, average, state=state)
-        if not whole or last or run.clock.is_up(config.time) or _may_stop(run, epoch):
+        up = not whole or last or run.clock.is_up(config.time)
+        # Several processes would learn of the figures at different steps.
+        if up or hosts.joined() or _may_stop(run, epoch):
             futures.wait([figures])
         ending = run.clock.is_up(config.time)  # perhaps by now
     seconds = run.clock.seconds()
@@ -259,9 +261,8 @@ def _watched(run: Run, state: TrainState, stream: Iterable[Any]) -> Iterator[Any
         yield found
         run.outputs.progress.status(f"validating {done}/{total}")
         # Several processes agree on a step after which they stop.
-        if (
-            run.stop.requested and not hosts.joined()
-        ):  # the state is saved as "validation still to do"
+        if run.stop.requested and not hosts.joined():
+            # The state is saved as "validation still to do".
             run.journal.seconds = run.clock.seconds()
             run.save(state)
             run.leave()
