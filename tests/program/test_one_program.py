@@ -41,6 +41,7 @@ CASES = {
         "cls_pw": 0.5,
         "nbs": 64,
         "batch": 11,  # of 22 images: no row is padding
+        "bn_groups": 11,
         "amp": "fp16",
         "multi_scale": 0.5,
         "multi_scale_sizes": (96,),
@@ -48,6 +49,7 @@ CASES = {
     "several steps at once, rendered on the device": {
         "cache": "device",
         "scan_steps": 2,
+        "bn_groups": 2,
         "mosaic": 1.0,
     },
 }

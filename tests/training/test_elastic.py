@@ -1,15 +1,12 @@
 """A run goes on with another number of devices, also one that its batch is not for."""
 
-import functools
-
 import forked_runs
 import numpy as np
 import pytest
 from forked_runs import run_here, state_of
 
+from yolojax.devices import hosts
 from yolojax.errors import Interrupted
-from yolojax.training import run as run_lib
-from yolojax.training.stop import StopRequest
 
 RECIPE = {"batch": 8, "fraction": 22, "epochs": 4, "nbs": 16}  # 12 steps, 3 an epoch
 RECIPE |= {"optimizer": "sgd", "lr0": 1e-3, "val": False, "log_every": 1}
@@ -27,13 +24,9 @@ def test_a_run_goes_from_8_devices_to_3_2_1_and_4(
     want = state_of(place / f"still{groups}")
     caplog.clear()
     for count, until in PATH:
-        stop = functools.partial(
-            StopRequest, agree=lambda step, _, at=until: step == at
-        )
-        monkeypatch.setattr(run_lib, "StopRequest", stop)
+        monkeypatch.setattr(hosts, "stop_at", lambda step, _, at=until: step == at < 12)
         options = recipe | {"device": f"cpu:{count}"}
         if until == 12:
-            monkeypatch.setattr(run_lib, "StopRequest", StopRequest)
             run_here(place, f"moved{groups}", **options)
             break
         with pytest.raises(Interrupted, match="another process was asked"):
