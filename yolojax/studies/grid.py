@@ -110,6 +110,7 @@ def planned(study: Study, root: Path = ROOT) -> list[PlannedRun]:
 def words(run: PlannedRun) -> tuple[str, ...]:
     """Returns the arguments of `yolojax` that begin a run, or go on with it."""
     settings = [f"--config.{name}={_word(v)}" for name, v in run.settings.items()]
+    settings.append("--config.hosts=off")  # whatever the cluster says of the study
     return ("train", f"--config={run.config}", *settings, f"--workdir={run.folder}")
 
 
