@@ -35,7 +35,7 @@ def lines(folder):
 
 @pytest.mark.slow
 def test_all_parts_run_at_toy_size(tmp_path):
-    process = started(tmp_path, *TOY)
+    process = started(tmp_path, *TOY, "--minutes=30")  # however busy the machine is
     printed, _ = process.communicate()
     assert process.returncode == 0
     found = lines(tmp_path)
