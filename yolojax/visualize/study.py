@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from yolojax.visualize.canvas import FAINT, INK, empty, new_figure, save, tidy
 from yolojax.visualize.style import color, ellipsis
@@ -76,6 +77,7 @@ def search_png(
     left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
     _trials(left, trials)
     left.set(xlabel="trial", ylabel=metric, title="trials, in their order")
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     tidy(right)
     right.set_title("what the good trials have in common")
     names = sorted(importances, key=importances.__getitem__)

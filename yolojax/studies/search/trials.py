@@ -58,7 +58,7 @@ class Trials:
         self.search, self.root = search, root
         base = self._base = self.planned({})
         self.metric = grid.metric_of(refit(search, {}), [base])
-        self._study = _opened(search, self.metric)
+        self._study = _opened(search, self.metric, base.epochs)
         fixed = _fixed(search, base)
         known = self._study.user_attrs.get(_FIXED)
         if known not in (None, fixed):
@@ -211,15 +211,20 @@ _WORDS = {
 }
 
 
-def _opened(search: Search, metric: str) -> Any:
+def _opened(search: Search, metric: str, epochs: int) -> Any:
     """Returns the study of Optuna that keeps the trials.
+
+    Args:
+        search: from `load`.
+        metric: to be as large as possible.
+        epochs: of a trial. In the first ones rank is luck: none is ended by them.
 
     Raises:
         ValueError: the storage cannot be had.
     """
     pruner: Any = optuna.pruners.NopPruner()
     if search.prune:
-        pruner = optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=1)
+        pruner = optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=-(-epochs // 2))
     try:
         storage: Any = search.storage
         if storage is None:
