@@ -25,6 +25,15 @@ def test_a_signal_becomes_a_request_and_the_handler_comes_back(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_one_of_several_processes_ends_as_the_others_do(tmp_path):
+    with StopRequest(alone=False) as stop:
+        stop.begun = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Interrupted, match="everything is saved") as error:
+            stop.leave(tmp_path)
+    assert error.value.status == 0
+
+
 def test_another_thread_than_the_main_one_does_without_signals():
     before, seen = signal.getsignal(signal.SIGINT), []
 

@@ -251,7 +251,7 @@ def make_run(
         means=means,
         record=RunRecord(journal, identity),
         clock=means.clock(journal.seconds),
-        stop=StopRequest(agree=hosts.stop_at),
+        stop=StopRequest(agree=hosts.stop_at, alone=not hosts.joined()),
     )
     return run, devices.replicate(state, program.mesh)
 

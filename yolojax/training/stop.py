@@ -36,18 +36,22 @@ class StopRequest:
         self,
         end: Callable[[int], object] = os._exit,
         agree: Agree = lambda step, wanted: wanted,
+        *,
+        alone: bool = True,
     ) -> None:
         """Requests nothing.
 
         Args:
             end: ends the program with a status.
             agree: decides, asked by every process after each of the same steps.
+            alone: False for one of several processes. SIGTERM at any of them ends all
+                in the same way, with status 0.
         """
         self.requested = False
         self.begun = False  # a step is done: there is something to save
         self._number = 0
         self._notice: str | None = None
-        self._agree = agree
+        self._agree, self._alone = agree, alone
         self._before: dict[int, Any] = {}
         self._ctrl_c = CtrlC(self._grace, end)
 
@@ -111,8 +115,10 @@ class StopRequest:
                 f" --workdir {workdir}",
                 0,
             )
+        orderly = not self._alone and self._number == signal.SIGTERM
         raise Interrupted(
             "stopped on request; everything is saved. To go on, run the same command"
             f" with --workdir {workdir}",
-            128 + self._number,  # as shells report a process that a signal ended
+            # Else as shells report a process that a signal ended.
+            0 if orderly else 128 + self._number,
         )
