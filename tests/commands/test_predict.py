@@ -63,7 +63,8 @@ def setting(value):
     return json.dumps(value).replace(" ", "")
 
 
-SOME = [(name, 2) for name in reference.NAMES]  # each shape is a program
+# Each shape is a program; what they find is that of the predictor, which has its tests.
+SOME = [(name, 2) for name in ("detect", "segment")]
 ALL = [pytest.param(name, 99, marks=pytest.mark.slow) for name in reference.NAMES]
 
 

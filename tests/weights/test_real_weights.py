@@ -69,7 +69,7 @@ def test_a_checkpoint_of_the_reference_gives_its_outputs(golden):
 @pytest.mark.parametrize(
     ("rect", "amp", "tolerance"),
     [
-        (False, False, 1e-3),
+        pytest.param(False, False, 1e-3, marks=pytest.mark.slow),
         (True, False, 1e-3),
         pytest.param(False, "bf16", 5e-3, marks=pytest.mark.slow),
         pytest.param(True, "bf16", 5e-3, marks=pytest.mark.slow),

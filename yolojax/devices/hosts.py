@@ -30,6 +30,9 @@ from yolojax.devices.stopping import Stopping
 AGAIN = 75  # exit status where another process was lost: the same command goes on
 LEAVING_SECONDS = 60  # that JAX waits for the others at its end, who are there
 HEARTBEAT_SECONDS = 100  # of JAX, which ends a process without a word: ours are faster
+# That process 0 is there after an error: as soon as it has gone JAX ends the others, with
+# a trace and a status of its own.
+LAST_SECONDS = 2.0
 DAY = 24 * 3600  # of seconds: whoever is lost meanwhile is missed by the watch
 
 # Settings that may differ from process to process: they say where things are and how
@@ -231,6 +234,8 @@ def _end_with(seat: Seat, text: str, again: bool) -> None:
     """
     more = " Start the same command again to go on from the last save." if again else ""
     _say(f"error: process {seat.index} of {seat.count} ends, as {text}.{more}")
+    if seat.index == 0:
+        time.sleep(LAST_SECONDS)
     os._exit(AGAIN if again else 2)
 
 
@@ -264,7 +269,7 @@ def end(status: int) -> NoReturn:
     """Ends a process whose error is said, without waiting for the others."""
     sys.stdout.flush()
     sys.stderr.flush()
-    time.sleep(0.2)  # what was told is on its way
+    time.sleep(LAST_SECONDS if leads() else 0.2)  # what was told is on its way
     os._exit(status)
 
 

@@ -110,8 +110,10 @@ def _may_stop(run: Run, epoch: int) -> bool:
 def _held(state: TrainState) -> TrainState:
     """Returns a state in host memory, which the next step does not overwrite."""
     raw = dataclasses.replace(state, rng=jax.random.key_data(state.rng))
-    host = jax.tree.map(lambda x: np.array(x, copy=True), raw)
-    return dataclasses.replace(host, rng=jax.random.wrap_key_data(host.rng))
+    # On a CPU what comes is a view of the device's memory.
+    host = jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(raw))
+    key = jax.random.wrap_key_data(jax.device_put(host.rng))
+    return dataclasses.replace(host, rng=key)
 
 
 def _conclude(

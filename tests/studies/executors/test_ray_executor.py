@@ -6,6 +6,10 @@ from small_jobs import OBEDIENT, ended, job, python, until_ready
 pytest.importorskip("ray", reason="the extra ray is not installed")
 from yolojax.studies.executors import ray  # noqa: E402
 
+# Ray starts processes by a fork, of which JAX warns where a test before used it.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 NODES = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 3.0}]
 
 
