@@ -30,8 +30,8 @@ from yolojax.devices.stopping import Stopping
 AGAIN = 75  # exit status where another process was lost: the same command goes on
 LEAVING_SECONDS = 60  # that JAX waits for the others at its end, who are there
 HEARTBEAT_SECONDS = 100  # of JAX, which ends a process without a word: ours are faster
-# That process 0 is there after an error: as soon as it has gone JAX ends the others, with
-# a trace and a status of its own.
+# That process 0 is there after an error: as soon as it has gone JAX ends the others,
+# with a trace and a status of its own.
 LAST_SECONDS = 2.0
 DAY = 24 * 3600  # of seconds: whoever is lost meanwhile is missed by the watch
 
