@@ -498,13 +498,13 @@ def test_unusable_data_leaves_no_run_behind(tmp_path, monkeypatch, change, answe
     assert not (tmp_path / "runs").exists()
 
 
-def test_devices_that_cannot_share_the_batch_leave_no_run_behind(tmp_path, monkeypatch):
+def test_devices_that_are_not_there_leave_no_run_behind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("YOLOJAX_CACHE", str(tmp_path / "cache"))
     data = str(make_data(tmp_path / "data", good=1))
-    config = settings(data=data, device="cpu:3", batch=8)
+    config = settings(data=data, device="cpu:9", batch=9)
     answer = main.explain(raised(lambda: train_command.run(config, None)))
-    assert "config.batch = 8" in answer and "config.device='cpu:2'" in answer
+    assert "config.device = 'cpu:9': this machine has 8" in answer
     assert not (tmp_path / "runs").exists()
 
 
