@@ -84,12 +84,13 @@ class Line:
         until = time.monotonic() + max(seconds, 0.0)
         while b"\n" not in self._rest:
             left = max(until - time.monotonic(), 0.0)
-            if not select.select([self._connection], [], [], left)[0]:
-                raise TimeoutError
             try:
-                data = self._connection.recv(1 << 16)
-            except OSError:
+                there = select.select([self._connection], [], [], left)[0]
+                data = self._connection.recv(1 << 16) if there else b""
+            except (OSError, ValueError):  # closed meanwhile, by us or by them
                 return None
+            if not there:
+                raise TimeoutError
             if not data:
                 return None
             self._rest += data
