@@ -169,6 +169,10 @@ def test_runs_of_before_are_where_a_search_begins(data, tmp_path):
     assert len(earlier) >= 2
     assert len(found.rows()) == 5 + len(earlier)  # they cost nothing of the trials
     assert all(row["state"] == "finished" for row in earlier)
+    judges = {"seed": "4", "refit_seeds": "(0, 5)"}  # of which 0 trained those before
+    fresh = write_search(tmp_path / "fresh", data, trials="5", **judges)
+    found, _ = searched(fresh, tmp_path / "runs", Formula())
+    assert not [row for row in found.rows() if row["run"] == "earlier"]
     elsewhere = write_search(tmp_path / "else", data, trials="5", seed="9")
     settings = {"data": str(data), "imgsz": 32, "epochs": EPOCHS}
     write_search(elsewhere, data, trials="5", settings=repr(settings))

@@ -290,13 +290,15 @@ def _earlier(trials: Trials, base: PlannedRun) -> list[tuple[dict[str, Any], flo
     """Returns finished runs that differ from the base in the space alone, with values.
 
     Those of all studies in the same folder are looked at: runs with another seed too,
-    since what they say of the settings is the same.
+    since what they say of the settings is the same. Not with those of the repeat: what
+    judges the winner must not have chosen it.
     """
     free = {*trials.search.space, "seed"}
     found = []
     for decides, metrics in results.recorded_runs(trials.root):
         other = {k for k, v in base.decides.items() if decides.get(k, v) != v}
-        if other <= free and trials.metric in metrics:
+        fresh = decides.get("seed") in trials.search.refit_seeds
+        if other <= free and not fresh and trials.metric in metrics:
             found.append((decides, metrics[trials.metric]))
     return found
 
