@@ -56,6 +56,42 @@ def test_what_is_needed_first_does_not_wait_in_the_queue():
     assert slow.made == ["slow"] and quick.made == ["next"]
 
 
+def test_what_is_needed_first_is_traced_before_what_is_queued():
+    first, queued = Maker(), Maker()
+    queued.go.set()
+    traced, compiled = threading.Event(), threading.Event()
+
+    def make():
+        assert traced.wait(10)
+        compiler.traced()
+        assert compiled.wait(10)
+        return first.made.append("first")
+
+    with Compiler() as compiler:
+        compiler.begin("first", make)
+        compiler.prepare("queued", queued("queued"), "a program")
+        time.sleep(0.02)
+        assert not queued.made  # Python traces the first one
+        traced.set()
+        compiler.wait()
+        assert queued.made == ["queued"] and not first.made  # which is compiled still
+        compiled.set()
+        compiler.get("first", None)  # begun already
+        assert first.made == ["first"]
+
+
+def test_what_could_not_be_traced_keeps_nothing_waiting():
+    queued = Maker()
+    queued.go.set()
+    with Compiler() as compiler:
+        compiler.begin("first", lambda: 1 / 0)
+        compiler.prepare("queued", queued("queued"), "a program")
+        compiler.wait()
+        assert queued.made == ["queued"]
+        with pytest.raises(ZeroDivisionError):
+            compiler.get("first", None)
+
+
 def test_what_was_never_queued_is_made_at_once():
     maker = Maker()
     maker.go.set()

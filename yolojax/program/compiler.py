@@ -19,6 +19,9 @@ class Compiler:
     on. What is needed before its turn comes is compiled at once in another one. A
     compilation cannot be cancelled; it runs in a thread of its own so that the waiting
     caller can be interrupted.
+
+    Tracing is Python, which one thread runs at a time: nothing of the queue is begun
+    while a program is traced that the caller waits for.
     """
 
     def __init__(self) -> None:
@@ -28,6 +31,26 @@ class Compiler:
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._news: deque[str] = deque()
         self._worker: threading.Thread | None = None
+        self._urgent: list[threading.Thread] = []  # make what is needed at once
+        self._tracing: set[threading.Thread] = set()  # of these
+        self._turn = threading.Condition()
+
+    def begin(self, key: Hashable, make: Callable[[], Any]) -> None:
+        """Starts to compile what the caller needs next, unless that is begun already.
+
+        Args:
+            key: names it.
+            make: returns it, compiled; called in another thread. It may tell `traced`.
+        """
+        future = self._made.get(key)
+        if future is not None and not future.cancel():
+            return
+        urgent = self._made[key] = Future()
+        thread = _made(lambda: self._at_once(urgent, make))
+        self._urgent.append(thread)
+        with self._turn:
+            self._tracing.add(thread)
+        thread.start()
 
     def prepare(
         self,
@@ -52,15 +75,22 @@ class Compiler:
             self._needed.append(future)
         self._queue.put(lambda: _fill(future, lambda: self._timed(make, what)))
         if self._worker is None:
-            self._worker = _started(self._work)
+            self._worker = _made(self._work)
+            self._worker.start()
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Returns a program, compiling it or waiting for it if need be."""
-        future = self._made.get(key)
-        if future is None or future.cancel():  # not begun yet: do not wait in the queue
-            urgent = future = self._made[key] = Future()
-            _started(lambda: _fill(urgent, make))
-        return future.result()
+        self.begin(key, make)  # at once, rather than wait in the queue
+        return self._made[key].result()
+
+    def traced(self) -> None:
+        """Says that what this thread makes is traced.
+
+        What is left is the work of XLA, beside which Python may trace the next program.
+        """
+        with self._turn:
+            self._tracing.discard(threading.current_thread())
+            self._turn.notify_all()
 
     def wait(self, stop: Callable[[], bool] = lambda: False) -> None:
         """Returns when what is needed of the queue is compiled, or `stop` says so."""
@@ -92,13 +122,23 @@ class Compiler:
         for future in self._made.values():
             future.cancel()
         self._queue.put(None)
-        if self._worker is None or (kind and issubclass(kind, KeyboardInterrupt)):
+        if kind and issubclass(kind, KeyboardInterrupt):
             return
-        self._worker.join()
+        for thread in (*self._urgent, self._worker):
+            if thread is not None:
+                thread.join()
 
     def _work(self) -> None:
         while (task := self._queue.get()) is not None:
+            with self._turn:
+                self._turn.wait_for(lambda: not self._tracing)
             task()
+
+    def _at_once(self, future: Future, make: Callable[[], Any]) -> None:
+        try:
+            _fill(future, make)
+        finally:
+            self.traced()
 
     def _timed(self, make: Callable[[], Any], what: str) -> Any:
         started = time.monotonic()
@@ -114,11 +154,9 @@ def compiling() -> bool:
     return any(thread.name == THREADS for thread in threading.enumerate())
 
 
-def _started(work: Callable[[], None]) -> threading.Thread:
+def _made(work: Callable[[], None]) -> threading.Thread:
     # A daemon: Python would otherwise wait for it at its end.
-    thread = threading.Thread(target=work, name=THREADS, daemon=True)
-    thread.start()
-    return thread
+    return threading.Thread(target=work, name=THREADS, daemon=True)
 
 
 def _fill(future: Future, make: Callable[[], Any]) -> None:

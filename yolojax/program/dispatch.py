@@ -60,13 +60,26 @@ class TrainDispatch:
             steps: how many batches are stacked; 1: none are.
         """
         arguments = (state, batch, hyper, self._images)
-
-        def make() -> Any:
-            return self._lower(*arguments, size=size, steps=steps).compile()
-
+        make = self._maker(arguments, size, steps)
         program = self.compiler.get(("train", *_key(batch), size, steps), make)
         self._newest = program
         return program(*arguments)
+
+    def begin(
+        self,
+        state: TrainState,
+        batch: Batch,
+        hyper: Hyper,
+        *,
+        size: int | None = None,
+        steps: int = 1,
+    ) -> None:
+        """Starts to make the program of the call that comes next; arguments as of it.
+
+        What is prepared after it does not keep Python from tracing this one.
+        """
+        make = self._maker((state, batch, hyper, self._images), size, steps)
+        self.compiler.begin(("train", *_key(batch), size, steps), make)
 
     def prepare(
         self,
@@ -91,12 +104,19 @@ class TrainDispatch:
             needed: it is used for sure.
         """
         like = abstract((state, batch, hyper))
-
-        def make() -> Any:
-            return self._lower(*like, self._images, size=size, steps=steps).compile()
-
+        make = self._maker((*like, self._images), size, steps)
         key = ("train", *_key(batch), size, steps)
         self.compiler.prepare(key, make, what, needed=needed)
+
+    def _maker(
+        self, arguments: tuple[Any, ...], size: int | None, steps: int
+    ) -> Callable[[], Any]:
+        def make() -> Any:
+            lowered = self._lower(*arguments, size=size, steps=steps)
+            self.compiler.traced()
+            return lowered.compile()
+
+        return make
 
 
 class EvalDispatch:
@@ -118,7 +138,9 @@ class EvalDispatch:
         """Returns the loss terms [L] and what was found in a batch."""
 
         def make() -> Any:
-            return self._lower(variables, batch).compile()
+            lowered = self._lower(variables, batch)
+            self.compiler.traced()
+            return lowered.compile()
 
         return self.compiler.get(("evaluate", *_key(batch)), make)(variables, batch)
 

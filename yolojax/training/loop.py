@@ -155,7 +155,7 @@ def do_steps(
         host_batches: of consecutive steps.
         iteration: of the first of them.
     """
-    program = run.program
+    program, steps = run.program, len(host_batches)
     batch, hyper = feed.put(
         host_batches, program.schedule, iteration, program.mesh, program.rows
     )
@@ -166,9 +166,11 @@ def do_steps(
         )
     with telling:
         if run.clock.fresh:
+            size = program.size_at(iteration)
+            run.steps.train.begin(state, batch, hyper, size=size, steps=steps)
             run.watches.loading.measure(run.data.batches)
             run.compile_ahead(state, host_batches, iteration)
-        return _dispatched(run, state, batch, hyper, iteration, len(host_batches))
+        return _dispatched(run, state, batch, hyper, iteration, steps)
 
 
 def _dispatched(
