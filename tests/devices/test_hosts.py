@@ -1,39 +1,16 @@
 """Several processes on one run, over loopback: the same figures, and no hanging."""
 
-import contextlib
-import csv
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 
 import pytest
-from places import HELPERS, ROOT
-from quick_compiler import set_flags
+import several
+from several import closest, ended, rows, started
 
 from yolojax import config as config_lib
 from yolojax.data.shapes import folder as shapes
 from yolojax.devices import hosts
-
-SETTINGS = {
-    "model": "tiny_model:bare",
-    "imgsz": 64,
-    "batch": 8,
-    "nbs": 8,
-    "epochs": 3,
-    "optimizer": "adamw",
-    "mosaic": 1.0,
-    "close_mosaic": 1,
-    "workers": 0,
-    "cache": "ram",
-    "plots": False,
-    "save_minutes": 1e-6,
-    "hosts_timeout": 60,
-    "compile_cache": "off",
-}
 
 
 @pytest.fixture(scope="module")
@@ -51,68 +28,7 @@ def place(tmp_path_factory):
 @pytest.fixture
 def port():
     """A port of this machine that is free."""
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
-        return server.getsockname()[1]
-
-
-def started(place, name, count, port, data=("data", "data")):
-    """Starts the processes of a run, which have four devices in all."""
-    environment = os.environ | {
-        "PYTHONPATH": f"{HELPERS}{os.pathsep}{ROOT}",
-        "YOLOJAX_CACHE": str(place / "cache"),
-    }
-    set_flags(environment)
-    settings = SETTINGS | {"device": f"cpu:{4 // count}"}
-    processes = []
-    for index in range(count):
-        if count > 1:
-            settings["hosts"] = f"127.0.0.1:{port},{count},{index}"
-        words = [f"--config.{key}={value}" for key, value in settings.items()]
-        command = [sys.executable, "-m", "yolojax.main", f"--workdir={place / name}"]
-        command += [f"--config=configs/yolo11n.py:{place / data[index]}", *words]
-        processes.append(
-            subprocess.Popen(
-                command,
-                env=environment,
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
-    return processes
-
-
-def ended(processes, seconds=600):
-    """Returns (status, output) of each."""
-    found = []
-    try:
-        for process in processes:
-            output, _ = process.communicate(timeout=seconds)
-            found.append((process.returncode, output))
-    finally:
-        for process in processes:
-            process.kill()
-    return found
-
-
-def rows(folder):
-    with open(folder / "results.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def closest(here, there):
-    """Returns the largest difference of losses, and the names of other figures."""
-    most, other = 0.0, set()
-    for one, two in zip(here, there, strict=True):
-        for name in one.keys() - {"time"}:
-            if one[name] == two[name]:
-                continue
-            if "loss" in name:
-                most = max(most, abs(float(one[name]) - float(two[name])))
-            else:
-                other.add(name)
-    return most, other
+    return several.free_port()
 
 
 @pytest.mark.process
@@ -164,11 +80,6 @@ def test_what_several_processes_cannot_do_is_refused_before_they_meet():
     values["hosts"] = "127.0.0.1:9,2,1"
     with pytest.raises(ValueError, match="predict works in one process so far"):
         hosts.join(config_lib.check(values), "predict")
-    for name, value in {"cache": "device", "time": 1.0, "batch": -1}.items():
-        values = config_lib.default("detect")
-        values.update({"hosts": "127.0.0.1:9,2,1", "workers": 0, name: value})
-        with pytest.raises(ValueError, match=rf"config\.{name} = .*not in several"):
-            hosts.join(config_lib.check(values), "train")
 
 
 def test_one_process_alone_agrees_with_itself(tmp_path):

@@ -18,6 +18,7 @@ from yolojax.assembly import data as loading
 from yolojax.assembly import network
 from yolojax.data.batches import input_size
 from yolojax.data.store import host_memory
+from yolojax.devices import hosts
 from yolojax.devices import images as device_images
 from yolojax.devices import mesh as sharding
 from yolojax.models.blocks import ConvBN
@@ -401,6 +402,26 @@ def test_resolve_takes_the_share_that_the_config_gives(place, light, monkeypatch
     assert autobatch.resolve(config, [source], mesh, **LOWER).batch == 12
 
 
+def test_several_processes_take_the_batch_that_fits_all_of_them(
+    place, light, monkeypatch
+):
+    config, source, mesh = opened(place, batch=0.9)
+
+    def chosen():
+        return autobatch.resolve(config, [source], mesh, **LOWER).batch
+
+    little = int(need(place, 12).total / 0.9) + 100
+    monkeypatch.setattr(host_memory, "available", lambda: 10**9)
+    assert chosen() == len(source)
+    told = {"free memory": little, "memory of a step": 0.0}
+    monkeypatch.setattr(hosts, "everyone", lambda what, value: [value, told[what]])
+    assert chosen() == 12
+    told.update({"free memory": 10**9, "memory of a step": np.inf})
+    assert chosen() == 1
+    told["free memory"] = None
+    assert chosen() == autobatch.FALLBACK
+
+
 def test_cached_images_count_as_taken(place, monkeypatch):
     monkeypatch.setattr(host_memory, "available", lambda: 10**9)
     config, source, mesh = opened(place)
@@ -432,7 +453,9 @@ class Accelerator:
 
 def accelerators(*stats):
     devices = np.array([Accelerator(s) for s in stats])
-    return types.SimpleNamespace(devices=devices, size=len(devices))
+    return types.SimpleNamespace(
+        devices=devices, local_devices=devices, size=len(devices)
+    )
 
 
 def test_the_fullest_accelerator_counts(place):

@@ -47,7 +47,8 @@ class _Joined:
     seat: Seat
     peers: list[Peer]
     watch: Watch
-    stopping: Stopping
+    stopping: Stopping  # that any of them asks for
+    time: Stopping  # as the time of process 0 is up
     exchanges: int = 0
 
 
@@ -68,6 +69,14 @@ def count() -> int:
 def index() -> int:
     """Returns the number of this process, from 0."""
     return 0 if _joined is None else _joined.seat.index
+
+
+def neighbours() -> int:
+    """Returns how many of the processes are on this machine, with this one."""
+    if _joined is None:
+        return 1
+    machines = [peer.host for peer in _joined.peers]
+    return machines.count(machines[index()])
 
 
 def leads() -> bool:
@@ -99,10 +108,12 @@ def join(config: Any, command: str) -> None:
     seat = seat_of(config.hosts, config.hosts_timeout)
     if seat is None or seat.count == 1 or _joined is not None:
         return
-    _refuse_settings(config)
     peers, lines = meeting.meet(seat, _card(config), config.hosts_timeout)
     watch = Watch(seat, peers, lines, functools.partial(_end_with, seat))
-    _joined = _Joined(seat, peers, watch, Stopping(watch, seat.index, seat.count))
+    stopping, out_of_time = (
+        Stopping(watch, seat.index, seat.count, why) for why in ("stop", "time")
+    )
+    _joined = _Joined(seat, peers, watch, stopping, out_of_time)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     loopback = seat.address.startswith("127.") or seat.address == "localhost"
     jax.distributed.initialize(
@@ -176,26 +187,6 @@ def _told_by_cluster(seconds: float) -> Seat | None:
     found = parsed_hosts(f"{address},{number},{own}")
     assert found is not None
     return Seat(*found, local_devices=None if local is None else tuple(local))
-
-
-def _refuse_settings(config: Any) -> None:
-    """Raises ValueError on settings that several processes cannot follow yet."""
-    what = {
-        "cache": "device" if config.cache == "device" else None,
-        "time": config.time,
-        "batch": config.batch if config.batch <= 0 or config.batch % 1 else None,
-    }
-    advice = {
-        "cache": "Use cache=ram or cache=disk.",
-        "time": "Give a number of epochs.",
-        "batch": "Give the number of pictures of the global batch, such as 64.",
-    }
-    for name, value in what.items():
-        if value is not None:
-            raise ValueError(
-                f"config.{name} = {value!r} works in one process so far, not in"
-                f" several. {advice[name]}"
-            )
 
 
 def _card(config: Any) -> dict[str, Any]:
@@ -283,6 +274,18 @@ def stop_at(step: int, wanted: bool) -> bool:
     return wanted if _joined is None else _joined.stopping.at(step, wanted)
 
 
+def time_up_at(step: int, up: bool) -> bool:
+    """Returns whether the time of a run is up after so many steps, for all of them.
+
+    Process 0's clock decides, and nobody waits for it after each step.
+
+    Args:
+        step: of the run; every process asks after each of the same.
+        up: it is by the clock of this process.
+    """
+    return up if _joined is None else _joined.time.at(step, up and leads())
+
+
 def leave(status: int = 0, stopped: str = "") -> None:
     """Parts from the other processes, once all have come here.
 
@@ -320,6 +323,11 @@ def everyone(what: str, value: Any) -> list[Any]:
         json.loads(store.blocking_key_value_get(f"{key}/{i}", DAY * 1000))
         for i in range(count())
     ]
+
+
+def of_first(what: str, value: Any) -> Any:
+    """Returns what process 0 gives; otherwise as `everyone`."""
+    return everyone(what, value)[0]
 
 
 def agree(values: Mapping[str, Any]) -> None:

@@ -15,12 +15,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from yolojax.data.store import host_memory
 from yolojax.data.store.cached import Images
+from yolojax.devices import hosts
 from yolojax.ops import render
 from yolojax.types import Array, PyTree
 
@@ -177,13 +177,9 @@ def _free_memory(mesh: Mesh) -> int:
         if "bytes_limit" in stats:
             free.append(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
         else:  # a CPU, whose devices share the memory of the host
-            free.append(host_memory.available() // len(local))
-    least = min(free)
-    if jax.process_count() > 1:
-        # In MiB, as arrays have 32 bits.
-        everywhere = multihost_utils.process_allgather(np.int32(least >> 20))
-        least = int(np.min(everywhere)) << 20
-    return least
+            sharing = len(local) * hosts.neighbours()
+            free.append(host_memory.available() // sharing)
+    return min(hosts.everyone("free memory", min(free)))
 
 
 def _too_small(count: int, part: int, width: int, free: int, mesh: Mesh) -> str:

@@ -313,7 +313,7 @@ class Watch:
         """
         self._seat, self._peers, self._lines = seat, peers, lines
         self._missed = missed
-        self.hear: Callable[[dict[str, Any]], None] = lambda message: None
+        self.hearers: list[Callable[[dict[str, Any]], None]] = []
         self._over = threading.Event()
         self._gone: queue.SimpleQueue[int] = queue.SimpleQueue()
         threading.Thread(target=self._beat, daemon=True).start()
@@ -333,7 +333,7 @@ class Watch:
                 line.send({"ended": text, "again": again})
 
     def say(self, message: dict[str, Any]) -> None:
-        """Sends a message to all at the other ends of the lines, who `hear` it."""
+        """Sends a message to all at the other ends of the lines, to `hearers`."""
         for line in self._lines.values():
             line.send(message)
 
@@ -370,7 +370,8 @@ class Watch:
             if message is not None and "ended" in message:
                 text, again = str(message["ended"]), bool(message["again"])
             elif message is not None:
-                self.hear(message)
+                for hear in self.hearers:
+                    hear(message)
                 continue
             if self._over.is_set():
                 return

@@ -17,20 +17,22 @@ HEARD_SECONDS = 60.0  # that an answer may take; who does not live is missed bef
 class Stopping:
     """The step after which all processes stop."""
 
-    def __init__(self, watch: Watch, index: int, count: int) -> None:
+    def __init__(self, watch: Watch, index: int, count: int, why: str = "stop") -> None:
         """Listens to what others want.
 
         Args:
             watch: the connections to the others.
             index: of this process.
             count: of all.
+            why: in one word; each reason is agreed upon by itself.
         """
+        self._why = why
         self._watch, self._index, self._count = watch, index, count
         self._step: int | None = None
         self._asked = threading.Event()
         self._told = False
         self._heard = threading.Semaphore(0)
-        watch.hear = self._hear
+        watch.hearers.append(self._hear)
 
     @property
     def agreed(self) -> bool:
@@ -48,9 +50,9 @@ class Stopping:
             self._told = True
             self._asked.set()
             if self._index:
-                self._watch.say({"stop": True})
+                self._watch.say({self._why: True})
         if self._index == 0 and self._step is None and self._asked.is_set():
-            self._watch.say({"stop_at": step + AHEAD})
+            self._watch.say({f"{self._why}_at": step + AHEAD})
             for _ in range(self._count - 1):
                 self._heard.acquire(timeout=HEARD_SECONDS)
             self._step = step + AHEAD
@@ -58,10 +60,10 @@ class Stopping:
 
     def _hear(self, message: dict[str, Any]) -> None:
         """Takes what another process says, in a thread."""
-        if "stop" in message:
+        if self._why in message:
             self._asked.set()
-        elif "stop_at" in message:
-            self._step = int(message["stop_at"])
-            self._watch.say({"heard": True})
-        elif "heard" in message:
+        elif f"{self._why}_at" in message:
+            self._step = int(message[f"{self._why}_at"])
+            self._watch.say({f"{self._why}_heard": True})
+        elif f"{self._why}_heard" in message:
             self._heard.release()

@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from yolojax.assembly import data
 from yolojax.config import changed
 from yolojax.data.store import cached, host_memory
+from yolojax.devices import hosts
 from yolojax.devices import images as device_images
 from yolojax.files import full_disk
 from yolojax.program import memory
@@ -131,7 +132,7 @@ def without_training(config: Any, images: int, mesh: Mesh) -> Any:
 
 
 def free_bytes(config: Any, sources: Sequence[data.Source], mesh: Mesh) -> int | None:
-    """Returns the memory that is left for training on the fullest device.
+    """Returns the memory that is left for training on the fullest device of all.
 
     Devices of a CPU share the memory of the host. What cached images will take, which
     are read later, counts as taken.
@@ -139,25 +140,32 @@ def free_bytes(config: Any, sources: Sequence[data.Source], mesh: Mesh) -> int |
     Returns:
         Bytes; None if they are not known.
     """
-    devices = mesh.devices.flat
-    on_device = config.cache == "device"  # those of validation in the host's memory
+    told = hosts.everyone("free memory", _free_here(config, sources, mesh))
+    if None in told:
+        return None
+    return max(min(told) - _stored_bytes(config, sources[0], mesh), 0)
+
+
+def _free_here(config: Any, sources: Sequence[data.Source], mesh: Mesh) -> int | None:
+    """Returns the bytes of the fullest device of this process, as `free_bytes` does.
+
+    Images that lie on devices are left out.
+    """
+    devices = mesh.local_devices
     if devices[0].platform == "cpu":
+        # Of those on devices the ones of validation are in the host's memory.
         kept = {"ram": sources, "device": sources[1:]}.get(config.cache, ())
-        left = host_memory.available()
+        left, processes = host_memory.available(), hosts.neighbours()
         for source in kept:
             sizes = data.cached_sizes(config, source)
-            needed = 3 * int(sizes.prod(axis=1, dtype=np.int64).sum())
+            needed = 3 * int(sizes.prod(axis=1, dtype=np.int64).sum()) * processes
             if needed * cached.ROOM <= left:  # otherwise they are not kept
                 left -= needed
-        free = left // mesh.size
-    else:
-        stats = [device.memory_stats() or {} for device in devices]
-        if any("bytes_limit" not in s or "bytes_in_use" not in s for s in stats):
-            return None
-        free = min(s["bytes_limit"] - s["bytes_in_use"] for s in stats)
-    if on_device:
-        free -= _stored_bytes(config, sources[0], mesh)
-    return max(free, 0)
+        return left // (len(devices) * processes)
+    stats = [device.memory_stats() or {} for device in devices]
+    if any("bytes_limit" not in s or "bytes_in_use" not in s for s in stats):
+        return None
+    return min(s["bytes_limit"] - s["bytes_in_use"] for s in stats)
 
 
 def lowered_step(
@@ -262,18 +270,22 @@ def largest(
 def _needed(lowered: jax.stages.Lowered, mesh: Mesh) -> float:
     """Returns the bytes that a program takes on each device; infinite: it cannot fit.
 
+    Of several processes each compiles it, and all go by the largest number.
+
     Raises:
         MemoryUnknown: the compiler does not tell.
     """
     try:
         need = memory.need_of(lowered.compile(), mesh)
+        total = None if need is None else float(need.total)
     except jax.errors.JaxRuntimeError as error:
         if not is_exhausted(error):
             raise
-        return math.inf  # the compiler saw it
-    if need is None:
+        total = math.inf  # the compiler saw it
+    told = hosts.everyone("memory of a step", total)
+    if None in told:
         raise MemoryUnknown("how much memory a program needs")
-    return need.total
+    return max(told)
 
 
 def _planning_once() -> Callable[..., jax.stages.Lowered]:

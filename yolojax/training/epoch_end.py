@@ -63,7 +63,7 @@ def end_epoch(
     )
     assert bad < 0, "a non-finite step was not noticed"
     figures = None
-    ending, last = run.clock.is_up(config.time), epoch + 1 == epochs
+    ending, last = run.is_time_up(), epoch + 1 == epochs
     if run.data.val_batches is not None and optim.validation_due(
         val=config.val,
         epoch=epoch,
@@ -73,11 +73,11 @@ def end_epoch(
     ):
         average = run.program.averaged(state)
         figures = (run.means.validate or validate)(run, average, state=state)
-        up = not whole or last or run.clock.is_up(config.time)
+        up = not whole or last or run.is_time_up()
         # Several processes would learn of the figures at different steps.
         if up or hosts.joined() or _may_stop(run, epoch):
             futures.wait([figures])
-        ending = run.clock.is_up(config.time)  # perhaps by now
+        ending = run.is_time_up()  # perhaps by now
     seconds = run.clock.seconds()
     done = _Epoch(
         number=epoch,

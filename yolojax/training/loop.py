@@ -113,7 +113,7 @@ def train_epoch(
     meter, logs = Meter(config.batch), None
     while step < end:
         steps = run.program.steps_at_once(step % total)
-        if step > 0 and run.clock.is_up(config.time):
+        if step > 0 and run.is_time_up_at(step):
             _check_finite(run, state, logs)
             break
         waiting = time.monotonic()

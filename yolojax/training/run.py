@@ -179,6 +179,20 @@ class Run:
         self.checkpoints.wait()
         self.stop.leave(self.folder)
 
+    def is_time_up_at(self, step: int) -> bool:
+        """Returns whether the time of the run is up, between the steps of an epoch.
+
+        Args:
+            step: after which it is asked.
+        """
+        hours = self.config.time
+        return hours is not None and hosts.time_up_at(step, self.clock.is_up(hours))
+
+    def is_time_up(self) -> bool:
+        """Returns the same at the end of an epoch, where processes may wait."""
+        hours = self.config.time
+        return hours is not None and hosts.of_first("time", self.clock.is_up(hours))
+
     def fit_to_time(self, done: int) -> None:
         """Plans as many epochs as the time of the run allows.
 
@@ -191,9 +205,10 @@ class Run:
         # Without the time of the first compilation, which no further epoch takes:
         # judged by that the run would end soon, and close its mosaics for nothing.
         total = schedule.batches_per_epoch
-        pace = self.clock.pace(done * total)
+        measured = self.clock.pace(done * total), self.clock.seconds()
+        pace, seconds = hosts.of_first("pace", measured)
         each = None if pace is None else pace * total
-        epochs = optim.epochs_in(3600 * config.time, done, self.clock.seconds(), each)
+        epochs = optim.epochs_in(3600 * config.time, done, seconds, each)
         schedule = optim.with_epochs(schedule, epochs, config.warmup_epochs)
         self.program = dataclasses.replace(self.program, schedule=schedule)
         batches: Any = self.data.batches.with_epochs(epochs)
