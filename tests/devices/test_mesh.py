@@ -1,5 +1,8 @@
 """Which devices a run gets, and which runs are refused."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
 from yolojax.devices import mesh
@@ -16,3 +19,35 @@ def test_a_batch_that_devices_cannot_share_is_told(caplog):
     caplog.set_level("INFO", "yolojax")
     assert mesh.make_mesh("cpu:4", 6).size == 4
     assert "4 devices do not share a batch of 6 evenly" in caplog.text
+
+
+def test_rows_of_padding_are_black_where_a_process_has_no_picture():
+    fields = {
+        "image": np.ones((0, 2, 2, 3), np.uint8),
+        "example_valid": np.ones(0, bool),
+        "valid": None,
+    }
+    found = mesh.with_rows(fields, 2)
+    assert found["image"].shape == (2, 2, 2, 3)
+    assert not found["image"].any()
+    assert not found["example_valid"].any()
+
+
+@pytest.mark.parametrize(
+    ("first", "batch", "rows", "want"),
+    [
+        (0, None, 8, slice(0, 4)),
+        (2, None, 8, slice(4, 8)),
+        (2, 7, 8, slice(4, 7)),
+        (2, 3, 4, slice(2, 3)),
+        (2, 2, 4, slice(2, 2)),
+    ],
+)
+def test_a_process_makes_the_rows_of_its_devices_but_no_padding(
+    first, batch, rows, want
+):
+    devices = np.arange(4)
+    whole = SimpleNamespace(
+        size=4, devices=devices, local_devices=list(devices[first : first + 2])
+    )
+    assert mesh.own_rows(whole, rows, batch) == want

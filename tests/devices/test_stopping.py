@@ -33,15 +33,23 @@ def pair():
             stack.enter_context(one)
 
 
-def steps_of(pair, wants, at):
-    """Returns after which step each stops, as they go on in step with each other."""
+# Steps, with a validation of three batches after every second one.
+MOMENTS = [
+    (step, batch)
+    for step in range(1, 60)
+    for batch in ((0, 1, 2, 3, 0) if step % 2 == 0 else (0,))
+]
+
+
+def moments_of(pair, wants, at):
+    """Returns where each stops, as they go on in step with each other."""
     barrier, stops = threading.Barrier(2), [0, 0]
 
     def go(index):
-        for step in range(1, 100):
+        for number, moment in enumerate(MOMENTS):
             barrier.wait(10)  # as the sums of a step make them wait
-            if pair[index].at(step, wants == index and step >= at):
-                stops[index] = step
+            if pair[index].at(moment, wants == index and number >= at):
+                stops[index] = number
                 return
             time.sleep(0.002)
 
@@ -54,14 +62,15 @@ def steps_of(pair, wants, at):
 
 
 @pytest.mark.parametrize("wants", [0, 1])
-def test_both_stop_after_the_same_step(pair, wants):
-    one, other = steps_of(pair, wants, at=5)
+@pytest.mark.parametrize("at", [4, 7])  # in a validation, before one
+def test_both_stop_at_the_same_moment(pair, wants, at):
+    one, other = moments_of(pair, wants, at)
     assert one == other
-    assert 5 + AHEAD <= one < 99
+    assert at + AHEAD <= one < 60
     assert pair[0].agreed
     assert pair[1].agreed
 
 
 def test_nobody_stops_unasked(pair):
-    assert not any(stopping.at(step, False) for step in range(9) for stopping in pair)
+    assert not any(stopping.at((k, 0), False) for k in range(9) for stopping in pair)
     assert not pair[0].agreed

@@ -137,10 +137,10 @@ def test_a_notice_is_a_request_and_no_error(tmp_path):
 
 def test_others_may_decide_after_which_step_to_stop(tmp_path):
     asked = []
-    stop = StopRequest(agree=lambda step, wanted: asked.append((step, wanted)) or True)
+    stop = StopRequest(agree=lambda at, wanted: asked.append((at, wanted)) or True)
     assert stop.at(7)  # nobody here wants to
     stop.requested = True
-    assert stop.at(8) and asked == [(7, False), (8, True)]
+    assert stop.at(8, batch=2) and asked == [((7, 0), False), ((8, 2), True)]
 
 
 @pytest.mark.process  # a whole run

@@ -25,7 +25,7 @@ import yolojax
 from yolojax.config.device import HOSTS_OFF, parsed_hosts
 from yolojax.devices import meeting
 from yolojax.devices.meeting import Peer, Seat, Watch
-from yolojax.devices.stopping import Stopping
+from yolojax.devices.stopping import Moment, Stopping
 
 AGAIN = 75  # exit status where another process was lost: the same command goes on
 LEAVING_SECONDS = 60  # that JAX waits for the others at its end, who are there
@@ -264,14 +264,14 @@ def end(status: int) -> NoReturn:
     os._exit(status)
 
 
-def stop_at(step: int, wanted: bool) -> bool:
-    """Returns whether to stop after so many steps of a run, the same everywhere.
+def stop_at(moment: Moment, wanted: bool) -> bool:
+    """Returns whether to stop at a moment of a run, the same everywhere.
 
     Args:
-        step: of the run; every process asks after each of the same.
+        moment: every process asks at the same ones.
         wanted: this process was asked to stop.
     """
-    return wanted if _joined is None else _joined.stopping.at(step, wanted)
+    return wanted if _joined is None else _joined.stopping.at(moment, wanted)
 
 
 def time_up_at(step: int, up: bool) -> bool:
@@ -283,7 +283,9 @@ def time_up_at(step: int, up: bool) -> bool:
         step: of the run; every process asks after each of the same.
         up: it is by the clock of this process.
     """
-    return up if _joined is None else _joined.time.at(step, up and leads())
+    if _joined is None:
+        return up
+    return _joined.time.at((step, 0), up and leads())
 
 
 def leave(status: int = 0, stopped: str = "") -> None:

@@ -34,8 +34,8 @@ def make_mesh(device: str | None, batch: int | None) -> Mesh:
         batch: global batch size; None if it will be chosen.
 
     Raises:
-        ValueError: there are fewer devices, those of several processes cannot share the
-            batch evenly, or this is one of several that have not met as ours do.
+        ValueError: there are fewer devices, or this is one of several processes that
+            have not met as ours do.
     """
     if not hosts.joined():
         refuse_processes(jax.process_count())
@@ -60,12 +60,6 @@ def make_mesh(device: str | None, batch: int | None) -> Mesh:
         for found in [d for d in devices if d.process_index == process][:count]
     ]
     if batch is not None and batch % len(devices):
-        if hosts.joined():
-            raise ValueError(
-                f"config.batch = {batch} cannot be split evenly over {len(devices)}"
-                f" devices. Use a multiple of {len(devices)}, or fewer processes than"
-                f" {hosts.count()}."
-            )
         log.info(
             "%d devices do not share a batch of %d evenly: rows of padding, which do"
             " not count, are added to it",
@@ -97,16 +91,19 @@ def _connect(mesh: Mesh) -> None:
     assert int(compiled(ones)) == mesh.size
 
 
-def own_rows(mesh: Mesh, batch: int) -> slice:
-    """Returns the rows of a global batch that this process makes.
+def own_rows(mesh: Mesh, rows: int, batch: int | None = None) -> slice:
+    """Returns the rows of a global batch that the devices of this process hold.
 
     Args:
         mesh: the devices.
-        batch: rows, which they share evenly.
+        rows: of the batch on the devices, which share them evenly.
+        batch: those that are no padding, which this process makes; there may be none
+            of them here. None: all.
     """
-    each = batch // mesh.size
+    each = rows // mesh.size
     mine = [i for i, d in enumerate(mesh.devices.flat) if d in mesh.local_devices]
-    return slice(mine[0] * each, (mine[-1] + 1) * each)
+    most = rows if batch is None else batch
+    return slice(min(mine[0] * each, most), min((mine[-1] + 1) * each, most))
 
 
 def rows_over(batch: int, count: int) -> int:
@@ -170,22 +167,19 @@ def put_batch(
     fields = {name: host.get(name) for name in Batch.__dataclass_fields__}
     axis = int(stacked)
     given = host["example_valid"].shape[axis]
-    if not mesh.is_multi_process:
-        fields = with_rows(fields, rows or rows_over(given, mesh.size), axis)
-        return Batch(
-            **jax.tree.map(
-                lambda value: jax.make_array_from_process_local_data(sharding, value),
-                fields,
-            )
-        )
-    own = own_rows(mesh, given)
+    rows = rows or rows_over(given, mesh.size)
+    held, made = own_rows(mesh, rows), own_rows(mesh, rows, given)
+
+    def own(value: np.ndarray) -> np.ndarray:
+        if value.shape[axis] != given:  # pixels, of these rows alone
+            return value
+        return value[(slice(None),) * axis + (made,)]
 
     def put(value: np.ndarray) -> jax.Array:
-        whole = (*value.shape[:axis], given, *value.shape[axis + 1 :])
-        if value.shape[axis] == given:
-            value = value[(slice(None),) * axis + (own,)]
+        whole = (*value.shape[:axis], rows, *value.shape[axis + 1 :])
         return jax.make_array_from_process_local_data(sharding, value, whole)
 
+    fields = with_rows(jax.tree.map(own, fields), held.stop - held.start, axis)
     return Batch(**jax.tree.map(put, fields))
 
 
@@ -193,7 +187,7 @@ def with_rows(fields: dict[str, Any], rows: int, axis: int = 0) -> dict[str, Any
     """Returns a batch on the host with so many rows; those added do not count.
 
     They repeat the last one, so that whatever is made of them is made of numbers that
-    occur, and hold neither an example nor an object.
+    occur, or are black where there is none; they hold neither an example nor an object.
 
     Args:
         fields: arrays by name, some None.
@@ -207,7 +201,7 @@ def with_rows(fields: dict[str, Any], rows: int, axis: int = 0) -> dict[str, Any
     def padded(value: np.ndarray) -> np.ndarray:
         widths = [(0, 0)] * value.ndim
         widths[axis] = (0, rows - given)
-        return np.pad(value, widths, mode="edge")
+        return np.pad(value, widths, mode="edge" if given else "constant")
 
     fields = jax.tree.map(padded, fields)
     for name in ("example_valid", "valid"):

@@ -21,7 +21,6 @@ from yolojax.assembly.network import Network
 from yolojax.assembly.optimizer import make_optimizer, run_schedule
 from yolojax.data.batches import input_size
 from yolojax.data.batches.labelled import TrainBatches
-from yolojax.devices import hosts
 from yolojax.devices import mesh as devices
 from yolojax.devices.groups import Groups, of_mesh
 from yolojax.devices.images import ImageLayout, layout_of, put_images
@@ -306,14 +305,7 @@ def _groups(config: Any, mesh: Mesh) -> Groups:
     """Returns the groups that the rows of a batch make on these devices."""
     # Dropout draws for the whole batch, which a device cannot do for its rows alone.
     mixes = config.dropout > 0
-    groups = of_mesh(config.bn_groups, config.batch, mesh, mixes=mixes)
-    if groups.rows(config.batch, mesh.size) != config.batch and hosts.joined():
-        raise ValueError(
-            f"config.bn_groups = {config.bn_groups}: the {mesh.size} devices of several"
-            " processes cannot share so many groups evenly. Give a multiple of"
-            f" {mesh.size}, or 1."
-        )
-    return groups
+    return of_mesh(config.bn_groups, config.batch, mesh, mixes=mixes)
 
 
 def stored_images(

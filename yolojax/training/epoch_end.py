@@ -258,12 +258,11 @@ def _figures(
 
 def _watched(run: Run, state: TrainState, stream: Iterable[Any]) -> Iterator[Any]:
     """Yields what a validation finds, and leaves in its middle if asked to."""
-    total = len(run.data.val_batches or ())
+    total, step = len(run.data.val_batches or ()), int(jax.device_get(state.step))
     for done, found in enumerate(stream, 1):
         yield found
         run.outputs.progress.status(f"validating {done}/{total}")
-        # Several processes agree on a step after which they stop.
-        if run.stop.requested and not hosts.joined():
+        if run.stop.at(step, done):
             # The state is saved as "validation still to do".
             run.journal.seconds = run.clock.seconds()
             run.save(state)

@@ -321,10 +321,12 @@ def _data(
     if val_source is not None:
         val_batches = loading.eval_batches(config, val_source, program.mesh.size)
     if hosts.joined():  # each process makes its own rows
-        batches = batches.painting(devices.own_rows(program.mesh, batches.batch))
+        mesh, count = program.mesh, batches.batch
+        batches = batches.painting(devices.own_rows(mesh, program.rows, count))
         if val_batches is not None:
-            rows = devices.own_rows(program.mesh, val_batches.batch)
-            val_batches = val_batches.painting(rows)
+            count = val_batches.batch
+            rows = devices.rows_over(count, mesh.size)
+            val_batches = val_batches.painting(devices.own_rows(mesh, rows, count))
     return RunData(
         source, val_source, batches.with_epochs(program.schedule.epochs), val_batches
     )

@@ -1,7 +1,7 @@
 """Requests to stop: Ctrl-C, SIGTERM and notices become a question that the loop asks.
 
-Whether to stop after a step is decided in one place, `StopRequest.at`, so that several
-processes can be made to stop after the same one.
+Whether to stop after a step, or in a validation, is decided in one place,
+`StopRequest.at`, so that several processes can be made to stop after the same one.
 """
 
 import os
@@ -17,7 +17,8 @@ from yolojax.interrupts import GRACE_S, CtrlC
 _WAITING = b"\nstopping after this batch to save; Ctrl-C again does not wait\n"
 
 
-Agree = Callable[[int, bool], bool]  # (step, is it wanted here) -> stop after it
+# ((step, batch of the validation after it), is it wanted here) -> stop after it
+Agree = Callable[[tuple[int, int], bool], bool]
 
 
 class StopRequest:
@@ -35,7 +36,7 @@ class StopRequest:
     def __init__(
         self,
         end: Callable[[int], object] = os._exit,
-        agree: Agree = lambda step, wanted: wanted,
+        agree: Agree = lambda moment, wanted: wanted,
         *,
         alone: bool = True,
     ) -> None:
@@ -43,7 +44,7 @@ class StopRequest:
 
         Args:
             end: ends the program with a status.
-            agree: decides, asked by every process after each of the same steps.
+            agree: decides, asked by every process at each of the same moments.
             alone: False for one of several processes. SIGTERM at any of them ends all
                 in the same way, with status 0.
         """
@@ -70,13 +71,14 @@ class StopRequest:
             signal.signal(number, handler)
         self._before.clear()
 
-    def at(self, step: int) -> bool:
+    def at(self, step: int, batch: int = 0) -> bool:
         """Returns whether to save and leave after so many steps of the run.
 
         Args:
             step: batches that the state has seen.
+            batch: of the validation that follows, from 1; 0: it is not asked in one.
         """
-        return self._agree(step, self.requested)
+        return self._agree((step, batch), self.requested)
 
     def notice(self, text: str) -> None:
         """Requests a stop for what somebody else says, from any thread.
