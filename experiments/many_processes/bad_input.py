@@ -1,7 +1,6 @@
 """What can be wrong with one of two processes, each as a way to start them."""
 
 import contextlib
-import os
 import shutil
 import socket
 from pathlib import Path
@@ -42,9 +41,7 @@ def cases(runs):
         return pair(name, seats=("2,1",), each=({},), **few)
 
     return {
-        "another port": lambda name: pair(
-            name, port=(free_port(), free_port()), **few
-        ),
+        "another port": lambda name: pair(name, port=(free_port(), free_port()), **few),
         "a port that something else holds": lambda name, port: pair(
             name, port=port, **few
         ),
@@ -56,9 +53,7 @@ def cases(runs):
         "other numbers of processes": lambda name: pair(name, seats=("2,0", "3,1")),
         "another setting": lambda name: pair(name, each=({}, {"lr0": 0.5})),
         "other data": lambda name: pair(name, each=({}, {"data": other})),
-        "other code": lambda name, root: pair(
-            name, each=({}, {"how": {"root": root}})
-        ),
+        "other code": lambda name, root: pair(name, each=({}, {"how": {"root": root}})),
         "other numbers of devices": lambda name: pair(
             name, each=({}, {"device": "cpu:2"})
         ),
@@ -102,7 +97,7 @@ def prepared(what, runs, name):
         yield (("setpriv", "--reuid=65534", "--clear-groups"),)
     elif "another one" in what:
         folder.mkdir()
-        mount = f"mount -t tmpfs none {folder} && exec \"$@\""
+        mount = f'mount -t tmpfs none {folder} && exec "$@"'
         yield (("unshare", "-m", "sh", "-c", mount, "sh"),)
     else:
         yield ()

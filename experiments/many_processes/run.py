@@ -141,9 +141,7 @@ def elastic(runs):
         for leg, (processes, devices) in enumerate(path):
             until = (leg + 1) * 20 // len(path) - 1
             stop = {"signal": ["SIGTERM", until]} if leg + 1 < len(path) else {}
-            pair = runs.together(
-                name, processes, devices, how={processes - 1: stop}
-            )
+            pair = runs.together(name, processes, devices, how={processes - 1: stop})
             statuses = [status for status, _ in ended(pair)]
             want = {128 + signal.SIGTERM if stop and processes == 1 else 0}
             assert set(statuses) == want, (name, leg, runs.last_words(name, 0))
@@ -175,7 +173,9 @@ def preempt(runs):
         told = runs.folder / f"{name}.signalled"
         how = {index: {"signal": ["SIGTERM", *where]}}
         pair = runs.together(name, 2, 1, how=how)
-        rows.append(_left(runs, name, pair, what, lambda at=told: float(at.read_text())))
+        rows.append(
+            _left(runs, name, pair, what, lambda at=told: float(at.read_text()))
+        )
     for cloud, says in clouds.NOTICES.items():
         name = runs.fresh(f"cloud{cloud}").name
         with clouds.served(cloud) as server:

@@ -24,7 +24,9 @@ def test_a_run_goes_from_8_devices_to_3_2_1_and_4(
     want = state_of(place / f"still{groups}")
     caplog.clear()
     for count, until in PATH:
-        monkeypatch.setattr(hosts, "stop_at", lambda now, _, at=until: now[0] == at < 12)
+        monkeypatch.setattr(
+            hosts, "stop_at", lambda now, _, at=until: now[0] == at < 12
+        )
         options = recipe | {"device": f"cpu:{count}"}
         if until == 12:
             run_here(place, f"moved{groups}", **options)

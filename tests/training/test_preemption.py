@@ -3,14 +3,16 @@
 import http.server
 import json
 import threading
+from types import SimpleNamespace
 
 import forked_runs
+import numpy as np
 import pytest
 from forked_runs import run_here, state_of
 
 from yolojax.errors import Interrupted
 from yolojax.program.dispatch import TrainDispatch
-from yolojax.training import preemption
+from yolojax.training import epoch_end, preemption
 from yolojax.training.stop import StopRequest
 
 GCE = "/computeMetadata/v1/instance/"
@@ -141,6 +143,29 @@ def test_others_may_decide_after_which_step_to_stop(tmp_path):
     assert stop.at(7)  # nobody here wants to
     stop.requested = True
     assert stop.at(8, batch=2) and asked == [((7, 0), False), ((8, 2), True)]
+
+
+def test_a_validation_is_left_where_all_agree_to():
+    asked, saved = [], []
+    stop = StopRequest(agree=lambda at, wanted: asked.append(at) or at == (6, 3))
+
+    def leave():
+        raise Interrupted("left", 0)
+
+    run = SimpleNamespace(
+        data=SimpleNamespace(val_batches=range(5)),
+        stop=stop,
+        outputs=SimpleNamespace(progress=SimpleNamespace(status=lambda text: None)),
+        clock=SimpleNamespace(seconds=lambda: 1.5),
+        journal=SimpleNamespace(seconds=0.0),
+        save=saved.append,
+        leave=leave,
+    )
+    state = SimpleNamespace(step=np.int32(6))
+    with pytest.raises(Interrupted, match="left"):
+        list(epoch_end._watched(run, state, iter("abcde")))
+    assert asked == [(6, 1), (6, 2), (6, 3)]
+    assert saved == [state] and run.journal.seconds == 1.5
 
 
 @pytest.mark.process  # a whole run
