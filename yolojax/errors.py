@@ -17,6 +17,14 @@ class DiskFull(OSError):
     """There is no room for what a run writes."""
 
 
+class MirrorFailed(OSError):
+    """A run's folder could not be mirrored to its bucket; its state is saved here."""
+
+    def __init__(self, text: str, status: int):
+        super().__init__(text)
+        self.status = status  # exit status
+
+
 class Interrupted(KeyboardInterrupt):
     """The run was asked to stop; its state is saved."""
 

@@ -18,6 +18,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_TEXT = re.compile("no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
+def is_address(text: str) -> bool:
+    """Whether a text is an address such as gs://bucket/folder, and no path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.:-]*://", text) is not None
+
+
 def local_path(text: str | os.PathLike[str], key: str) -> Path:
     """Returns a path that the user gave, with the home folder for "~".
 
@@ -30,7 +35,7 @@ def local_path(text: str | os.PathLike[str], key: str) -> Path:
             for the folder gs:/bucket/folder of the current one.
     """
     text = os.fspath(text)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+    if is_address(text):
         raise ValueError(
             f"{key} = {text!r} is an address, but only files and folders of this"
             " machine can be used. Copy it here, or mount it, and give its path."

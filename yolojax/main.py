@@ -20,9 +20,10 @@ from yolojax import writers
 from yolojax.config import command_line
 from yolojax.config.grammar import Kind
 from yolojax.errors import DiskFull, Interrupted, NonFiniteLoss
-from yolojax.files import full_disk, local_path
+from yolojax.files import full_disk
 from yolojax.interrupts import CtrlC
 from yolojax.program import start
+from yolojax.runs.mirror.address import Address, workdir_of
 
 # Name -> module with run(config, workdir), which may return an exit status, or
 # module:function of another one that does.
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
         config = config_lib.check(given.config, given.mode)
         if given.unread:
             log.info("not read by --mode %s: %s", given.mode, ", ".join(given.unread))
-        workdir = local_path(given.workdir, "--workdir") if given.workdir else None
+        workdir = _workdir(given.workdir, given.mode)
         start.set_up_jax(config, given.mode)
         status = _load(MODES[given.mode])(config, workdir)
         _part_from_others()
@@ -72,9 +73,20 @@ def main(argv: Sequence[str]) -> None:
         _tell_others(error, text)
         if text is None:
             raise
-        command_line.fail(text)
+        command_line.fail(text, getattr(error, "status", 2))
     if status:
         sys.exit(status)
+
+
+def _workdir(given: str | None, mode: str) -> Path | Address | None:
+    """Returns what --workdir names; only a run that is trained may be in a bucket."""
+    found = workdir_of(given)
+    if isinstance(found, Address) and mode != "train":
+        raise ValueError(
+            f"--workdir {found} is an address, which only train works on; {mode} writes"
+            " into folders of this machine. Give one of them."
+        )
+    return found
 
 
 def explain(error: Exception) -> str | None:
@@ -113,7 +125,7 @@ def _tell_others(error: Exception, text: str | None) -> None:
         traceback.print_exception(error)
     else:
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
-    hosts.end(1 if text is None else 2)
+    hosts.end(1 if text is None else getattr(error, "status", 2))
 
 
 def _leave_in_silence() -> NoReturn:

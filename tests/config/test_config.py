@@ -63,7 +63,7 @@ OWN = {  # settings the reference does not have
     *("study", "search", "dry_run", "executor", "jobs"),
     *("runs", "layout", "int8", "class_width", "ema_decay"),
     *("models", "tasks", "against"),
-    *("step", "state", "draw", "keep_states", "hosts", "hosts_timeout"),
+    *("step", "state", "draw", "keep_states", "hosts", "hosts_timeout", "mirror_grace"),
     *TrackerOptions.__dataclass_fields__,
 }
 BAD_BY_KIND = {

@@ -247,6 +247,7 @@ ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
     "preemption_address": [
         Made("http://127.0.0.1:9", observed.notices_asked, {"preemption_notices": True})
     ],
+    "mirror_grace": [Made(0.0, observed.mirrored)],
     "plots": [Made(True, observed.checked)],
     "log_every": [Left(observed.first_news, OFTEN)],
     "profile": [Left(observed.has("profile"), OFTEN | {"profile": 1})],

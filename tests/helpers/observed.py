@@ -14,6 +14,7 @@ import os
 import queue
 from unittest import mock
 
+import buckets
 import exports
 import forked_runs
 import jax
@@ -394,6 +395,18 @@ def notices_asked(config, folder):
     ):
         return asked.get(timeout=5 if config.preemption_notices else 0.01)
     return None
+
+
+def mirrored(config, folder):
+    """Returns whether a run goes on while its bucket fails."""
+    bucket = buckets.Bucket()
+    with mock.patch.dict(os.environ, {"YOLOJAX_CACHE": str(folder)}):
+        mirror = buckets.mirror_of(bucket, grace=60 * config.mirror_grace)
+    buckets.write_save(mirror.folder, 1)
+    mirror.saved(1)
+    bucket.error = OSError("away")
+    mirror.turn()
+    return mirror.broken is None
 
 
 def epochs_done(run):

@@ -21,6 +21,7 @@ from yolojax.inference import evaluate
 from yolojax.metrics.detection import DetectionResult
 from yolojax.program import start
 from yolojax.runs import checkpoint
+from yolojax.runs.mirror.address import workdir_of
 
 if TYPE_CHECKING:
     from yolojax.api.model import Model
@@ -45,7 +46,8 @@ def train(
             weights to start from, or the folder of a run, which goes on; or
             "module:attribute" of a builder.
         data: as config.data; None: that of the config.
-        workdir: the folder of the run; None: a new one below runs/.
+        workdir: the folder of the run, or its address in a bucket; None: a new one
+            below runs/.
         keywords: settings of the command train.
 
     Raises:
@@ -81,8 +83,8 @@ def trained(config: Any, workdir: str | Path | None) -> "TrainedRun":
     """Returns the run of checked settings, once it is complete."""
     start.keep_compiled_unless_set()
     with settings.as_keywords(), telling(True):
-        folder = None if workdir is None else Path(workdir)
-        return TrainedRun(train_command.trained(config, folder), config.model)
+        place = workdir_of(workdir)
+        return TrainedRun(train_command.trained(config, place), config.model)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ import contextlib
 import gc
 import itertools
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from yolojax import models, optim
+from yolojax import models, optim, writers
 from yolojax.assembly import data as loading
 from yolojax.assembly import network
 from yolojax.assembly.weights import given_weights, weights_hash
@@ -23,6 +24,8 @@ from yolojax.runs import checkpoint, data_notes
 from yolojax.runs import folder as run_folder
 from yolojax.runs.checkpoint import Checkpoints
 from yolojax.runs.journal import Journal, RunRecord
+from yolojax.runs.mirror.address import Address
+from yolojax.runs.mirror.mirror import Mirror, mirrored
 from yolojax.runs.notices import warnings_kept
 from yolojax.training.loop import train
 from yolojax.training.run import Means, Opened, make_run
@@ -30,13 +33,23 @@ from yolojax.weights.sources import Weights
 
 log = logging.getLogger("yolojax")
 
+_SHARED_CACHE = (
+    "A run in a bucket is worked on in the cache folder of process 0: let"
+    " YOLOJAX_CACHE name a folder on a disk that all machines share, under the same"
+    " path."
+)
 
-def run(config: Any, workdir: Path | None, means: Means | None = None) -> None:
+
+def run(
+    config: Any, workdir: Path | Address | None, means: Means | None = None
+) -> None:
     """Trains until the run of the folder is complete; arguments as of `trained`."""
     trained(config, workdir, means)
 
 
-def trained(config: Any, workdir: Path | None, means: Means | None = None) -> Path:
+def trained(
+    config: Any, workdir: Path | Address | None, means: Means | None = None
+) -> Path:
     """Returns the folder of a run, once that is complete.
 
     What can be wrong without looking at the data is found before them, and a start
@@ -44,8 +57,8 @@ def trained(config: Any, workdir: Path | None, means: Means | None = None) -> Pa
 
     Args:
         config: checked settings.
-        workdir: the folder of the run, which goes on if it holds one; None: a new one
-            below runs/.
+        workdir: the folder of the run, or its address in a bucket; it goes on if it
+            holds one; None: a new one below runs/.
         means: what the run is done with; None: the usual clock and steps.
     """
     _check_settings(config)
@@ -55,7 +68,7 @@ def trained(config: Any, workdir: Path | None, means: Means | None = None) -> Pa
     automatic = batch_size.is_automatic(config)
     mesh = devices.make_mesh(config.device, None if automatic else config.batch)
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(_folder(config, workdir))
+        folder, mirror = stack.enter_context(_folder(config, workdir))
         start = None
         if config.pretrained is not False and not checkpoint.holds_state(folder):
             with hosts.machine_first("the weights"):
@@ -69,7 +82,7 @@ def trained(config: Any, workdir: Path | None, means: Means | None = None) -> Pa
             log.info("run folder: %s", folder)
             stack.enter_context(warnings_kept(folder))
             _note_data(config, folder, sources)
-        job = _Job(config, folder, sources, mesh, start, means or Means())
+        job = _Job(config, folder, sources, mesh, start, means or Means(), mirror)
         smaller = None
         for halvings in itertools.count():
             smaller = _attempt(job, smaller, halvings)
@@ -80,13 +93,30 @@ def trained(config: Any, workdir: Path | None, means: Means | None = None) -> Pa
 
 
 @contextlib.contextmanager
-def _folder(config: Any, workdir: Path | None) -> Iterator[Path]:
-    """Yields the run's folder, which process 0 makes and locks for all of them."""
+def _folder(
+    config: Any, workdir: Path | Address | None
+) -> Iterator[tuple[Path, Mirror | None]]:
+    """Yields the run's folder, which process 0 makes and locks for all of them.
+
+    With an address it also yields the mirror there, which process 0 alone has.
+    """
+    bucket = isinstance(workdir, Address)
+    mend = _SHARED_CACHE if bucket else hosts.SHARED_FOLDER
     if not hosts.leads():
-        yield hosts.shared_folder(None)
+        yield hosts.shared_folder(None, mend), None
         return
-    with run_folder.occupied(config, workdir, "train") as folder:
-        yield hosts.shared_folder(folder)
+    run_folder.refuse_two_places(config, workdir)
+    with contextlib.ExitStack() as stack:
+        mirror = None
+        if isinstance(workdir, Address):
+            line = writers.Progress(sys.stdout, 1, 1, ())
+            stack.callback(line.close)
+            mirror = stack.enter_context(
+                mirrored(workdir, config.mirror_grace, line.status)
+            )
+        place = workdir if mirror is None else mirror.folder
+        folder = run_folder.occupied(config, place, "train")
+        yield hosts.shared_folder(stack.enter_context(folder), mend), mirror
 
 
 def _note_data(config: Any, folder: Path, sources: list[loading.Source]) -> None:
@@ -165,6 +195,7 @@ class _Job(NamedTuple):
     mesh: Any
     start: Weights | None  # that a fresh run starts from, None for random ones
     means: Means
+    mirror: Mirror | None  # of the folder
 
 
 def _attempt(job: _Job, smaller: Any, halvings: int) -> Any:
@@ -193,7 +224,7 @@ def _attempt(job: _Job, smaller: Any, halvings: int) -> Any:
                     settled,
                     job.folder,
                     job.sources,
-                    Opened(checkpoints, compiler),
+                    Opened(checkpoints, compiler, job.mirror),
                     job.start,
                     job.means,
                 )

@@ -214,10 +214,10 @@ def _split(argv: Sequence[str]) -> tuple[str, list[str], list[str]]:
     return argv[0], joined, rest
 
 
-def fail(text: str) -> NoReturn:
+def fail(text: str, status: int = 2) -> NoReturn:
     """Ends the program with one line that says what to mend."""
     print(f"error: {' '.join(text.split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)
 
 
 def _unread(argv: Sequence[str], command: str) -> list[str]:

@@ -455,6 +455,8 @@ KEYS: dict[str, Key] = {
     "preemption_address": _text(None, "where they are asked for; None: the address that"
                                 " all three have, http://169.254.169.254",
                                 commands=RUN, resume=True),
+    "mirror_grace": _number(30.0, "minutes that a bucket as --workdir may fail before"
+                            " the run saves and stops", commands=RUN, resume=True),
     "plots": _switch(True, "write pictures and curves",
                      commands=("train", "val", "check"), resume=True),
     "log_every": _integer(20, "steps after which losses are read and checked at the"

@@ -39,6 +39,10 @@ DAY = 24 * 3600  # of seconds: whoever is lost meanwhile is missed by the watch
 # fast batches are made. What lies at `data` is compared by its content.
 OWN = ("hosts", "workers", "compile_cache", "data")
 
+SHARED_FOLDER = (
+    "Name one on a disk that all machines share, under the same path, by --workdir."
+)
+
 log = logging.getLogger("yolojax")
 
 
@@ -353,11 +357,12 @@ def agree(values: Mapping[str, Any]) -> None:
             raise ValueError(problem)
 
 
-def shared_folder(folder: Path | None) -> Path:
+def shared_folder(folder: Path | None, mend: str = SHARED_FOLDER) -> Path:
     """Returns the folder of process 0, once all others have seen what lies in it.
 
     Args:
         folder: made by process 0; None in the others.
+        mend: what is to be done if one of them does not see it.
 
     Raises:
         ValueError: some cannot see it; in every process.
@@ -377,8 +382,7 @@ def shared_folder(folder: Path | None) -> Path:
     if blind:
         raise ValueError(
             f"{', '.join(blind)} cannot see what {_joined.peers[0]} wrote into the"
-            f" run's folder {name}. Name one on a disk that all machines share, under"
-            " the same path, by --workdir."
+            f" run's folder {name}. {mend}"
         )
     return Path(name)
 

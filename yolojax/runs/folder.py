@@ -160,7 +160,7 @@ def unused(parent: Path, stem: str, suffix: str = "") -> Iterator[Path]:
             yield path
 
 
-def refuse_two_places(config: Any, workdir: Path | None) -> None:
+def refuse_two_places(config: Any, workdir: object) -> None:
     """Raises ValueError if --workdir and config.name both name the folder."""
     if workdir and config.name:
         raise ValueError(

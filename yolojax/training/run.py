@@ -22,6 +22,7 @@ from yolojax.program.train_program import Program, lowered_evaluation, stored_im
 from yolojax.runs.checkpoint import Checkpoints
 from yolojax.runs.data_notes import data_identity
 from yolojax.runs.journal import Identity, Journal, RunRecord
+from yolojax.runs.mirror.mirror import Mirror
 from yolojax.training import loader_pace, profile
 from yolojax.training.clock import Clock
 from yolojax.training.outputs import Outputs
@@ -60,6 +61,7 @@ class Opened(NamedTuple):
 
     checkpoints: Checkpoints
     compiler: Compiler
+    mirror: Mirror | None = None  # of a folder that is one of a bucket
 
 
 class Steps(NamedTuple):
@@ -102,6 +104,7 @@ class Run:
     outputs: Outputs = dataclasses.field(init=False)  # opened when training begins
     watches: Watches = dataclasses.field(init=False)  # likewise
     owed: Owed | None = None
+    mirror: Mirror | None = None
 
     @property
     def journal(self) -> Journal:
@@ -122,6 +125,8 @@ class Run:
             ),
             loader_pace.Watch(self.config, accelerator=platform != "cpu"),
         )
+        if self.mirror is not None:
+            self.mirror.watch(self.stop.notice)
 
     def compile_ahead(
         self, state: TrainState, host_batches: list[dict[str, Any]], iteration: int
@@ -168,6 +173,8 @@ class Run:
         self.settle()
         self.journal.saves += 1
         self.checkpoints.save_last(self.journal.saves, state, self.saved_record())
+        if self.mirror is not None:
+            self.mirror.saved(self.journal.saves)
 
     def save_best(self, ema: PyTree) -> None:
         """Starts to write the weights of a new best epoch."""
@@ -177,7 +184,7 @@ class Run:
     def leave(self) -> NoReturn:
         """Ends the run on request, once its saved state is on disk."""
         self.checkpoints.wait()
-        self.stop.leave(self.folder)
+        self.stop.leave(self.mirror.address if self.mirror else self.folder)
 
     def is_time_up_at(self, step: int) -> bool:
         """Returns whether the time of the run is up, between the steps of an epoch.
@@ -238,7 +245,7 @@ def make_run(
         means: what it is done with.
     """
     source, val_source = sources[0], sources[1] if len(sources) > 1 else None
-    checkpoints, compiler = opened
+    checkpoints, compiler, mirror = opened
     identity = _identity(program, config, source, start)
     identity = _as_begun(identity, checkpoints, folder)
     state, journal = _start(
@@ -267,6 +274,7 @@ def make_run(
         record=RunRecord(journal, identity),
         clock=means.clock(journal.seconds),
         stop=StopRequest(agree=hosts.stop_at, alone=not hosts.joined()),
+        mirror=mirror,
     )
     return run, devices.replicate(state, program.mesh)
 

@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 from yolojax.errors import Interrupted
@@ -108,8 +107,12 @@ class StopRequest:
         os.write(2, _WAITING)
         return None
 
-    def leave(self, workdir: Path) -> NoReturn:
-        """Raises Interrupted; the state must be on disk."""
+    def leave(self, workdir: object) -> NoReturn:
+        """Raises Interrupted; the state must be on disk.
+
+        Args:
+            workdir: folder or address of the run, for the message.
+        """
         if not self._number:  # nobody here asked for it, and nothing went wrong
             why = self._notice or "another process was asked to stop"
             raise Interrupted(

@@ -1,0 +1,1 @@
+"""A run that lives in a bucket: worked on here, and mirrored there after every save."""
