@@ -252,7 +252,30 @@ def late_figures(iteration):
     _after(evaluate, "evaluate", lambda *_, **__: begun.wait())
 
 
+def kill_mirrored(saves):
+    """Ends the process when a save is in its bucket, or a later one."""
+    from yolojax.runs.mirror import upload
+
+    _after(upload.Upload, "send", lambda self, *_: self.saves >= saves and _kill())
+
+
+def kill_in_upload(saves, files):
+    """Ends the process when so many files of a save, or a later one, are uploaded."""
+    from yolojax.runs.mirror import place, upload
+
+    sending, put = [0], []
+    _before(upload.Upload, "send", lambda self, s, *_: sending.append(s.saves))
+    _before(
+        place.Place,
+        "put",
+        lambda *_: (
+            sending[-1] >= saves and (put.append(0) or len(put) > files) and _kill()
+        ),
+    )
+
+
 FAULTS = (
+    *(kill_mirrored, kill_in_upload),
     *(kill_at, kill_in_save, kill_after_best, signal_at, signal_in_validation),
     *(kill_in_figures, late_figures),
 )

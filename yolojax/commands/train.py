@@ -114,9 +114,9 @@ def _folder(
             mirror = stack.enter_context(
                 mirrored(workdir, config.mirror_grace, line.status)
             )
-        place = workdir if mirror is None else mirror.folder
-        folder = run_folder.occupied(config, place, "train")
-        yield hosts.shared_folder(stack.enter_context(folder), mend), mirror
+            workdir = mirror.folder
+        folder = stack.enter_context(run_folder.occupied(config, workdir, "train"))
+        yield hosts.shared_folder(folder, mend), mirror
 
 
 def _note_data(config: Any, folder: Path, sources: list[loading.Source]) -> None:
