@@ -138,6 +138,19 @@ def test_half_a_mirror(bucket, machine):
     assert mirror_of(bucket).upload.saves == 2
 
 
+def test_the_machine_that_has_the_run_mends_half_a_mirror(bucket, machine, caplog):
+    whole = set(bucket.keys())
+    lost = next(key for key in bucket.keys() if key.endswith("values"))
+    bucket.store.pop(f"{bucket.root}/{lost}")
+    mirror = mirror_of(bucket)
+    assert "half a mirror" in caplog.text and "mirrors it anew" in caplog.text
+    mirror.saved(2)
+    assert mirror.turn() is None
+    assert set(bucket.keys()) == whole
+    machine("second")
+    assert content(mirror_of(bucket).folder) == content(mirror.folder)
+
+
 def test_a_manifest_that_was_cut_off_is_not_taken(bucket, machine, caplog):
     machine("second")
     [name] = bucket.keys("manifests")

@@ -93,6 +93,13 @@ class Scratch:
         self.note(manifest.run)
         return manifest.run
 
+    def is_ahead_of(self, found: list[Manifest]) -> bool:
+        """Whether the run is here, with all that manifests speak of, or more."""
+        run, here = self.identity(), newest_state(self.run)
+        return bool(found and here) and all(
+            manifest.run == run and manifest.saves <= here for manifest in found
+        )
+
     def _fetch(self, place: Place, manifest: Manifest) -> None:
         """Replaces the run that is here by that of a manifest, whole or not at all."""
         incoming = self.folder / "incoming"
@@ -133,6 +140,14 @@ class Scratch:
         )
 
 
+class _HalfError(Exception):
+    """A bucket holds no whole state, though it holds manifests."""
+
+    def __init__(self, text: str, found: list[Manifest]) -> None:
+        super().__init__(text)
+        self.found = found  # those that can be read
+
+
 class Settled(NamedTuple):
     """What a bucket held when a run was started."""
 
@@ -157,6 +172,16 @@ def settled(place: Place, scratch: Scratch) -> Settled:
                 return Settled(scratch.without_mirror(place), (), 0, None)
             run = scratch.with_mirror(place, manifest)
             return Settled(run, tuple(names), manifest.saves, manifest.entries)
+        except _HalfError as error:
+            if place.names() != names:
+                continue
+            if not scratch.is_ahead_of(error.found):
+                raise ValueError(
+                    f"{error} Copy what belongs there once more, or give another"
+                    " --workdir. Nothing was changed."
+                ) from error
+            log.warning("%s This machine holds the run, and mirrors it anew", error)
+            return Settled(error.found[0].run, tuple(names), 0, None)
         except Exception as error:
             if place.names() != names:  # another machine has just replaced it
                 continue
@@ -176,17 +201,18 @@ def _newest(place: Place, names: list[str]) -> Manifest | None:
     """Returns the newest manifest that is whole with all its files.
 
     Raises:
-        ValueError: none is, though there are some.
+        _HalfError: none is, though there are some.
     """
     if not names:
         return None
-    there, wrong = place.files(), []
+    there, wrong, found = place.files(), [], []
     for name in names:
         try:
             manifest = place.read(name)
         except (ValueError, FileNotFoundError) as error:
             wrong.append(f"manifests/{name}: {reason(error)}")
             continue
+        found.append(manifest)
         entries = manifest.entries
         missing = [e for e in entries if there.get(e.key) != e.size]
         if not missing:
@@ -197,8 +223,6 @@ def _newest(place: Place, names: list[str]) -> Manifest | None:
             f"{missing[0].key}, which is {missing[0].path}, is missing or has another"
             f" size ({len(missing)} of {len(entries)} files)"
         )
-    raise ValueError(
-        f"--workdir {place.address} holds half a mirror: {'; '.join(wrong)}. Copy the"
-        " bucket's folder there once more, or give another --workdir. Nothing was"
-        " changed."
+    raise _HalfError(
+        f"--workdir {place.address} holds half a mirror: {'; '.join(wrong)}.", found
     )
