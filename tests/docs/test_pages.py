@@ -3,8 +3,6 @@
 import importlib.util
 import json
 import re
-import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -13,10 +11,12 @@ from pages import (
     DOCS,
     PAGES,
     anchors,
+    checked,
     code_blocks,
     command_lines,
     links,
     name_of,
+    named_settings,
     prose,
 )
 from places import ROOT
@@ -86,11 +86,6 @@ def test_a_good_link_is_not_reported():
 
 
 # Settings
-
-
-def named_settings(text):
-    """Returns the settings that a page names as flags."""
-    return set(re.findall(r"--config\.(\w+)", text)) - {"KEY", "key"}
 
 
 @pytest.fixture
@@ -248,49 +243,6 @@ def _defines(path, name):
 
 
 # Commands
-
-
-def checked(words):
-    """Raises ValueError unless a command line of a page would be accepted.
-
-    Its data and weights are not looked for; what it says of them is.
-    """
-    from absl import flags
-    from ml_collections import config_flags
-
-    from yolojax import config as config_lib
-    from yolojax.config import command_line
-    from yolojax.config.keys import COMMANDS, KEYS
-
-    argv = command_line.resolved(["main.py", *words], lambda path: None)
-    values = flags.FlagValues()
-    config = config_flags.DEFINE_config_file("config", None, flag_values=values)
-    flags.DEFINE_string("workdir", None, "", flag_values=values)
-    flags.DEFINE_enum("mode", "train", list(COMMANDS), "", flag_values=values)
-    flags.DEFINE_bool("debug", False, "", flag_values=values)
-    before = list(sys.argv)
-    sys.argv[:] = argv  # where config_flags looks for settings
-    try:
-        with warnings.catch_warnings():
-            # config_flags imports the file in a way that Python is giving up.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            rest = values(argv)
-            settings = dict(config.value.items())
-    except Exception as error:
-        raise ValueError(f"{' '.join(words)}: {error}") from error
-    finally:
-        sys.argv[:] = before
-    if rest[1:]:
-        raise ValueError(f"{' '.join(words)}: {rest[1:]} are no flags")
-    mode = values["mode"].value
-    config_lib.check(settings, mode)
-    unread = {
-        key
-        for key in named_settings(" ".join(argv)) - {"data"}
-        if mode not in KEYS[key].commands
-    }
-    if unread:
-        raise ValueError(f"{' '.join(words)}: --mode {mode} does not read {unread}")
 
 
 def commands():

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import sys
+import warnings
 
 from places import ROOT
 
@@ -64,3 +66,51 @@ def command_lines(text):
             words = shlex.split(rest.replace("$seed", "0"), comments=True)
             if words:
                 yield words
+
+
+def named_settings(text):
+    """Returns the settings that a page names as flags."""
+    return set(re.findall(r"--config\.(\w+)", text)) - {"KEY", "key"}
+
+
+def checked(words):
+    """Raises ValueError unless a command line of a page would be accepted.
+
+    Its data and weights are not looked for; what it says of them is.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
+    from yolojax import config as config_lib
+    from yolojax.config import command_line
+    from yolojax.config.keys import COMMANDS, KEYS
+
+    argv = command_line.resolved(["main.py", *words], lambda path: None)
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", None, flag_values=values)
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    flags.DEFINE_enum("mode", "train", list(COMMANDS), "", flag_values=values)
+    flags.DEFINE_bool("debug", False, "", flag_values=values)
+    before = list(sys.argv)
+    sys.argv[:] = argv  # where config_flags looks for settings
+    try:
+        with warnings.catch_warnings():
+            # config_flags imports the file in a way that Python is giving up.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            rest = values(argv)
+            settings = dict(config.value.items())
+    except Exception as error:
+        raise ValueError(f"{' '.join(words)}: {error}") from error
+    finally:
+        sys.argv[:] = before
+    if rest[1:]:
+        raise ValueError(f"{' '.join(words)}: {rest[1:]} are no flags")
+    mode = values["mode"].value
+    config_lib.check(settings, mode)
+    unread = {
+        key
+        for key in named_settings(" ".join(argv)) - {"data"}
+        if mode not in KEYS[key].commands
+    }
+    if unread:
+        raise ValueError(f"{' '.join(words)}: --mode {mode} does not read {unread}")

@@ -1,0 +1,22 @@
+#!/bin/sh
+# What a container does: one process of a run. Its arguments are those of `yolojax`.
+# RUN: the run's folder, on a disk that all processes see.
+#
+# SIGTERM ends a run with status 0 once its step is saved. A scheduler of containers
+# takes 0 for "done", so a run that is not complete ends with 75 here: start me again.
+set -u
+asked=0
+yolojax "$@" --workdir "$RUN" &
+child=$!
+trap 'asked=1; kill -TERM "$child"' TERM
+wait "$child"
+status=$?
+while [ "$asked" -eq 1 ]; do  # the signal has ended the wait, not the run
+  asked=0
+  wait "$child"
+  status=$?
+done
+if [ "$status" -eq 0 ] && [ ! -e "$RUN/results.png" ]; then
+  status=75
+fi
+exit "$status"
