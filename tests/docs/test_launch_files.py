@@ -42,7 +42,8 @@ def commands(path):
     values = dict(re.findall(r"^([A-Z]+)=(\S+)$", text, re.MULTILINE))
     for name, value in values.items():
         found = [line.replace(f"${name}", value) for line in found]
-    lines = [shlex.split(line.rstrip('"')) for line in found]
+    # Where a command stands within quotes its line ends with the last one.
+    lines = [shlex.split(x[:-1] if x.count('"') % 2 else x) for x in found]
     if path.suffix == ".yaml":
         lines += [one["args"] for one in containers(yaml.safe_load(text))]
     return lines
