@@ -6,9 +6,11 @@
 # takes 0 for "done", so a run that is not complete ends with 75 here: start me again.
 set -u
 asked=0
+child=
+trap 'asked=1; [ -z "$child" ] || kill -TERM "$child"' TERM
 yolojax "$@" --workdir "$RUN" &
 child=$!
-trap 'asked=1; kill -TERM "$child"' TERM
+[ "$asked" -eq 0 ] || kill -TERM "$child"  # in between
 wait "$child"
 status=$?
 while [ "$asked" -eq 1 ]; do  # the signal has ended the wait, not the run
