@@ -10,13 +10,17 @@ child=
 trap 'asked=1; [ -z "$child" ] || kill -TERM "$child"' TERM
 yolojax "$@" --workdir "$RUN" &
 child=$!
-[ "$asked" -eq 0 ] || kill -TERM "$child"  # in between
+if [ "$asked" -eq 1 ]; then  # in between
+  asked=0
+  kill -TERM "$child"
+fi
 wait "$child"
 status=$?
 while [ "$asked" -eq 1 ]; do  # the signal has ended the wait, not the run
   asked=0
   wait "$child"
-  status=$?
+  again=$?
+  [ "$again" -eq 127 ] || status=$again  # 127: it had ended before the signal came
 done
 if [ "$status" -eq 0 ] && [ ! -e "$RUN/results.png" ]; then
   status=75
