@@ -242,8 +242,14 @@ def pace(runs):
 
 PARTS = (matrix, precise, tasks, kill, elastic, preempt, bad, pace)
 
-if __name__ == "__main__":
+
+def main():
+    """Runs the parts that are named, or all."""
     parts = {part.__name__: part for part in PARTS}
     for part in sys.argv[2:] or parts:
         print(f"## {part}: {parts[part].__doc__}\n", flush=True)
         parts[part](Runs(Path(sys.argv[1]).resolve()))
+
+
+if __name__ == "__main__":
+    main()
