@@ -1,6 +1,7 @@
 """What can be wrong with one of two processes, each as a way to start them."""
 
 import contextlib
+import os
 import shutil
 import socket
 from pathlib import Path
@@ -9,6 +10,7 @@ from runs import ROOT, free_port
 
 SECONDS = 30  # hosts_timeout
 MISSING = 5  # where somebody is
+POWERS = ("-dac_override", "-dac_read_search")  # of root, to look into any folder
 
 
 def cases(runs):
@@ -63,6 +65,11 @@ def cases(runs):
         "a folder that is another one for process 1": lambda name, wrap: pair(
             name, each=({}, {"how": {"wrap": wrap}})
         ),
+        "other numbers of devices, as they are found": lambda name: pair(
+            name,
+            device="cpu",
+            each=({}, {"how": {"environment": {"JAX_NUM_CPU_DEVICES": "2"}}}),
+        ),
         "process 1 is missing": alone,
         "process 0 is missing": last_alone,
         "a batch of 3 for 2 x 2 devices (padded: no error)": lambda name: pair(
@@ -92,9 +99,9 @@ def prepared(what, runs, name):
                 file.write("# changed\n")
         yield (Path(root),)
     elif "look into" in what:
-        folder.parent.joinpath("closed").mkdir(exist_ok=True)
         folder.mkdir(mode=0o700)
-        yield (("setpriv", "--reuid=65534", "--clear-groups"),)
+        os.chown(folder, 65534, 65534)
+        yield (("setpriv", f"--bounding-set={','.join(POWERS)}"),)
     elif "another one" in what:
         folder.mkdir()
         mount = f'mount -t tmpfs none {folder} && exec "$@"'

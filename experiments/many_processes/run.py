@@ -2,8 +2,8 @@
 
 python experiments/many_processes/run.py FOLDER PART [PART ...]
 
-Parts: matrix, precise, tasks, kill, elastic, preempt, bad, pace. Each prints its
-tables.
+Parts: matrix, precise, tasks, figures, kill, elastic, preempt, bad, pace. Each prints
+its tables.
 """
 
 import random
@@ -18,22 +18,23 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 import bad_input  # noqa: E402
 import clouds  # noqa: E402
-from runs import Runs, ended, furthest, table  # noqa: E402
+from runs import CONFIGS, WHOLE_HEAD, Runs, ended, furthest, table  # noqa: E402
 
 SHAPES = ((1, 8), (2, 4), (4, 2))  # processes x devices of each
+TWENTY = {**WHOLE_HEAD, "fraction": 40, "epochs": 4}  # steps
 KILLS = 10
-SHORT = {"epochs": 2}  # 10 steps, 12 states
+SAVES = {"fraction": 16, "save_minutes": 1e-6}  # each of 6 steps, and 3 epochs
 
 
 def matrix(runs):
     """Same batches, losses and bytes, whatever shares the eight devices."""
-    _matrix(runs, "m", {}, {})
+    _matrix(runs, "m", {}, TWENTY)
 
 
 def precise(runs):
     """The same in float64."""
     wide = {index: {"float64": True} for index in range(4)}
-    _matrix(runs, "w", wide, {"optimizer": "sgd"})
+    _matrix(runs, "w", wide, TWENTY | {"optimizer": "sgd"})
 
 
 def _matrix(runs, prefix, how, settings):
@@ -68,7 +69,7 @@ def _figures(runs, name, other):
             if key.startswith("metrics/"):
                 unlike |= {key} if here[key] != there[key] else set()
                 if here[key]:
-                    best = "mAP50-95" in key or "accuracy_top1" in key
+                    best = "mAP50" in key or "accuracy_top1" in key
                     shown = f"{key} {here[key]}" if best else shown
     return f"{shown}; {'the same' if not unlike else f'{sorted(unlike)} differ'}"
 
@@ -77,9 +78,10 @@ def tasks(runs):
     """1x4 against 2x2 for every task, input size and shape of batches."""
     cases = {task: {"task": task} for task in ("detect", "segment", "pose", "obb")}
     cases |= {"classify": {"task": "classify"}, "multi_scale": {"multi_scale": 0.5}}
-    cases |= {"rect": {"rect": True}, "bn_groups=4": {"bn_groups": 4}}
+    oblong = runs.data("detect", "oblong")
+    cases |= {"rect": {"rect": True, "data": oblong}, "bn_groups=4": {"bn_groups": 4}}
     cases |= {"uneven, batch=9": {"batch": 9}, "uneven, batch=2": {"batch": 2}}
-    cases["uneven, batch=9"] |= {"epochs": 4, "fraction": 36}
+    cases["uneven, batch=9"] |= {"fraction": 26}
     cases["uneven, batch=2"] |= {"fraction": 10}
     rows = []
     for number, (case, settings) in enumerate(cases.items()):
@@ -88,7 +90,7 @@ def tasks(runs):
             runs.whole(name, processes, devices, **settings)
         one, two = f"t{number}_1x4", f"t{number}_2x2"
         usual, steps = runs.steps(one), runs.steps(two)
-        alike = sum(_covers(steps[s][0], usual[s][0]) for s in usual)
+        alike = sum(steps[s][0] == usual[s][0] for s in usual)
         far = furthest(runs.losses(two), runs.losses(one))
         cells = f"{alike} of {len(usual)}", f"{far:.1e}", _figures(runs, two, one)
         rows.append([case, *cells])
@@ -96,27 +98,40 @@ def tasks(runs):
     table(["1x4 and 2x2", "same batches", "losses differ by", "validation"], rows)
 
 
-def _covers(rows, others):
-    return rows == others
+def figures(runs):
+    """Validation of trained weights, which stay as they are: the same digits."""
+    rows = []
+    for task in CONFIGS:
+        name = runs.fresh(f"taught_{task}").name
+        long = {"epochs": 60, "lr0": 0.01, "save_minutes": 15, "val": False}
+        runs.whole(name, task=task, **long, mosaic=0.0, close_mosaic=0)
+        start = {"pretrained": runs.folder / name, "epochs": 1, "lr0": 1e-9}
+        for processes, devices in ((1, 4), (2, 2)):
+            name = runs.fresh(f"f{processes}x{devices}_{task}").name
+            runs.whole(name, processes, devices, task=task, **start)
+        one, two = f"f1x4_{task}", f"f2x2_{task}"
+        rows.append([task, _figures(runs, two, one)])
+        print(rows[-1], flush=True)
+    table(["1x4 and 2x2", "figures of validation"], rows)
 
 
 def kill(runs):
     """One of two processes is killed; the same command goes on."""
     runs.fresh("still")
-    runs.whole("still", 2, 1, **SHORT)
+    runs.whole("still", 2, 1, **SAVES)
     states, rows = runs.saved("still"), []
     for number in range(KILLS):
         dice = random.Random(number)
         at, more = dice.randrange(1, states), dice.uniform(0, 0.3)
         name, victim = runs.fresh(f"kill{number}").name, number % 2
-        pair = runs.together(name, 2, 1, **SHORT)
+        pair = runs.together(name, 2, 1, **SAVES)
         while runs.saved(name) < at and None in [p.poll() for p in pair]:
             time.sleep(0.005)
         time.sleep(more)
         pair[victim].send_signal(signal.SIGKILL)
         (status, seconds) = ended(pair)[1 - victim]
         words = runs.last_words(name, 1 - victim)
-        runs.whole(name, 2, 1, **SHORT)
+        runs.whole(name, 2, 1, **SAVES)
         differs = runs.same("still", name)
         when = f"{more:.2f} s after state {at}"
         rows.append([when, victim, status, f"{seconds:.1f}", words, differs])
@@ -128,7 +143,7 @@ def kill(runs):
 def elastic(runs):
     """A run goes on with other numbers of devices and processes."""
     runs.fresh("calm")
-    runs.whole("calm")
+    runs.whole("calm", epochs=6)  # 18 steps
     rows = []
     paths = {
         "8 -> 3 -> 2 -> 1 -> 4 devices": [(1, 8), (1, 3), (1, 2), (1, 1), (1, 4)],
@@ -139,9 +154,10 @@ def elastic(runs):
         name = runs.fresh(f"moved{number}").name
         seen = []
         for leg, (processes, devices) in enumerate(path):
-            until = (leg + 1) * 20 // len(path) - 1
+            until = (leg + 1) * 18 // len(path) - 1
             stop = {"signal": ["SIGTERM", until]} if leg + 1 < len(path) else {}
-            pair = runs.together(name, processes, devices, how={processes - 1: stop})
+            how = {processes - 1: stop}
+            pair = runs.together(name, processes, devices, how=how, epochs=6)
             statuses = [status for status, _ in ended(pair)]
             want = {128 + signal.SIGTERM if stop and processes == 1 else 0}
             assert set(statuses) == want, (name, leg, runs.last_words(name, 0))
@@ -160,9 +176,9 @@ def preempt(runs):
     cases = {
         f"SIGTERM at process {i}, {what}": (i, where)
         for what, where in {
-            "before step 7": [6],
+            "before step 5": [4],
             "in validation 2, batch 1 of 3": [2, 0],
-            "in validation 4, the last batch": [4, 2],
+            "in validation 3, the last batch": [3, 2],
             "at the end of validation 2": [2, 2],
         }.items()
         for i in (0, 1)
@@ -221,7 +237,7 @@ def bad(runs):
 
 def pace(runs):
     """Step time of 1x4 against 2x2, in pairs."""
-    settings = {"model": None, "imgsz": 128, "save_minutes": 15, "val": False}
+    settings = {"model": None, "imgsz": 128, "fraction": 40, "epochs": 4, "val": False}
     real = Runs(runs.folder / "pace", quick=False)
     ratios = []
     for pair in range(6):
@@ -240,7 +256,7 @@ def pace(runs):
     print(f"median of the ratios {statistics.median(ratios):.3f}\n")
 
 
-PARTS = (matrix, precise, tasks, kill, elastic, preempt, bad, pace)
+PARTS = (matrix, precise, tasks, figures, kill, elastic, preempt, bad, pace)
 
 
 def main():

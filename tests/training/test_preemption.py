@@ -168,6 +168,22 @@ def test_a_validation_is_left_where_all_agree_to():
     assert saved == [state] and run.journal.seconds == 1.5
 
 
+def test_the_last_validation_is_left_at_a_moment_of_its_own():
+    asked = []
+    stop = StopRequest(agree=lambda at, wanted: asked.append(at) or at == (13, 2))
+
+    def leave():
+        raise Interrupted("left", 0)
+
+    schedule = SimpleNamespace(total_iterations=12)
+    run = SimpleNamespace(
+        program=SimpleNamespace(schedule=schedule), stop=stop, leave=leave
+    )
+    with pytest.raises(Interrupted, match="left"):
+        list(epoch_end._left_if_asked(run, iter("abc")))
+    assert asked == [(13, 1), (13, 2)]
+
+
 @pytest.mark.process  # a whole run
 def test_a_run_saves_at_a_notice_and_leaves_with_status_0(
     place, measured, monkeypatch, cloud

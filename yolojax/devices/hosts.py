@@ -375,7 +375,7 @@ def shared_folder(folder: Path | None, mend: str = SHARED_FOLDER) -> Path:
         folder = folder.absolute()
         (folder / seal).touch()
     name, seal = everyone("folder", [str(folder), seal])[0]
-    sees = everyone("seal", (Path(name) / seal).exists())
+    sees = everyone("seal", _sees(Path(name) / seal))
     if folder is not None:
         (folder / seal).unlink()
     blind = [str(p) for p, seen in zip(_joined.peers, sees, strict=True) if not seen]
@@ -385,6 +385,13 @@ def shared_folder(folder: Path | None, mend: str = SHARED_FOLDER) -> Path:
             f" run's folder {name}. {mend}"
         )
     return Path(name)
+
+
+def _sees(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # as where this process may not look into a folder
+        return False
 
 
 def check_devices() -> None:

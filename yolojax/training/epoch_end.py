@@ -1,5 +1,6 @@
 """What comes after the batches of an epoch: validation, decisions, saving, the end."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -154,7 +155,16 @@ def _conclude(
 
 
 def finish(run: Run) -> None:
-    """Evaluates the best weights once more, draws, and says where everything is."""
+    """Evaluates the best weights once more, draws, and says where everything is.
+
+    Everything is saved: one process alone may be ended at any time. Several end
+    together, as in the middle of the run.
+    """
+    with run.stop if hosts.joined() else contextlib.nullcontext():
+        _finish(run)
+
+
+def _finish(run: Run) -> None:
     variables, record = checkpoint.find_weights(run.folder)
     if run.data.val_source is None:
         log.info(
@@ -228,6 +238,8 @@ def validate(
         stream = forward(run.steps.evaluate, variables, loader, run.program.mesh)
         if state is not None:
             stream = _watched(run, state, stream)
+        elif hosts.joined():
+            stream = _left_if_asked(run, stream)
         if examined is not None:
             stream = examined.collected(stream)
         return behind.computed_behind(
@@ -266,4 +278,13 @@ def _watched(run: Run, state: TrainState, stream: Iterable[Any]) -> Iterator[Any
             # The state is saved as "validation still to do".
             run.journal.seconds = run.clock.seconds()
             run.save(state)
+            run.leave()
+
+
+def _left_if_asked(run: Run, stream: Iterable[Any]) -> Iterator[Any]:
+    """Yields what the last validation finds; leaves if any process is asked to."""
+    after = run.program.schedule.total_iterations + 1  # later than all moments before
+    for done, found in enumerate(stream, 1):
+        yield found
+        if run.stop.at(after, done):
             run.leave()
