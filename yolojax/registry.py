@@ -5,6 +5,13 @@ import importlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+_own: list[str] = []  # modules of the user's
+
+
+def own_modules() -> tuple[str, ...]:
+    """Returns the modules that names outside of the tables have led to so far."""
+    return tuple(_own)
+
 
 def resolve(table: Mapping[str, Any], name: str, key: str) -> Any:
     """Returns table[name], or the object that "package.module:attribute" names.
@@ -24,6 +31,7 @@ def resolve(table: Mapping[str, Any], name: str, key: str) -> Any:
     if name in table or ":" not in name:
         return lookup(table, name, key)
     module, _, attribute = name.partition(":")
+    _own.append(module)  # also if it is cut off in the middle
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:

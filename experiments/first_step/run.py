@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 PARTS = {
-    "imports": "Python starts and loads the package",
-    "devices": "settings are checked, devices made",
+    "imports": "Python starts and loads the package; settings are checked",
+    "devices": "devices are made",
     "scan": "pictures and labels are found, or what was found before is read",
     "program": "network, optimiser and schedule are put together",
     "state": "parameters are drawn, and put on the devices",
@@ -75,13 +75,8 @@ def child(start, config_name, data, folder, words):
     """Runs the command up to its first step, and prints what took how long."""
     marks = Marks(start)
     from yolojax import config as config_lib
-    from yolojax.commands import train
     from yolojax.config import shipped
     from yolojax.program.start import set_up_jax
-    from yolojax.training import loop
-
-    marks.end("imports")
-    import jax
 
     config = shipped.read(config_name, data)
     for word in words:
@@ -91,7 +86,13 @@ def child(start, config_name, data, folder, words):
         except (ValueError, SyntaxError):
             config[key] = text
     config = config_lib.check(config, "train")
-    set_up_jax(config)
+    set_up_jax(config, "train")  # as the command does, before what it imports
+    import jax
+
+    from yolojax.commands import train
+    from yolojax.training import loop
+
+    marks.end("imports")
     jax.monitoring.register_event_duration_secs_listener(marks.listen)
     jax.devices()
     marks.end("devices")

@@ -49,7 +49,7 @@ from yolojax.models.blocks import Pass
 from yolojax.program import start
 from yolojax.program.train_program import (
     batch_shapes,
-    lowered_evaluation,
+    evaluation,
     make_program,
 )
 from yolojax.speed import many, record
@@ -99,9 +99,9 @@ def step_text(config):
 def eval_text(config):
     """Returns the evaluation step as it is handed to the compiler."""
     net = _network(config)
-    lower = lowered_evaluation(net, build.detection_rules(config, 0))
     batch = batch_shapes(val_rows(config)[0], _mesh(config))
-    lowered = lower(models.variable_shapes(net.model), batch)
+    step = evaluation(net, build.detection_rules(config, 0))(batch)
+    lowered = step.lower(models.variable_shapes(net.model), batch)
     return _hash(lowered.as_text().encode())
 
 

@@ -7,7 +7,7 @@ from yolojax.assembly import data as loading
 from yolojax.commands import train
 from yolojax.devices import mesh as devices
 from yolojax.program import batch_size
-from yolojax.program.train_program import Program
+from yolojax.program.kept.steps import Traceable
 from yolojax.speed import network
 
 
@@ -18,15 +18,15 @@ class SeenError(Exception):
 @pytest.fixture
 def lowered(monkeypatch):
     """Returns the function (work) -> the text of the step that it lowers first."""
-    real, texts = Program.lowered, []
+    real, texts = Traceable.lower, []
 
-    def see(self, *arguments, **options):
-        texts.append(real(self, *arguments, **options).as_text())
+    def see(self, *arguments):
+        texts.append(real(self, *arguments).as_text())
         raise SeenError
 
     def text_of(work):
         with monkeypatch.context() as patch:
-            patch.setattr(Program, "lowered", see)
+            patch.setattr(Traceable, "lower", see)
             with pytest.raises(SeenError):
                 work()
         return texts.pop()

@@ -20,7 +20,7 @@ from yolojax.config import KEYS
 from yolojax.data.store.host_cores import usable_cores
 from yolojax.devices import mesh as devices
 from yolojax.program import batch_size
-from yolojax.program.kept import programs_kept_in
+from yolojax.program.kept.folder import programs_kept_in
 from yolojax.runs import folder as run_folder
 from yolojax.speed import many, network, pipeline, record
 from yolojax.studies import formats

@@ -30,7 +30,7 @@ from yolojax.program import batch_size
 from yolojax.program.ahead import prepare_evaluation
 from yolojax.program.compiler import Compiler
 from yolojax.program.dispatch import EvalDispatch
-from yolojax.program.train_program import lowered_evaluation
+from yolojax.program.train_program import evaluation
 from yolojax.runs import checkpoint, data_notes
 from yolojax.runs import folder as run_folder
 from yolojax.tasks.detect import DetectionRules
@@ -236,7 +236,7 @@ def _network(config: Any, given: Weights, source: loading.Source) -> _Judged:
         batches: Any, loader: Any, rules: DetectionRules, compiler: Compiler
     ) -> Iterator[Any]:
         placed = devices.replicate(variables, mesh)
-        step = EvalDispatch(lowered_evaluation(net, rules), compiler)
+        step = EvalDispatch(evaluation(net, rules), compiler)
         prepare_evaluation(step, placed, batches, mesh, needed=True)
         return forward(step, placed, loader, mesh)
 

@@ -73,10 +73,15 @@ class Compiler:
         future = self._made[key] = Future()
         if needed:
             self._needed.append(future)
-        self._queue.put(lambda: _fill(future, lambda: self._timed(make, what)))
-        if self._worker is None:
-            self._worker = _made(self._work)
-            self._worker.start()
+        self.later(lambda: _fill(future, lambda: self._timed(make, what)))
+
+    def later(self, task: Callable[[], None]) -> None:
+        """Has something done when all that is queued so far is compiled."""
+        self._queue.put(task)
+        with self._turn:
+            if self._worker is None:
+                self._worker = _made(self._work)
+                self._worker.start()
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Returns a program, compiling it or waiting for it if need be."""
@@ -121,12 +126,12 @@ class Compiler:
         """Forgets what is queued; waits for the compiler, but not if it is Ctrl-C."""
         for future in self._made.values():
             future.cancel()
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        for thread in () if interrupted else self._urgent:
+            thread.join()
         self._queue.put(None)
-        if kind and issubclass(kind, KeyboardInterrupt):
-            return
-        for thread in (*self._urgent, self._worker):
-            if thread is not None:
-                thread.join()
+        if self._worker is not None and not interrupted:
+            self._worker.join()
 
     def _work(self) -> None:
         while (task := self._queue.get()) is not None:

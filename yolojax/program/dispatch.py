@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from yolojax.program.compiler import Compiler
+from yolojax.program.kept.steps import Traceable, compiled
 from yolojax.program.step import Hyper, Logs
 from yolojax.types import Array, Batch, PyTree, TrainState
 
@@ -20,19 +21,18 @@ class TrainDispatch:
 
     def __init__(
         self,
-        lower: Callable[..., jax.stages.Lowered],
+        traceable: Callable[[int | None, int], Traceable],
         compiler: Compiler,
         images: Array = None,
     ) -> None:
         """Compiles nothing yet.
 
         Args:
-            lower: (state, batch, hyper, images, size=, steps=) -> the lowered step, as
-                `Program.lowered` does.
+            traceable: (size, steps) -> the step, as of `Program.traceable`.
             compiler: makes and keeps the programs.
             images: those in device memory, if batches hold plans.
         """
-        self._lower = lower
+        self._traceable = traceable
         self._images = images
         self._newest: Any = None
         self.compiler = compiler
@@ -111,37 +111,27 @@ class TrainDispatch:
     def _maker(
         self, arguments: tuple[Any, ...], size: int | None, steps: int
     ) -> Callable[[], Any]:
-        def make() -> Any:
-            lowered = self._lower(*arguments, size=size, steps=steps)
-            self.compiler.traced()
-            return lowered.compile()
-
-        return make
+        return _maker(lambda: self._traceable(size, steps), arguments, self.compiler)
 
 
 class EvalDispatch:
     """The evaluation step, compiled for what it is given."""
 
     def __init__(
-        self, lower: Callable[..., jax.stages.Lowered], compiler: Compiler
+        self, traceable: Callable[[Batch], Traceable], compiler: Compiler
     ) -> None:
         """Compiles nothing yet.
 
         Args:
-            lower: (variables, batch) -> the lowered step.
+            traceable: batch -> the step, as of `evaluation`.
             compiler: makes and keeps the programs.
         """
-        self._lower = lower
+        self._traceable = traceable
         self.compiler = compiler
 
     def __call__(self, variables: PyTree, batch: Batch) -> tuple[jax.Array, Any]:
         """Returns the loss terms [L] and what was found in a batch."""
-
-        def make() -> Any:
-            lowered = self._lower(variables, batch)
-            self.compiler.traced()
-            return lowered.compile()
-
+        make = _maker(lambda: self._traceable(batch), (variables, batch), self.compiler)
         return self.compiler.get(("evaluate", *_key(batch)), make)(variables, batch)
 
     def prepare(self, variables: PyTree, batch: Batch, *, needed: bool = True) -> None:
@@ -155,10 +145,19 @@ class EvalDispatch:
             needed: it is used for sure.
         """
         like = abstract((variables, batch))
-        key = ("evaluate", *_key(batch))
-        self.compiler.prepare(
-            key, lambda: self._lower(*like).compile(), "", needed=needed
-        )
+        make = _maker(lambda: self._traceable(like[1]), like, self.compiler)
+        self.compiler.prepare(("evaluate", *_key(batch)), make, "", needed=needed)
+
+
+def _maker(
+    what: Callable[[], Traceable], arguments: tuple[Any, ...], compiler: Compiler
+) -> Callable[[], Any]:
+    """Returns what a compiler makes a program with."""
+
+    def make() -> Any:
+        return compiled(what(), arguments, traced=compiler.traced, later=compiler.later)
+
+    return make
 
 
 def abstract(tree: PyTree) -> PyTree:

@@ -15,6 +15,8 @@ from yolojax.config import device
 from yolojax.errors import install_hint
 from yolojax.files import local_path
 
+STEPS = ("train", "val")  # commands whose steps are kept as well
+
 log = logging.getLogger("yolojax")
 
 
@@ -40,6 +42,10 @@ def set_up_jax(config: Any, command: str | None = None) -> None:
         _choose_platform(wanted, config.device)
     hosts.check_devices()
     keep_compiled(config.compile_cache)
+    if command in STEPS and config.compile_cache != "off":
+        from yolojax.program.kept import steps
+
+        steps.keep()
 
 
 def silence_xla() -> None:
@@ -98,7 +104,7 @@ def keep_compiled_unless_set() -> None:
 def _keep_in(folder: Path) -> None:
     import jax
 
-    from yolojax.program.kept import mend_entries
+    from yolojax.program.kept.folder import mend_entries
 
     mend_entries(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -28,6 +28,7 @@ from yolojax.optim import flat
 from yolojax.program import feed
 from yolojax.program.compiler import Compiler
 from yolojax.program.dispatch import TrainDispatch
+from yolojax.program.kept.steps import Traceable
 from yolojax.program.step import (
     Hyper,
     TrainStep,
@@ -130,6 +131,16 @@ class Program:
         )
         return one if steps == 1 else make_scan_step(one)
 
+    def traceable(self, size: int | None = None, steps: int = 1) -> Traceable:
+        """Returns the training step as it is compiled; arguments as of `step`."""
+        return Traceable(
+            self.step(size, steps),
+            donated=(0,),
+            # The state must come out as it went in, or the next call would not take it.
+            out=NamedSharding(self.mesh, P()),
+            matmul=self.net.policy.matmul,
+        )
+
     def lowered(
         self,
         state: TrainState,
@@ -150,14 +161,7 @@ class Program:
             size: as of `step`.
             steps: as of `step`.
         """
-        # The state must come out as it went in, or the next call would not take it.
-        jitted = jax.jit(
-            self.step(size, steps),
-            donate_argnums=0,
-            out_shardings=NamedSharding(self.mesh, P()),
-        )
-        with jax.default_matmul_precision(self.net.policy.matmul):
-            return jitted.lower(state, batch, hyper, pixels)
+        return self.traceable(size, steps).lower(state, batch, hyper, pixels)
 
     def initial_state(self, variables: dict[str, PyTree]) -> TrainState:
         """Returns the state before the first step, given {"params", "batch_stats"}.
@@ -228,7 +232,7 @@ class Program:
             compiler: makes and keeps the programs.
             pixels: images in device memory, if batches hold plans.
         """
-        return TrainDispatch(self.lowered, compiler, pixels)
+        return TrainDispatch(self.traceable, compiler, pixels)
 
 
 def make_program(
@@ -317,10 +321,8 @@ def stored_images(
     return put_images(batches.images, program.images, threads=threads)
 
 
-def lowered_evaluation(
-    net: Network, rules: DetectionRules
-) -> Callable[[PyTree, Batch], jax.stages.Lowered]:
-    """Returns the function (variables, batch) -> the lowered evaluation step.
+def evaluation(net: Network, rules: DetectionRules) -> Callable[[Batch], Traceable]:
+    """Returns the function batch -> the evaluation step as it is compiled.
 
     Args:
         net: the network.
@@ -328,17 +330,15 @@ def lowered_evaluation(
     """
     step = make_eval_step(net, rules)
 
-    def lower(variables: PyTree, batch: Batch) -> jax.stages.Lowered:
+    def traceable(batch: Batch) -> Traceable:
         sharding = getattr(batch.example_valid, "sharding", None)
         out = None
         if isinstance(sharding, NamedSharding) and sharding.mesh.is_multi_process:
             # Every process reads what was found by all of them.
             out = NamedSharding(sharding.mesh, P())
-        jitted = jax.jit(step, out_shardings=out)
-        with jax.default_matmul_precision(net.policy.matmul):
-            return jitted.lower(variables, batch)
+        return Traceable(step, out=out, matmul=net.policy.matmul)
 
-    return lower
+    return traceable
 
 
 def batch_shapes(like: dict[str, Any], mesh: Mesh, rows: int | None = None) -> Batch:

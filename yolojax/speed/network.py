@@ -18,7 +18,7 @@ from yolojax.losses.assign import assign
 from yolojax.models.blocks import Pass
 from yolojax.ops.anchors import anchor_points
 from yolojax.program import feed, memory
-from yolojax.program.kept import programs_kept_in
+from yolojax.program.kept.folder import programs_kept_in
 from yolojax.program.step import Hyper
 from yolojax.program.train_program import Program, make_program, stored_images
 from yolojax.speed.pipeline import seconds

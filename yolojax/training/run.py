@@ -18,7 +18,7 @@ from yolojax.devices import mesh as devices
 from yolojax.program.ahead import Ahead, prepare_evaluation
 from yolojax.program.compiler import Compiler
 from yolojax.program.dispatch import EvalDispatch, TrainDispatch
-from yolojax.program.train_program import Program, lowered_evaluation, stored_images
+from yolojax.program.train_program import Program, evaluation, stored_images
 from yolojax.runs.checkpoint import Checkpoints
 from yolojax.runs.data_notes import data_identity
 from yolojax.runs.journal import Identity, Journal, RunRecord
@@ -264,11 +264,11 @@ def make_run(
         checkpoints=checkpoints,
         steps=Steps(
             means.dispatch(
-                program.lowered,
+                program.traceable,
                 compiler,
                 stored_images(program, data.batches, threads=usable_cores()),
             ),
-            EvalDispatch(lowered_evaluation(program.net, rules), compiler),
+            EvalDispatch(evaluation(program.net, rules), compiler),
         ),
         means=means,
         record=RunRecord(journal, identity),

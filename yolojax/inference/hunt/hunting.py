@@ -28,7 +28,7 @@ from yolojax.program import batch_size
 from yolojax.program.ahead import prepare_evaluation
 from yolojax.program.compiler import Compiler
 from yolojax.program.dispatch import EvalDispatch
-from yolojax.program.train_program import lowered_evaluation
+from yolojax.program.train_program import evaluation
 from yolojax.runs import checkpoint, data_notes
 from yolojax.runs import folder as run_folder
 from yolojax.tasks.detect import DetectionRules
@@ -137,7 +137,7 @@ def looked(
         loading.loader(batches, config, start_step=0) as loader,
     ):
         placed = devices.replicate(variables, mesh)
-        step = EvalDispatch(lowered_evaluation(net, rules), compiler)
+        step = EvalDispatch(evaluation(net, rules), compiler)
         prepare_evaluation(step, placed, batches, mesh, needed=True)
         through = forward(step, placed, loader, mesh)
         yield from shown(through, progress, len(batches), "looking at the pictures")

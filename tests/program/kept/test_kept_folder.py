@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from yolojax.program import kept
+from yolojax.program.kept import folder as kept
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ _WRITING = re.compile(
     "Error writing persistent compilation cache entry for '(.*?)': (.*)", re.DOTALL
 )
 _ZSTD = b"\x28\xb5\x2f\xfd"  # how data of that form begin
+_SECONDS = 4  # bytes before a program that say how long it was compiled
 
 log = logging.getLogger("yolojax")
 
@@ -97,16 +98,34 @@ def remove_damaged(folder: Path, name: str) -> int:
     return len(damaged or entries)
 
 
+def entry(folder: Path, key: str) -> Path:
+    """Returns the file of a program, whether it is there or not.
+
+    Args:
+        folder: of the compiled programs.
+        key: that JAX keeps it under.
+    """
+    return folder / f"{key}-cache"
+
+
+def program(path: Path) -> bytes:
+    """Returns what XLA has made, serialised, out of the file of a program."""
+    return _unpacked(path)[_SECONDS:]
+
+
 def _unpacks(path: Path) -> bool:
     """Whether the data of an entry are whole."""
     try:
-        data = path.read_bytes()
-        if data.startswith(_ZSTD):
-            import zstandard
-
-            zstandard.ZstdDecompressor().decompress(data)
-        else:
-            zlib.decompress(data)
+        _unpacked(path)
     except Exception:  # of the library's own kinds; it may also be missing
         return False
     return True
+
+
+def _unpacked(path: Path) -> bytes:
+    data = path.read_bytes()
+    if not data.startswith(_ZSTD):
+        return zlib.decompress(data)
+    import zstandard
+
+    return zstandard.ZstdDecompressor().decompress(data)

@@ -1,0 +1,1 @@
+"""What is kept of compiled programs from one start to the next."""
