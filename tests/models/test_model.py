@@ -290,6 +290,9 @@ def test_initial_values_follow_the_specification():
     again = models.initial_variables(model, biases=biases, seed=0)
     other = models.initial_variables(model, biases=biases, seed=1)
     jax.tree.map(np.testing.assert_array_equal, first, again)
+    known = models.variable_shapes(model)
+    again = models.initial_variables(model, biases=biases, seed=0, shapes=known)
+    jax.tree.map(np.testing.assert_array_equal, first, again)
     kernel = first["params"]["model_5"]["conv"]["kernel"]
     bound = 1 / np.sqrt(np.prod(kernel.shape[:-1]))
     assert np.abs(kernel).max() <= bound

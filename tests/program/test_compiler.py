@@ -105,6 +105,8 @@ def test_ctrl_c_waits_for_no_compiler_and_an_error_does():
     with pytest.raises(KeyboardInterrupt), Compiler() as compiler:
         compiler.prepare("slow", slow("slow"), "a program")
         compiler.prepare("next", slow("next"), "a program")
+        while not slow.threads:  # it is begun
+            time.sleep(0.001)
         raise KeyboardInterrupt
     assert not slow.made and compiling()
     slow.go.set()

@@ -94,10 +94,18 @@ def in_precision(config: Any, net: Network, policy: precision.Precision) -> Netw
     return dataclasses.replace(net, model=model, policy=policy)
 
 
-def initial_variables(net: Network, seed: int) -> dict[str, Any]:
-    """Returns random {"params", "batch_stats"} of a network."""
+def initial_variables(
+    net: Network, seed: int, shapes: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Returns random {"params", "batch_stats"} of a network.
+
+    Args:
+        net: the network.
+        seed: root of the random values.
+        shapes: of the result, if they are known.
+    """
     return models.initial_variables(
-        net.model, biases=net.task.initial_biases(), seed=seed
+        net.model, biases=net.task.initial_biases(), seed=seed, shapes=shapes
     )
 
 

@@ -54,7 +54,11 @@ def variable_shapes(model: nn.Module) -> dict[str, Any]:
 
 
 def initial_variables(
-    model: nn.Module, *, biases: Mapping[str, float], seed: int
+    model: nn.Module,
+    *,
+    biases: Mapping[str, float],
+    seed: int,
+    shapes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns {"params", "batch_stats"} of a fresh network, as NumPy arrays.
 
@@ -66,8 +70,10 @@ def initial_variables(
         biases: start values of output biases by path suffix. Other biases beside a
             kernel are as random as it; those of batch norm are 0.
         seed: root of the random values.
+        shapes: as of `variable_shapes`, which traces the network; None: they are not
+            known yet.
     """
-    shapes = variable_shapes(model)
+    shapes = dict(variable_shapes(model) if shapes is None else shapes)
     sizes = {
         _join(path): leaf.shape
         for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)

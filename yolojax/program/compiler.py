@@ -28,7 +28,9 @@ class Compiler:
         """Starts with none."""
         self._made: dict[Hashable, Future] = {}
         self._needed: list[Future] = []  # that the caller is going to wait for
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Callable[[], object] | None] = (
+            queue.SimpleQueue()
+        )
         self._news: deque[str] = deque()
         self._worker: threading.Thread | None = None
         self._urgent: list[threading.Thread] = []  # make what is needed at once
@@ -75,7 +77,7 @@ class Compiler:
             self._needed.append(future)
         self.later(lambda: _fill(future, lambda: self._timed(make, what)))
 
-    def later(self, task: Callable[[], None]) -> None:
+    def later(self, task: Callable[[], object]) -> None:
         """Has something done when all that is queued so far is compiled."""
         self._queue.put(task)
         with self._turn:

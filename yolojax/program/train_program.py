@@ -86,6 +86,7 @@ class Program:
     sizes: InputSizes
     scan_steps: int  # of one dispatch
     seed: int
+    variables: dict[str, PyTree]  # shapes of {"params", "batch_stats"}
     layouts: dict[str, flat.Layout]  # of parameters and of batch statistics
     images: ImageLayout | None = None  # if the devices hold the images
     ema_decay: float = optim.EMA_DECAY  # of the averaged weights
@@ -163,6 +164,10 @@ class Program:
         """
         return self.traceable(size, steps).lower(state, batch, hyper, pixels)
 
+    def initial_variables(self) -> dict[str, PyTree]:
+        """Returns {"params", "batch_stats"} of a fresh network, on the host."""
+        return network.initial_variables(self.net, self.seed, self.variables)
+
     def initial_state(self, variables: dict[str, PyTree]) -> TrainState:
         """Returns the state before the first step, given {"params", "batch_stats"}.
 
@@ -180,8 +185,8 @@ class Program:
 
     def random_state(self) -> TrainState:
         """Returns the state of a fresh network on the devices."""
-        variables = network.initial_variables(self.net, self.seed)
-        return devices.replicate(self.initial_state(variables), self.mesh)
+        state = self.initial_state(self.initial_variables())
+        return devices.replicate(state, self.mesh)
 
     def averaged(self, state: TrainState) -> PyTree:
         """Returns the averaged {"params", "batch_stats"} of a state on the devices.
@@ -200,16 +205,28 @@ class Program:
             like: a host batch; only shapes and dtypes are read.
             steps: how many stacked batches it takes; 1: one that is not stacked.
         """
+        state = jax.eval_shape(self.initial_state, self.variables)
+        batch, hyper = self.like([like] * steps)
+        pixels = None if self.images is None else self.images.abstract()
         everywhere = NamedSharding(self.mesh, P())
-        variables = models.variable_shapes(self.net.model)
-        state = jax.eval_shape(self.initial_state, variables)
+        return _abstract(state, everywhere), batch, hyper, pixels
+
+    def like(self, host_batches: list[dict[str, Any]]) -> tuple[Batch, Hyper]:
+        """Returns the shapes of what `feed.put` makes of one or several host batches.
+
+        Args:
+            host_batches: only shapes and dtypes are read.
+        """
+        steps, everywhere = len(host_batches), NamedSharding(self.mesh, P())
         hyper = _abstract(feed.hyper_at(self.schedule, 0), everywhere)
-        batch = batch_shapes(like, self.mesh, self.rows)
+        fullest = host_batches[0]
+        if steps > 1 and "valid" in fullest:  # the others are brought to its slots
+            fullest = max(host_batches, key=lambda batch: batch["valid"].shape[1])
+        batch = batch_shapes(fullest, self.mesh, self.rows)
         if steps > 1:
             hyper = _stacked(hyper, steps, everywhere)
             batch = _stacked(batch, steps, NamedSharding(self.mesh, P(None, "data")))
-        pixels = None if self.images is None else self.images.abstract()
-        return _abstract(state, everywhere), batch, hyper, pixels
+        return batch, hyper
 
     def lowered_shapes(self, batches: data.TrainingBatches) -> jax.stages.Lowered:
         """Returns the largest step of a run, lowered for shapes alone.
@@ -299,6 +316,7 @@ def make_program(
         ),
         scan_steps=_scan_steps(config, mesh),
         seed=config.seed,
+        variables=shapes,
         layouts=layouts,
         images=layout,
         ema_decay=config.ema_decay,

@@ -38,6 +38,7 @@ def train(run: Run, state: TrainState) -> None:
         outputs.say_resuming(run.journal, run.program, step)
     run.journal.devices = run.program.mesh.size
     run.journal.ended = False  # perhaps it was, before it was given more time
+    run.begin_step(state, step)
     if step == 0 and hosts.leads():
         data = run.data
         outputs.show_training_data(run.config, run.folder, data.source, data.batches)
@@ -168,7 +169,10 @@ def do_steps(
         if run.clock.fresh:
             size = program.size_at(iteration)
             run.steps.train.begin(state, batch, hyper, size=size, steps=steps)
-            run.watches.loading.measure(run.data.batches)
+            # Once the step is traced or loaded, which this would make wait.
+            run.steps.train.compiler.later(
+                lambda: run.watches.loading.measure(run.data.batches)
+            )
             run.compile_ahead(state, host_batches, iteration)
         return _dispatched(run, state, batch, hyper, iteration, steps)
 

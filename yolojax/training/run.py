@@ -128,6 +128,23 @@ class Run:
         if self.mirror is not None:
             self.mirror.watch(self.stop.notice)
 
+    def begin_step(self, state: TrainState, step: int) -> None:
+        """Starts to make the program of the first dispatch, beside what comes before.
+
+        Args:
+            state: that it starts from.
+            step: batches that it has seen.
+        """
+        program, total = self.program, self.program.schedule.batches_per_epoch
+        left = step < (self.journal.epoch + 1) * total
+        if not left or hosts.joined() or self.clock.is_up(self.config.time):
+            return
+        steps = program.steps_at_once(step % total)
+        outlines = [self.data.batches.outline(step + k) for k in range(steps)]
+        batch, hyper = program.like(outlines)
+        size = program.size_at(step)
+        self.steps.train.begin(state, batch, hyper, size=size, steps=steps)
+
     def compile_ahead(
         self, state: TrainState, host_batches: list[dict[str, Any]], iteration: int
     ) -> None:
@@ -349,7 +366,7 @@ def _start(
     partial: bool,
 ) -> tuple[TrainState, Journal]:
     """Returns the state and the journal to start from."""
-    variables = network.initial_variables(program.net, program.seed)
+    variables = program.initial_variables()
     if start is not None:
         variables, report = transfer.transfer(variables, start, names, partial=partial)
         if not report.taken:

@@ -448,3 +448,11 @@ def test_real_photographs(assets):
     seen = seen.reshape(80, 16, 4, 16, 4, 3).mean((2, 4)).reshape(80, 1, -1)
     nearest = np.abs(seen - colours).mean(-1).argmin(-1)
     assert (nearest == np.tile(np.arange(10), 8)).mean() > 0.5  # 0.1 by chance
+
+
+def test_an_outline_has_the_shapes_of_its_batch(source):
+    batches = train_batches(source)
+    batch, outline = batches[1], batches.outline(1)
+    assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
+        k: (v.shape, v.dtype) for k, v in outline.items()
+    }

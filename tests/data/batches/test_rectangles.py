@@ -88,6 +88,15 @@ def test_batches_have_the_shape_of_their_pictures(source):
     assert sorted(seen) == list(range(22))
 
 
+def test_an_outline_has_the_shapes_of_its_batch(source):
+    batches = batches_of(source)
+    for step in range(len(batches)):
+        batch, outline = batches[step], batches.outline(step)
+        assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
+            k: (v.shape, v.dtype) for k, v in outline.items()
+        }
+
+
 def test_batches_come_in_another_order_every_epoch(source):
     batches = batches_of(source)
     epochs = [[batches.indices(e * 6 + i) for i in range(6)] for e in range(3)]

@@ -354,6 +354,18 @@ def expected_shapes(kind, hw, slots):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_an_outline_has_the_shapes_of_its_batch(sources, kind):
+    options = training(KINDS[kind], object_buckets=(1, 2, 4, 8, 16, 32, 64))
+    train = pipeline.TrainBatches(held(sources[kind]), **options)
+    for step in range(len(train)):
+        batch, outline = train[step], train.outline(step)
+        assert not outline["image"].any() and batch.keys() == outline.keys()
+        for name, value in batch.items():
+            assert outline[name].shape == value.shape, name
+            assert outline[name].dtype == value.dtype, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_batches_have_the_promised_arrays(sources, kind):
     images = held(sources[kind])
     train = pipeline.TrainBatches(images, **training(KINDS[kind]))

@@ -42,6 +42,14 @@ def test_own_modules_are_seen(package):
     assert not first.stands()
 
 
+def test_no_files_and_packages_of_a_checkout_are_no_ground(package, monkeypatch):
+    first = code.read()
+    monkeypatch.setattr(code, "_changing", lambda: True)
+    assert not first.stands()
+    monkeypatch.undo()
+    assert not code._changing() and not code.Code("", ()).stands()
+
+
 def test_what_compilers_read_is_told(monkeypatch):
     before = code.surroundings()
     assert before == code.surroundings()

@@ -233,6 +233,16 @@ class TrainBatches:
         packed = device_plan.pack([plan], shape, self.images.sizes, self.batch)
         return {"plans": packed} | labels
 
+    def outline(self, step: int) -> HostBatch:
+        """Returns the batch of a step to read shapes from, at hardly any cost.
+
+        It has no pixels, and the labels of its first sample alone.
+        """
+        if self.on_device:
+            return self[step]
+        _, labels = self._planned(step, slice(0, 1))
+        return {"image": unpainted((self.batch, *self.shape(step), 3))} | labels
+
     def _planned(
         self, step: int, rows: slice = slice(None)
     ) -> tuple[list[SamplePlan], HostBatch]:

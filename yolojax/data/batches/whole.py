@@ -198,6 +198,10 @@ class ClassifyTrainBatches:
         pixels = [unpainted((*hw, 3))]
         return collate(pixels, self.images.targets, [0], self.batch, whole, hw)
 
+    def outline(self, step: int) -> HostBatch:
+        """Returns the batch of a step to read shapes from; it has no pixels."""
+        return self.like((self.imgsz, self.imgsz))
+
     def sample(self, epoch: int, index: int) -> np.ndarray:
         """Returns an image as it is seen in an epoch, [S, S, 3] uint8 RGB."""
         rng = stream("sample", self.seed, epoch, index)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import sys
@@ -36,7 +37,8 @@ class Code:
         What the user's own modules do cannot be told from files: a network or an
         optimiser of theirs, or whatever they have changed in ours.
         """
-        return not registry.own_modules() and self.seen == _seen()
+        ours = bool(self.seen) and not registry.own_modules()  # none are in an archive
+        return ours and not _changing() and self.seen == _seen()
 
 
 def read() -> Code:
@@ -68,9 +70,18 @@ def _installed() -> str:
     return "\n".join((sys.version, *versions, _processor()))
 
 
+@functools.cache
+def _changing() -> bool:
+    """Whether a package may change without another version, as one of a checkout."""
+    origins = (importlib.metadata.distribution(name).read_text("direct_url.json")
+               for name in VERSIONS)  # fmt: skip
+    found = (json.loads(text).get("dir_info", {}) for text in origins if text)
+    return any(told.get("editable", False) for told in found)
+
+
 def _processor() -> str:
     """Returns what the processor is, and what it can do where that is known."""
-    told = {}
+    told: dict[str, str] = {}
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             for line in file:

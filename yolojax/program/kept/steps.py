@@ -149,7 +149,7 @@ def _loaded(
     reader = _Reader(io.BytesIO(executable), devices[0].client, devices)
     reader.data = data
     unloaded, infos, no_kwargs = reader.load()
-    tree = jax.tree.structure((arguments, {}))
+    tree: Any = jax.tree.structure((arguments, {}))
     return jax.stages.Compiled(
         unloaded.load(),
         [],
@@ -228,6 +228,7 @@ class _Keys(logging.Filter):
         self._level = level  # what is logged without us
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if KEY.search(str(record.msg)) and record.args and len(record.args) == 2:
-            _thread.key = record.args[1]
+        given: Any = record.args
+        if KEY.search(str(record.msg)) and given and len(given) == 2:
+            _thread.key = given[1]
         return record.levelno >= self._level

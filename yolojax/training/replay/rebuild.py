@@ -14,7 +14,6 @@ import jax
 import numpy as np
 
 from yolojax.assembly import data as loading
-from yolojax.assembly import network
 from yolojax.assembly.weights import given_weights
 from yolojax.config import changed
 from yolojax.data.store.host_cores import usable_cores
@@ -158,7 +157,7 @@ def check_step(run: Rebuilt, step: int) -> None:
 
 def read(run: Rebuilt, kept: Kept) -> TrainState:
     """Returns a kept state as host arrays."""
-    variables = network.initial_variables(run.program.net, run.program.seed)
+    variables = run.program.initial_variables()
     return checkpoint.read_state(kept.path, run.program.initial_state(variables))
 
 
@@ -261,8 +260,8 @@ def _start(run: Rebuilt) -> TrainState:
     Raises:
         ValueError: the weights that it began with are not there any more.
     """
-    config, identity, net = run.config, run.record.identity, run.program.net
-    variables: PyTree = network.initial_variables(net, run.program.seed)
+    config, identity = run.config, run.record.identity
+    variables: PyTree = run.program.initial_variables()
     if config.pretrained is not False:
         weights = given_weights(config, "pretrained")
         if identity.start and weights_hash(weights) != identity.start:
