@@ -41,7 +41,6 @@ def apply(x: Array, factor: Array, shift: Array) -> jax.Array:
     return _wide(x) * factor[None, None, None] + shift[None, None, None]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def normalised(
     x: Array,
     scale: Array,
@@ -63,6 +62,22 @@ def normalised(
         epsilon: added to the variance.
         platform: of the devices that the program is compiled for.
     """
+    inputs = x, scale, bias, near, valid, epsilon, platform
+    # The gradient that is written out reads less, which accelerators wait for. On a CPU
+    # the one that JAX derives is faster: a step of YOLO11n by a twelfth.
+    return _forward(*inputs)[0] if platform == "cpu" else _lean(*inputs)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _lean(
+    x: Array,
+    scale: Array,
+    bias: Array,
+    near: Array,
+    valid: Array | None,
+    epsilon: float,
+    platform: str,
+) -> tuple[jax.Array, Moments]:
     return _forward(x, scale, bias, near, valid, epsilon, platform)[0]
 
 
@@ -103,7 +118,7 @@ def _backward(epsilon: float, platform: str, kept: Any, gradients: Any) -> Any:
     return dx.astype(x.dtype), along * inverse, plain, None, None
 
 
-normalised.defvjp(_forward, _backward)
+_lean.defvjp(_forward, _backward)
 
 
 def normalised_by_group(
