@@ -56,7 +56,7 @@ DEVIATIONS = {
 OWN = {  # settings the reference does not have
     *("model", "data", "batch_size", "remat", "clip_norm", "object_buckets"),
     *("save_minutes", "log_every", "compile_cache", "weights", "weights_url"),
-    *("profile", "bn_groups", "preemption_notices", "preemption_address"),
+    *("spatial", "profile", "bn_groups", "preemption_notices", "preemption_address"),
     *("pretrained_partial", "fraction_mode", "multi_scale_sizes", "scan_steps"),
     *("blur", "median_blur", "to_gray", "clahe", "tiles", "trail", "backend"),
     *("plan_for", "price"),
@@ -359,6 +359,16 @@ def test_an_address_of_notices_is_one_and_is_asked():
     assert "begin with http" in refusal(**given | {"preemption_address": "127.0.0.1"})
     text = refusal(preemption_address="http://127.0.0.1:8")
     assert "Set preemption_notices=true" in text
+
+
+def test_a_height_that_is_shared_can_be():
+    assert changed(spatial=2, imgsz=1536).spatial == 2
+    assert "one of 1, 2, 4, 8" in refusal(spatial=3)
+    text = refusal(spatial=4, imgsz=672)
+    assert "imgsz = 672" in text and "640 or 768" in text
+    assert "bn_groups" in refusal(spatial=2, bn_groups=2, batch=16)
+    assert "cache=ram" in refusal(spatial=2, cache="device")
+    assert "multi_scale" in refusal(spatial=2, multi_scale=0.5)
 
 
 def test_groups_of_rows_make_up_a_batch():

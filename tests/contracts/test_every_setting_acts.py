@@ -124,6 +124,7 @@ ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
     "amp": [Acts(value, step_text, tasks=ONE) for value in ("bf16", "fp16")],
     "remat": [Acts(True, network_text, {"model": "yolo11n"}, ONE)],
     "device": [Acts("cpu:2", observed.devices, tasks=DETECT)],
+    "spatial": [Acts(2, step_text, {"device": "cpu:2", "imgsz": 64}, ONE)],
     "seed": [Acts(1, train_rows), Acts(1, observed.first_weights, tasks=ONE)],
     "optimizer": [Acts("adamw", step_text, tasks=ONE)],
     "lr0": [Acts(0.5, schedule)],

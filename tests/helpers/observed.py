@@ -461,7 +461,7 @@ def _source(config, split="train"):
 
 
 def _mesh(config):
-    return sharding.make_mesh(config.device, config.batch)
+    return sharding.make_mesh(config.device, config.batch, config.spatial)
 
 
 def _program(config):

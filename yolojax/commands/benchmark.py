@@ -42,7 +42,9 @@ def run(config: Any, workdir: Path | None) -> None:
         return
     ready = time.time() - psutil.Process().create_time()
     automatic = batch_size.is_automatic(config)
-    mesh = devices.make_mesh(config.device, None if automatic else config.batch)
+    mesh = devices.make_mesh(
+        config.device, None if automatic else config.batch, config.spatial
+    )
     source = loading.open_split(config, "train")
     log.info(
         "%s on %s, %d cores; %d images of %s",
@@ -80,7 +82,7 @@ def _table(config: Any, workdir: Path | None) -> None:
     """Measures networks one after the other, prints a line for each, and keeps all."""
     asked = many.asked(config)
     before = None if config.against is None else record.read(config.against)
-    mesh = devices.make_mesh(config.device, config.batch)
+    mesh = devices.make_mesh(config.device, config.batch, config.spatial)
     about = record.about(config, mesh)
     sizes = " and ".join(map(str, sorted({one.imgsz for one in asked})))
     log.info(

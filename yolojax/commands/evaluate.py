@@ -94,7 +94,7 @@ def validated(
         results = CocoResults(
             source, config.task, config.classes, single_cls=config.single_cls
         )
-    batches = loading.eval_batches(config, source, judged.mesh.size)
+    batches = loading.eval_batches(config, source, devices.shares(judged.mesh))
     rules = network.detection_rules(config, loading.most_objects(source))
     parent = workdir or run_folder.runs_of(config.task)
     progress = writers.Progress(stream, 1, len(batches), judged.task.loss_names)
@@ -149,7 +149,7 @@ def _with_batch(config: Any, given: Weights, source: loading.Source, mesh: Any) 
     Figures of rectangular batches depend on it, so another one than the run's is told.
     """
     was = given.batch
-    if batch_size.is_automatic(config) and was and was % mesh.size == 0:
+    if batch_size.is_automatic(config) and was and was % devices.shares(mesh) == 0:
         return batch_size.resolved(config, was)
     config = batch_size.without_training(config, len(source), mesh)
     padded = isinstance(source, LabelledImages) and config.rect is not False
@@ -201,7 +201,9 @@ def _by_file(
 def _network(config: Any, given: Weights, source: loading.Source) -> _Judged:
     """Returns what the given weights are evaluated by."""
     automatic = batch_size.is_automatic(config)
-    mesh = devices.make_mesh(config.device, None if automatic else config.batch)
+    mesh = devices.make_mesh(
+        config.device, None if automatic else config.batch, config.spatial
+    )
     try:
         count = transfer.num_classes(given)
         check_classes(config, given.source, count, given.names, source.names)

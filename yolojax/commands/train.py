@@ -66,7 +66,9 @@ def trained(
     if config.optimizer != "auto":
         optim.maker_of(config.optimizer)
     automatic = batch_size.is_automatic(config)
-    mesh = devices.make_mesh(config.device, None if automatic else config.batch)
+    mesh = devices.make_mesh(
+        config.device, None if automatic else config.batch, config.spatial
+    )
     with contextlib.ExitStack() as stack:
         folder, mirror = stack.enter_context(_folder(config, workdir))
         start = None

@@ -74,6 +74,7 @@ def check(
     if command is not None:
         _check_command(given, command)
     across.check_across(given)
+    across.check_spatial(given, command)
     if command is None or command in STEP:
         across.check_step(given)
     if command in USE:

@@ -7,6 +7,9 @@ from yolojax.config import device as devices
 from yolojax.config.keys import FORMATS, HOST_ONLY, KEYS, LABELLED
 from yolojax.config.values import as_integer, as_number
 
+SPATIAL = (2, 4, 8)  # devices that may share the height of a picture
+STRIDE = 32  # pixels of the input for one of the coarsest map
+
 
 def check_across(values: dict[str, Any]) -> None:
     """Settles and checks what one setting alone cannot tell.
@@ -77,6 +80,51 @@ def check_use(values: dict[str, Any], command: str) -> None:
                 " 19, 22)."
             )
         values["embed"] = layers
+
+
+def check_spatial(values: dict[str, Any], command: str | None) -> None:
+    """Checks what goes with pictures whose height several devices share.
+
+    Args:
+        values: every setting, each of its kind.
+        command: one of keys.COMMANDS, None: not known.
+
+    Raises:
+        ValueError: something does not, or the height cannot be shared.
+    """
+    spatial, size = values["spatial"], values["imgsz"]
+    if spatial == 1:
+        return
+    if spatial not in SPATIAL:
+        raise ValueError(
+            f"config.spatial = {spatial}: expected one of 1,"
+            f" {', '.join(map(str, SPATIAL))}."
+        )
+    whole = STRIDE * spatial
+    if size % whole:
+        low = size // whole * whole
+        sizes = [str(n) for n in (low, low + whole) if n]
+        raise ValueError(
+            f"config.spatial = {spatial}: {spatial} devices cannot share the height of"
+            f" the coarsest map of pictures of imgsz = {size} evenly. Give a multiple"
+            f" of {whole}, such as {' or '.join(sizes)}, or a smaller spatial."
+        )
+    others = {
+        "bn_groups": (values["bn_groups"] > 1, "Leave bn_groups at 1."),
+        "cache": (values["cache"] == "device", "Use cache=ram."),
+        "multi_scale": (values["multi_scale"] > 0, "Leave multi_scale at 0."),
+    }
+    for name, (wrong, advice) in others.items():
+        if wrong:
+            raise ValueError(
+                f"config.{name} = {values[name]!r} does not go with spatial ="
+                f" {spatial}. {advice}"
+            )
+    if command == "plan":
+        raise ValueError(
+            f"config.spatial = {spatial}: plans are of devices that share no picture."
+            " Leave it out."
+        )
 
 
 def check_step(values: dict[str, Any]) -> None:

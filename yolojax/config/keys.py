@@ -197,6 +197,9 @@ KEYS: dict[str, Key] = {
     "device": _text(None, "None (all of the best kind), 'cpu', 'gpu', 'tpu', or with a"
                     " count as in 'cpu:8' or 'gpu:2'; GPUs by number: '0', '0,1' or"
                     " 'cuda:1'", resume=True),
+    "spatial": _integer(1, "so many devices share the height of each picture, for"
+                        " pictures too large for one", low=1, commands=NETWORK,
+                        resume=True),
     "seed": Key(0, "integer", "root of everything random", low=0, high=2**32 - 1,
                 commands=BATCHES),
     # Optimiser and schedule

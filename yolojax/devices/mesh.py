@@ -4,6 +4,11 @@ One program runs over all devices. The batch is split along its first axis, ever
 else is replicated; sums over the batch (losses, batch-norm statistics, gradients) are
 global, so the number of devices does not change the result. Where they cannot share a
 batch evenly it is padded with rows that do not count.
+
+Pictures too large for one device are split by their height as well, along a second axis
+of the mesh. Only where pixels lie is said here: XLA's partitioner splits all that is
+computed from them in the same way, and has neighbours exchange the borders that a
+convolution looks across. Reference: Xu et al. 2021, arXiv:2105.04663.
 """
 
 import logging
@@ -21,21 +26,24 @@ from yolojax.devices import hosts
 from yolojax.errors import install_hint
 from yolojax.types import Batch
 
+HIGH = ("image", "masks")  # fields of a batch that have a height, on axis 1
+
 log = logging.getLogger("yolojax")
 
 
-def make_mesh(device: str | None, batch: int | None) -> Mesh:
-    """Returns a one-axis mesh over the devices that a run uses.
+def make_mesh(device: str | None, batch: int | None, spatial: int = 1) -> Mesh:
+    """Returns the mesh over the devices that a run uses: of one axis, or of two.
 
     Args:
         device: None for all of the default backend, or a settled setting: "cpu", "gpu",
             "tpu", with a count as in "gpu:2", or GPUs by number as in "cuda:0,1". Of
             several processes each has so many.
         batch: global batch size; None if it will be chosen.
+        spatial: how many devices share the height of each picture.
 
     Raises:
-        ValueError: there are fewer devices, or this is one of several processes that
-            have not met as ours do.
+        ValueError: there are fewer devices or they make no groups of that many, or this
+            is one of several processes that have not met as ours do.
     """
     if not hosts.joined():
         refuse_processes(jax.process_count())
@@ -59,20 +67,47 @@ def make_mesh(device: str | None, batch: int | None) -> Mesh:
         for process in range(jax.process_count())
         for found in [d for d in devices if d.process_index == process][:count]
     ]
-    if batch is not None and batch % len(devices):
+    each = min(count or here, here)
+    if each % spatial:
+        raise ValueError(
+            f"config.spatial = {spatial}: {each} device{'' if each == 1 else 's'}"
+            f"{' of a process' if hosts.joined() else ''} cannot be split into groups"
+            f" of {spatial} that share a picture. Use as many devices as a multiple of"
+            f" it, as in device='cpu:{spatial}', or a smaller spatial."
+        )
+    if batch is not None and batch % (len(devices) // spatial):
         log.info(
             "%d devices do not share a batch of %d evenly: rows of padding, which do"
             " not count, are added to it",
             len(devices),
             batch,
         )
+    shape, axes = (len(devices),), ("data",)
+    if spatial > 1:
+        shape, axes = (len(devices) // spatial, spatial), ("data", "height")
+    kinds = (AxisType.Auto,) * len(axes)
     if hosts.joined():  # rows of a process must lie side by side, whatever the wiring
-        mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
+        mesh = Mesh(np.array(devices).reshape(shape), axes, axis_types=kinds)
         _connect(mesh)
         return mesh
-    return jax.make_mesh(
-        (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
-    )
+    return jax.make_mesh(shape, axes, axis_types=kinds, devices=devices)
+
+
+def shares(mesh: Mesh) -> int:
+    """Returns among how many the rows of a batch are shared: devices, or groups."""
+    return mesh.shape["data"]
+
+
+def split(name: str, mesh: Mesh, *, stacked: bool = False) -> NamedSharding:
+    """Returns how a field of a batch lies on the devices.
+
+    Args:
+        name: of the field.
+        mesh: the devices.
+        stacked: it is that of several batches, along an axis before that of images.
+    """
+    axes = ("data", *(a for a in mesh.axis_names if a == "height" and name in HIGH))
+    return NamedSharding(mesh, P(None, *axes) if stacked else P(*axes))
 
 
 def _connect(mesh: Mesh) -> None:
@@ -83,7 +118,9 @@ def _connect(mesh: Mesh) -> None:
     another.
     """
     ones = jax.make_array_from_callback(
-        (mesh.size,), NamedSharding(mesh, P("data")), lambda _: np.ones(1, np.float32)
+        (mesh.size,),
+        NamedSharding(mesh, P(mesh.axis_names)),
+        lambda _: np.ones(1, np.float32),
     )
     total = jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, P()))
     compiled = total.lower(ones).compile()
@@ -100,8 +137,9 @@ def own_rows(mesh: Mesh, rows: int, batch: int | None = None) -> slice:
         batch: those that are no padding, which this process makes; there may be none
             of them here. None: all.
     """
-    each = rows // mesh.size
-    mine = [i for i, d in enumerate(mesh.devices.flat) if d in mesh.local_devices]
+    each = rows // shares(mesh)
+    groups, here = mesh.devices.reshape(shares(mesh), -1), mesh.local_devices
+    mine = [i for i, group in enumerate(groups) if group[0] in here]
     most = rows if batch is None else batch
     return slice(min(mine[0] * each, most), min((mine[-1] + 1) * each, most))
 
@@ -163,11 +201,10 @@ def put_batch(
         rows: that the devices share evenly, those beyond the batch's own are padding;
             None: as few as there can be.
     """
-    sharding = NamedSharding(mesh, P(None, "data") if stacked else P("data"))
     fields = {name: host.get(name) for name in Batch.__dataclass_fields__}
     axis = int(stacked)
     given = host["example_valid"].shape[axis]
-    rows = rows or rows_over(given, mesh.size)
+    rows = rows or rows_over(given, shares(mesh))
     held, made = own_rows(mesh, rows), own_rows(mesh, rows, given)
 
     def own(value: np.ndarray) -> np.ndarray:
@@ -175,12 +212,18 @@ def put_batch(
             return value
         return value[(slice(None),) * axis + (made,)]
 
-    def put(value: np.ndarray) -> jax.Array:
+    def put(value: np.ndarray, sharding: NamedSharding) -> jax.Array:
         whole = (*value.shape[:axis], rows, *value.shape[axis + 1 :])
         return jax.make_array_from_process_local_data(sharding, value, whole)
 
     fields = with_rows(jax.tree.map(own, fields), held.stop - held.start, axis)
-    return Batch(**jax.tree.map(put, fields))
+    placed = {
+        name: jax.tree.map(
+            lambda v, n=name: put(v, split(n, mesh, stacked=stacked)), value
+        )
+        for name, value in fields.items()
+    }
+    return Batch(**placed)
 
 
 def with_rows(fields: dict[str, Any], rows: int, axis: int = 0) -> dict[str, Any]:

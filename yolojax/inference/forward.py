@@ -45,7 +45,9 @@ def forward(
 def _told(host: HostBatch, launched: Any, mesh: Mesh) -> tuple[HostBatch, Any]:
     """Returns a host batch with what was found in it, without rows of padding."""
     found, rows = jax.device_get(launched), len(host["example_valid"])
-    if rows % mesh.size:  # more were added, so that the devices share them evenly
+    if rows % devices.shares(
+        mesh
+    ):  # more were added, so that the devices share them evenly
         terms, seen = found
         found = terms, jax.tree.map(lambda values: values[:rows], seen)
     return host, found

@@ -21,6 +21,7 @@ from yolojax.config import changed
 from yolojax.data.store import cached, host_memory
 from yolojax.devices import hosts
 from yolojax.devices import images as device_images
+from yolojax.devices.mesh import shares
 from yolojax.files import full_disk
 from yolojax.program import memory
 from yolojax.program.train_program import make_program
@@ -108,7 +109,7 @@ def resolve(
     source = sources[0]
     free = free_bytes(config, sources, mesh)
     if free is None:
-        batch = _clamped(FALLBACK, len(source), unit(config, mesh.size))
+        batch = _clamped(FALLBACK, len(source), unit(config, shares(mesh)))
         kind = mesh.devices.flat[0].device_kind
         log.warning(_FALLBACK_TEXT, config.batch, f"how much is free on {kind}", batch)
         return resolved(config, batch)
@@ -126,7 +127,7 @@ def without_training(config: Any, images: int, mesh: Mesh) -> Any:
     """
     if not is_automatic(config):
         return config
-    batch = _clamped(FALLBACK, images, mesh.size)
+    batch = _clamped(FALLBACK, images, shares(mesh))
     log.info("batch = %g is for training: batches of %d here", config.batch, batch)
     return resolved(config, batch)
 
@@ -220,7 +221,7 @@ def choose(
         lower: returns the lowered step for (config, source, mesh, class_width); None:
             `lowered_step`.
     """
-    each = unit(config, mesh.size)
+    each = unit(config, shares(mesh))
     top = _clamped(_highest(config, mesh), len(source), each)
     log.info(
         "batch = %g: looking for the largest batch up to %d whose training step takes"

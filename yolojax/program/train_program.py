@@ -95,7 +95,7 @@ class Program:
     @property
     def rows(self) -> int:
         """Rows of a batch on the devices, with those of padding that they need."""
-        return self.net.groups.rows(self.schedule.batch, self.mesh.size)
+        return self.net.groups.rows(self.schedule.batch, devices.shares(self.mesh))
 
     def size_at(self, step: int) -> int | None:
         """Returns the input size of a step, None for that of its images."""
@@ -306,7 +306,7 @@ def make_program(
         mesh=mesh,
         frozen=frozen,
         padded=len(source) % config.batch != 0
-        or groups.rows(config.batch, mesh.size) != config.batch,
+        or groups.rows(config.batch, devices.shares(mesh)) != config.batch,
         sizes=InputSizes(
             config.imgsz,
             config.multi_scale,
@@ -368,13 +368,13 @@ def batch_shapes(like: dict[str, Any], mesh: Mesh, rows: int | None = None) -> B
         rows: of the batch on the devices, as of `devices.put_batch`.
     """
     fields = {name: like.get(name) for name in Batch.__dataclass_fields__}
-    rows = rows or devices.rows_over(len(like["example_valid"]), mesh.size)
-    shapes = _abstract(Batch(**fields), NamedSharding(mesh, P("data")))
+    rows = rows or devices.rows_over(len(like["example_valid"]), devices.shares(mesh))
+    shapes = {k: _abstract(v, devices.split(k, mesh)) for k, v in fields.items()}
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(
             (rows, *leaf.shape[1:]), leaf.dtype, sharding=leaf.sharding
         ),
-        shapes,
+        Batch(**shapes),
     )
 
 

@@ -344,13 +344,15 @@ def _data(
     batches: Any = loading.train_batches(config, source)
     val_batches = None
     if val_source is not None:
-        val_batches = loading.eval_batches(config, val_source, program.mesh.size)
+        val_batches = loading.eval_batches(
+            config, val_source, devices.shares(program.mesh)
+        )
     if hosts.joined():  # each process makes its own rows
         mesh, count = program.mesh, batches.batch
         batches = batches.painting(devices.own_rows(mesh, program.rows, count))
         if val_batches is not None:
             count = val_batches.batch
-            rows = devices.rows_over(count, mesh.size)
+            rows = devices.rows_over(count, devices.shares(mesh))
             val_batches = val_batches.painting(devices.own_rows(mesh, rows, count))
     return RunData(
         source, val_source, batches.with_epochs(program.schedule.epochs), val_batches

@@ -128,7 +128,7 @@ def looked(
         platform=mesh.devices.flat[0].platform,
     )
     variables, _ = transfer.fit(models.variable_shapes(net.model), given)
-    batches = loading.eval_batches(config, source, mesh.size)
+    batches = loading.eval_batches(config, source, devices.shares(mesh))
     most = max(MOST, 2 * loading.most_objects(source))
     rules = DetectionRules(CONF, IOU, most, multi_label=True, agnostic=False)
     progress = writers.Progress(stream, 1, len(batches), net.task.loss_names)

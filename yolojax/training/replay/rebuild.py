@@ -121,7 +121,7 @@ def rebuild(folder: Path, config: Any, step: int) -> Rebuilt:
     epochs: int | None = planned
     if config.time is None:
         config, epochs = changed(config, epochs=planned), None
-    mesh = devices.make_mesh(config.device, config.batch)
+    mesh = devices.make_mesh(config.device, config.batch, config.spatial)
     program = make_program(
         config, source, mesh, identity.class_width, planned_epochs=epochs
     )
