@@ -103,7 +103,7 @@ def test_a_container_ends_well_only_with_the_run(
 
 @pytest.mark.process
 def test_a_container_passes_the_signal_on_and_waits(contained, tmp_path):
-    work = "while :; do sleep 0.05; done"
+    work = "for i in $(seq 200); do sleep 0.05; done"
     process = contained(0, complete=False, work=work)
     while not (tmp_path / "said").exists():
         time.sleep(0.01)
