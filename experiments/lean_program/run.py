@@ -101,6 +101,20 @@ def lowered(name, mesh, options):
     return program, program.lowered(*shapes, size=program.size_at(0)), label
 
 
+EXCHANGES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute")
+
+
+def exchanged(counts):
+    """Returns how often devices exchange something, and MB of results of each kind."""
+    shown = []
+    for kind in EXCHANGES:
+        rows = [row for row in counts.kinds if row[0] in (kind, f"{kind}-start")]
+        if rows:
+            times, size = sum(row[1] for row in rows), sum(row[2] for row in rows)
+            shown.append(f"{kind} {times} ({size / 2e6:.1f} MB)")
+    return ", ".join(shown) or "nothing"
+
+
 def main():
     options = arguments()
     from yolojax.planning.compiled import environment
@@ -130,6 +144,8 @@ def main():
             f" | traced {traced:.0f} s, compiled {took:.0f} s",
             flush=True,
         )
+        if mesh.size > 1:
+            print(f"    exchanged: {exchanged(counts)}", flush=True)
         for kind, launches, size in counts.kinds[:12]:
             print(f"    {kind:<24}{launches:6}{size / 1e9:9.2f} GB", flush=True)
 

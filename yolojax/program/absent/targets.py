@@ -113,7 +113,8 @@ def absent_mesh(name: str, count: int = 1) -> "Mesh":
         topology = topologies.get_topology_desc(
             platform="cuda",
             topology_name="",
-            topology=f"1x1x{count}",  # slices, hosts, GPUs of a host
+            # slices, hosts, GPUs of a host, of which there are eight as a rule
+            topology=f"1x{count // 8}x8" if count % 8 == 0 else f"1x1x{count}",
             target_config=target.description,
         )
     else:
