@@ -82,9 +82,8 @@ def make_mesh(device: str | None, batch: int | None, spatial: int = 1) -> Mesh:
             len(devices),
             batch,
         )
-    shape, axes = (len(devices),), ("data",)
-    if spatial > 1:
-        shape, axes = (len(devices) // spatial, spatial), ("data", "height")
+    axes = ("data", "height")[: 1 + (spatial > 1)]
+    shape = (len(devices) // spatial, spatial)[: len(axes)]
     kinds = (AxisType.Auto,) * len(axes)
     if hosts.joined():  # rows of a process must lie side by side, whatever the wiring
         mesh = Mesh(np.array(devices).reshape(shape), axes, axis_types=kinds)
