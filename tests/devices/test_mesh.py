@@ -47,7 +47,15 @@ def test_a_process_makes_the_rows_of_its_devices_but_no_padding(
     first, batch, rows, want
 ):
     devices = np.arange(4)
-    whole = SimpleNamespace(
-        size=4, devices=devices, local_devices=list(devices[first : first + 2])
-    )
+    here = list(devices[first : first + 2])
+    whole = SimpleNamespace(shape={"data": 4}, devices=devices, local_devices=here)
     assert mesh.own_rows(whole, rows, batch) == want
+
+
+def test_a_process_makes_whole_pictures_of_which_its_devices_share_the_height():
+    devices = np.arange(8).reshape(4, 2)
+    here = [4, 5, 6, 7]
+    whole = SimpleNamespace(
+        shape={"data": 4, "height": 2}, devices=devices, local_devices=here
+    )
+    assert mesh.own_rows(whole, 8) == slice(4, 8)
