@@ -170,22 +170,21 @@ def elastic(runs):
 
 def preempt(runs):
     """SIGTERM and notices of clouds at one of two processes."""
-    slow = {"pause": 0.3}
+    slow = {"pause": 1.5}
     runs.fresh("calm2")
     runs.whole("calm2", 2, 1)
     cases = {
-        f"SIGTERM at process {i}, {what}": (i, where)
-        for what, where in {
-            "before step 5": [4],
-            "in validation 2, batch 1 of 3": [2, 0],
-            "in validation 3, the last batch": [3, 2],
-            "at the end of validation 2": [2, 2],
-        }.items()
-        for i in (0, 1)
+        "1, in validation 2, batch 1 of 6": (1, [2, 0]),
+        "0, in validation 3, batch 2 of 6": (0, [3, 1]),
+        "0, in validation 1, its last batch": (0, [1, 5]),
+        "1, in the validation of the end, batch 1 of 6": (1, [4, 0]),
+        "1, before step 5": (1, [4]),
+        "0, before step 6": (0, [5]),
+        "1, before the last step": (1, [8]),
     }
     rows = []
-    for number, (what, (index, where)) in enumerate(cases.items()):
-        name = runs.fresh(f"term{number}").name
+    for number, (moment, (index, where)) in enumerate(cases.items()):
+        what, name = f"SIGTERM at {moment}", runs.fresh(f"term{number}").name
         told = runs.folder / f"{name}.signalled"
         how = {index: {"signal": ["SIGTERM", *where]}}
         pair = runs.together(name, 2, 1, how=how)
@@ -200,7 +199,7 @@ def preempt(runs):
                 "preemption_address": server.address,
             }
             pair = runs.together(name, 2, 1, how={0: slow, 1: slow}, **settings)
-            while runs.saved(name) < 2 and None in [p.poll() for p in pair]:
+            while runs.saved(name) < 1 and None in [p.poll() for p in pair]:
                 time.sleep(0.02)
             server.says |= says
             moment = time.time()

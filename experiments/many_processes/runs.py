@@ -40,7 +40,7 @@ SETTINGS = {
     "hosts_timeout": 60,
 }
 WHOLE_HEAD = {"model": "tiny_model:build"}  # of the tasks; the usual one knows boxes
-COUNTS = {"train": 40, "val": 24}
+COUNTS = {"train": 40, "val": 48}
 MIXING = ("mosaic", "close_mosaic")  # without a meaning for whole pictures
 
 

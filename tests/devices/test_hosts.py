@@ -55,6 +55,7 @@ def test_two_processes_are_as_one_also_after_one_was_killed(place, port):
     assert "resuming at epoch" in first[1]
     assert "4 devices of 2 processes" in first[1]
     assert "resuming" not in second[1]  # the first one speaks for both
+    assert "Gloo" not in first[1] + second[1]
     ((status, output),) = ended(alone)
     assert status == 0, output
     most, other = closest(rows(place / "alone"), rows(place / "pair"))

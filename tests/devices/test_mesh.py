@@ -1,5 +1,6 @@
 """Which devices a run gets, and which runs are refused."""
 
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -59,3 +60,11 @@ def test_a_process_makes_whole_pictures_of_which_its_devices_share_the_height():
         shape={"data": 4, "height": 2}, devices=devices, local_devices=here
     )
     assert mesh.own_rows(whole, 8) == slice(4, 8)
+
+
+def test_what_a_library_prints_is_not_heard_for_a_while(capfd):
+    print("before")
+    with mesh._unheard():
+        os.write(1, b"a library")
+    print("after")
+    assert capfd.readouterr().out == "before\nafter\n"

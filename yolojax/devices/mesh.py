@@ -11,8 +11,11 @@ computed from them in the same way, and has neighbours exchange the borders that
 convolution looks across. Reference: Xu et al. 2021, arXiv:2105.04663.
 """
 
+import contextlib
 import logging
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -124,7 +127,22 @@ def _connect(mesh: Mesh) -> None:
     total = jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, P()))
     compiled = total.lower(ones).compile()
     hosts.wait("devices")
-    assert int(compiled(ones)) == mesh.size
+    with _unheard():
+        assert int(compiled(ones)) == mesh.size
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Keeps from the console what Gloo prints of every connection."""
+    sys.stdout.flush()
+    console, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(console, 1)
+        os.close(console)
+        os.close(nowhere)
 
 
 def own_rows(mesh: Mesh, rows: int, batch: int | None = None) -> slice:
