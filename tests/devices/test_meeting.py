@@ -1,6 +1,7 @@
 """Processes that meet: who is missing or does not fit is said to all of them."""
 
 import contextlib
+import os
 import socket
 import threading
 
@@ -162,3 +163,21 @@ def test_clusters_are_asked_only_where_they_are(monkeypatch):
     monkeypatch.setenv("NUM_PROCESSES", "2")
     monkeypatch.setenv("PROCESS_ID", "1")
     assert hosts.seat_of(None, 1.0) == meeting.Seat("a", 5, 2, 1)
+
+
+def test_many_meet_with_long_cards():
+    card = {f"config.key{i}": "x" * 90 for i in range(60)}
+    visitors = [(index, 240, card) for index in range(240)]
+    assert said(*visitors, seconds=30.0) == [list(range(240))] * 240
+
+
+def test_a_file_of_a_high_number_can_be_read():
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
+        with contextlib.closing(socket.create_connection(server.getsockname())) as left:
+            connection, _ = server.accept()
+            high = 1500  # `select` knows those below 1024
+            meeting._make_room(high)
+            os.dup2(connection.detach(), high)
+            with contextlib.closing(socket.socket(fileno=high)) as right:
+                meeting.Line(left).send({"a": 1})
+                assert meeting.Line(right).receive(5.0) == {"a": 1}

@@ -326,10 +326,13 @@ def everyone(what: str, value: Any) -> list[Any]:
         return [value]
     store, key = _store(), _key(what)
     store.key_value_set(f"{key}/{index()}", json.dumps(value))
-    return [
-        json.loads(store.blocking_key_value_get(f"{key}/{i}", DAY * 1000))
-        for i in range(count())
-    ]
+    if leads():  # gathers: if each asked for all, a thousand would ask a million times
+        each = [
+            json.loads(store.blocking_key_value_get(f"{key}/{i}", DAY * 1000))
+            for i in range(count())
+        ]
+        store.key_value_set(f"{key}/all", json.dumps(each))
+    return json.loads(store.blocking_key_value_get(f"{key}/all", DAY * 1000))
 
 
 def of_first(what: str, value: Any) -> Any:

@@ -13,7 +13,7 @@ import errno
 import json
 import os
 import queue
-import select
+import selectors
 import socket
 import threading
 import time
@@ -85,7 +85,7 @@ class Line:
         while b"\n" not in self._rest:
             left = max(until - time.monotonic(), 0.0)
             try:
-                there = select.select([self._connection], [], [], left)[0]
+                there = _readable(self._connection, left)
                 data = self._connection.recv(1 << 16) if there else b""
             except (OSError, ValueError):  # closed meanwhile, by us or by them
                 return None
@@ -138,6 +138,7 @@ def meet(
 def _host(seat: Seat, me: Peer, seconds: float) -> tuple[list[Peer], dict[int, Line]]:
     until = time.monotonic() + seconds
     peers, lines = {0: me}, {}
+    _make_room(seat.count)
     with contextlib.closing(_listening(seat)) as server:
         try:
             while len(peers) < seat.count:
@@ -157,8 +158,10 @@ def _host(seat: Seat, me: Peer, seconds: float) -> tuple[list[Peer], dict[int, L
                 line.refuse(str(error))
             raise
     everybody = [peers[index] for index in range(seat.count)]
+    # Without their cards, which are the same: of a thousand they would be megabytes.
+    named = [dataclasses.asdict(peer) | {"card": {}} for peer in everybody]
     for line in lines.values():
-        line.send({"all": [dataclasses.asdict(peer) for peer in everybody]})
+        line.send({"all": named})
     return everybody, lines
 
 
@@ -192,10 +195,30 @@ def _bound(where: tuple[str, int], family: int, seat: Seat) -> socket.socket:
         ) from error
 
 
+def _readable(connection: socket.socket, seconds: float) -> bool:
+    """Whether something can be read, or comes within so many seconds."""
+    # Not `select`, which takes no more than the first thousand files of a process.
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        return bool(selector.select(seconds))
+
+
+def _make_room(lines: int) -> None:
+    """Lets this process hold so many connections beside its files, if it may."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = lines + 1024
+        if soft < wanted and soft != resource.RLIM_INFINITY:
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def _arrivals(server: socket.socket, until: float) -> Iterator[tuple[Line, Peer]]:
     """Yields who comes, until a time; what is no process of ours is left alone."""
     while (left := until - time.monotonic()) > 0:
-        if not select.select([server], [], [], left)[0]:
+        if not _readable(server, left):
             return
         connection, _ = server.accept()
         line = Line(connection)
@@ -274,7 +297,7 @@ def _answered(seat: Seat, me: Peer, line: Line, seconds: float) -> list[Peer]:
         )
     if "all" not in answer:
         raise ValueError(str(answer.get("error")))
-    return [Peer(**peer) for peer in answer["all"]]
+    return [Peer(**peer | {"card": me.card}) for peer in answer["all"]]
 
 
 def _connected(seat: Seat, until: float, seconds: float) -> socket.socket:
