@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from yolojax import models, optim
+from yolojax import optim
 from yolojax.assembly import data, network
 from yolojax.assembly.network import Network
 from yolojax.assembly.optimizer import make_optimizer, run_schedule
@@ -28,6 +28,7 @@ from yolojax.optim import flat
 from yolojax.program import feed
 from yolojax.program.compiler import Compiler
 from yolojax.program.dispatch import TrainDispatch
+from yolojax.program.kept.shapes import variable_shapes
 from yolojax.program.kept.steps import Traceable
 from yolojax.program.step import (
     Hyper,
@@ -283,7 +284,7 @@ def make_program(
     )
     groups = _groups(config, mesh)
     net = dataclasses.replace(net, groups=groups)
-    shapes = models.variable_shapes(net.model)
+    shapes = variable_shapes(net.model)
     frozen = frozen_paths(shapes["params"], config.freeze)
     layouts = {
         "params": flat.layout_of(

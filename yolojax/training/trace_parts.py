@@ -8,10 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matplotlib.patches import Patch
-
-from yolojax.visualize.canvas import new_figure, save, tidy
-
 PARTS = {  # and their colours; `load` and `train` are the host's
     "load": "#f57c00",
     "train": "#c9ced6",
@@ -117,6 +113,10 @@ def timeline_png(path: Path, spans: Sequence[Span], steps: int) -> None:
         spans: at least one.
         steps: that were traced.
     """
+    from matplotlib.patches import Patch  # here: few runs are traced
+
+    from yolojax.visualize.canvas import new_figure, save, tidy
+
     rows = sorted({s.row for s in spans}, key=lambda row: (row != "host", row))
     figure = new_figure(11, 0.5 * len(rows) + 1.7)
     axis = figure.subplots()

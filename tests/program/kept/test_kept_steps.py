@@ -1,6 +1,5 @@
 """A kept step is found without tracing it, and computes the same to the last bit."""
 
-import logging
 import os
 import subprocess
 import sys
@@ -9,7 +8,6 @@ import jax
 import numpy as np
 import pytest
 from forked_runs import results, run_here, state_of
-from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from places import ROOT
@@ -20,31 +18,7 @@ from yolojax.optim import ema_update
 from yolojax.program.kept import folder, identity, steps
 from yolojax.program.kept.steps import Traceable, compiled
 
-SETTINGS = (
-    "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs",
-)
 AVERAGE = Traceable(ema_update, donated=(0,))
-
-
-@pytest.fixture
-def kept(tmp_path, monkeypatch, caplog):
-    """Returns an empty folder, in which this process keeps steps."""
-    caplog.set_level(logging.INFO, "yolojax")
-    before = {name: jax.config.values[name] for name in SETTINGS}
-    filters, level = [*steps._jax_log.filters], steps._jax_log.level
-    for name, value in zip(SETTINGS, (str(tmp_path), 0.0), strict=True):
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    monkeypatch.setattr(steps, "_code", None)
-    monkeypatch.setattr(registry, "_own", [])
-    steps.keep()
-    yield tmp_path
-    steps._jax_log.filters[:] = filters
-    steps._jax_log.setLevel(level)
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture

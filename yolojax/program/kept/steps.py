@@ -94,20 +94,35 @@ def compiled(
     return program
 
 
-def _name(what: Traceable, arguments: tuple[Any, ...]) -> Path | None:
-    """Returns the file that leads to a program, None if that must be traced."""
+def place(kind: str, what: Any) -> Path | None:
+    """Returns the file of what is computed from a value by our code alone.
+
+    None if it must be computed anew: nothing is kept, or something is in doubt.
+
+    Args:
+        kind: of what is computed; the name of a folder.
+        what: the value.
+    """
     values = jax.config.values
-    place = values["jax_compilation_cache_dir"]
-    wanted = place and values["jax_enable_compilation_cache"]
+    kept_in = values["jax_compilation_cache_dir"]
+    wanted = kept_in and values["jax_enable_compilation_cache"]
     if _code is None or not wanted or jax.process_count() > 1 or not _code.stands():
         return None
     try:
-        step, given = identity.told(what), identity.told_arguments(arguments)
+        lines = (FORM, _code.digest, code_lib.surroundings(), identity.told(what))
+    except identity.Unknown:
+        return None
+    return Path(kept_in) / kind / hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _name(what: Traceable, arguments: tuple[Any, ...]) -> Path | None:
+    """Returns the file that leads to a program, None if that must be traced."""
+    try:
+        given = identity.told_arguments(arguments)
         _mesh(arguments)
     except identity.Unknown:
         return None
-    text = "\n".join((FORM, _code.digest, code_lib.surroundings(), step, given))
-    return Path(place) / "steps" / hashlib.sha256(text.encode()).hexdigest()
+    return place("steps", (what, given))
 
 
 def _found(name: Path, arguments: tuple[Any, ...]) -> Any:
@@ -184,7 +199,7 @@ def _keep(name: Path, key: str, program: Any) -> None:
         body = pickle.dumps((key, _pickled(program), out))
         data = hashlib.sha256(body).digest() + zlib.compress(body)
         files.replace_bytes(name, data)
-        _forget(name.parent)
+        forget(name.parent)
     except Exception as error:  # the run goes on without
         log.debug("a step is not kept: %s", error)
 
@@ -213,9 +228,9 @@ class _Reader(serialize_executable._JaxPjrtUnpickler):
         return super().persistent_load(("exec", self.data) if pid[0] == "exec" else pid)
 
 
-def _forget(place: Path) -> None:
+def forget(folder_of: Path) -> None:
     """Removes the entries that were not used for longest, if there are many."""
-    entries = sorted(place.iterdir(), key=lambda path: path.stat().st_mtime)
+    entries = sorted(folder_of.iterdir(), key=lambda path: path.stat().st_mtime)
     for path in entries[:-MOST]:
         path.unlink(missing_ok=True)
 
