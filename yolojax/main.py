@@ -1,6 +1,5 @@
 """Command line: `yolojax COMMAND ...`, `python -m yolojax.main --config ...`."""
 
-import functools
 import io
 import logging
 import os
@@ -17,10 +16,10 @@ from absl import logging as absl_logging
 
 from yolojax import config as config_lib
 from yolojax import writers
-from yolojax.config import command_line
+from yolojax.config import command_line, recorded
 from yolojax.config.grammar import Kind
 from yolojax.errors import DiskFull, Interrupted, NonFiniteLoss
-from yolojax.files import full_disk
+from yolojax.files import full_disk, is_address
 from yolojax.interrupts import CtrlC
 from yolojax.program import start
 from yolojax.runs.mirror.address import Address, workdir_of
@@ -151,6 +150,28 @@ def _leave(status: int) -> NoReturn:
     sys.exit(status)
 
 
+def _with_settings(argv: Sequence[str]) -> list[str]:
+    """Returns the words with the settings of a run that is named by its address."""
+    words = list(argv)
+    if words[1:2] != ["train"] or not any(map(is_address, words[2:3])):
+        return words
+    from yolojax.runs.mirror.scratch import settings_of
+
+    try:
+        folder = settings_of(Address(words[2]))
+    except ValueError as error:
+        if "--debug" in words:
+            raise
+        command_line.fail(str(error))
+    words[2:3] = [f"--config={recorded.FILE}:{folder}", f"--workdir={words[2]}"]
+    return words
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    """Returns what is left of the words when all flags are parsed."""
+    return command_line.parse(_with_settings(argv), _identify)
+
+
 def _load(command: str) -> Any:
     import importlib
 
@@ -217,13 +238,12 @@ def command() -> None:
     """Starts the program: what `yolojax` and `python -m yolojax` call."""
     _open_closed_streams()
     _use_huge_pages()
-    parse = functools.partial(command_line.parse, identify=_identify)
     # A shell script has what it starts in the background ignore Ctrl-C from the start;
     # a run that saves on it takes it over anyway.
     with CtrlC() as ctrl_c:
         signal.signal(signal.SIGINT, ctrl_c.interrupt)
         try:
-            app.run(main, flags_parser=parse)
+            app.run(main, flags_parser=_parse)
         except BaseException as error:
             # Some libraries turn a KeyboardInterrupt into an error of their own.
             foreign = isinstance(error, Exception) and ctrl_c.raised

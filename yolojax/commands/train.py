@@ -109,16 +109,18 @@ def _folder(
         return
     run_folder.refuse_two_places(config, workdir)
     with contextlib.ExitStack() as stack:
-        mirror = None
+        mirror, place = None, None
         if isinstance(workdir, Address):
             line = writers.Progress(sys.stdout, 1, 1, ())
             stack.callback(line.close)
             mirror = stack.enter_context(
                 mirrored(workdir, config.mirror_grace, line.status)
             )
-            workdir = mirror.folder
-        folder = stack.enter_context(run_folder.occupied(config, workdir, "train"))
-        yield hosts.shared_folder(folder, mend), mirror
+            place = mirror.folder
+        else:
+            place = workdir
+        made = run_folder.occupied(config, place, "train", mirror)
+        yield hosts.shared_folder(stack.enter_context(made), mend), mirror
 
 
 def _note_data(config: Any, folder: Path, sources: list[loading.Source]) -> None:

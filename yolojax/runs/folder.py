@@ -187,7 +187,9 @@ def make_empty(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def occupied(config: Any, workdir: Path | None, name: str) -> Iterator[Path]:
+def occupied(
+    config: Any, workdir: Path | None, name: str, said: object = None
+) -> Iterator[Path]:
     """Yields the folder of a run, made and locked.
 
     A folder that was made here is taken away again if the body fails before anything
@@ -197,6 +199,7 @@ def occupied(config: Any, workdir: Path | None, name: str) -> Iterator[Path]:
         config: checked settings.
         workdir: the folder that the user named; None: one of config.task's is made.
         name: of that one, if config.name gives none.
+        said: what the user gave for it, if it is not the folder.
 
     Raises:
         ValueError: both were named; the folder cannot be made, holds something else or
@@ -219,7 +222,7 @@ def occupied(config: Any, workdir: Path | None, name: str) -> Iterator[Path]:
                 if made and _is_bare(folder):
                     _empty(folder)
                 if full := full_disk(error, folder):
-                    raise DiskFull(f"{full}. {_what_is_left(folder)}") from error
+                    raise DiskFull(f"{full}. {_what_is_left(folder, said)}") from error
                 raise
     except BaseException:
         if made:  # the lock was the last that may have been in it
@@ -227,12 +230,12 @@ def occupied(config: Any, workdir: Path | None, name: str) -> Iterator[Path]:
         raise
 
 
-def _what_is_left(folder: Path) -> str:
+def _what_is_left(folder: Path, said: object) -> str:
     """Returns what a run that found no room can go on from, and how."""
     if holds_state(folder):
         return (
             f"What was saved in {folder} before is whole: make room, and the same"
-            f" command with --workdir {folder} goes on from there."
+            f" command with --workdir {said or folder} goes on from there."
         )
     if weights := saved_weights(folder):
         return (

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from pathlib import Path
 
 import fsspec  # noqa: F401  its registry is changed
 import pytest
@@ -206,3 +207,21 @@ def test_a_manifest_names_files_of_a_run_alone(path):
     manifest = Manifest("run", 1, "abcdefabcdef", "host", 1, (entry,))
     with pytest.raises(ValueError, match="not in a run"):
         Manifest.from_bytes(manifest.to_bytes())
+
+
+def test_a_run_is_named_by_its_address_alone(tmp_path, machine, monkeypatch, capsys):
+    address = f"file://{tmp_path}/shared/run"
+    with mirrored(Address(address), 30, print) as mirror:
+        write_save(mirror.folder, 1)
+        mirror.saved(1)
+    machine("second")
+    words = main._with_settings(["yolojax", "train", address, "epochs=9"])
+    config, workdir = words[2:4]
+    assert workdir == f"--workdir={address}" and words[4:] == ["epochs=9"]
+    folder = config.partition("recorded.py:")[2]
+    assert content(Path(folder))["config.json"][0] == b'{"task": "detect"}'
+    plain = ["yolojax", "val", address]
+    assert main._with_settings(plain) == plain
+    with pytest.raises(SystemExit):
+        main._with_settings(["yolojax", "train", f"{address}-2"])
+    assert "holds no run to go on with" in capsys.readouterr().err

@@ -13,10 +13,12 @@ import os
 import re
 import shutil
 import uuid
+from pathlib import Path
 from typing import NamedTuple
 
 from yolojax.cache import cache_root
 from yolojax.files import full_disk, replace_text
+from yolojax.runs.folder import CONFIG_FILE
 from yolojax.runs.mirror.address import Address, reason
 from yolojax.runs.mirror.manifest import Entry, Manifest
 from yolojax.runs.mirror.place import Place
@@ -138,6 +140,31 @@ class Scratch:
             len(manifest.entries),
             manifest.size / _MIB,
         )
+
+
+def settings_of(address: Address) -> Path:
+    """Returns a folder with the settings of the run in a bucket, and no more of it.
+
+    Raises:
+        ValueError: it holds no run, or cannot be read.
+    """
+    place, scratch = Place(address, *address.opened()), Scratch(address)
+    try:
+        manifest = _newest(place, place.names())
+        found = (
+            [e for e in manifest.entries if e.path == CONFIG_FILE] if manifest else []
+        )
+        if not found:
+            raise _HalfError(f"{address} holds no run to go on with", [])
+        folder = scratch.folder / "settings"
+        folder.mkdir(parents=True, exist_ok=True)
+        place.get(found[0].key, folder / CONFIG_FILE)
+    except Exception as error:  # of many kinds, as the libraries are
+        raise ValueError(
+            f"{address}: its run cannot go on by its address alone ({reason(error)})."
+            " To start one, name a config and give the address as --workdir."
+        ) from error
+    return folder
 
 
 class _HalfError(Exception):
