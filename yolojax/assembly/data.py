@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from yolojax import cache, tasks
+from yolojax.assembly import fetching
 from yolojax.data import SOURCES, Source, description_of, geometry, layout_of
 from yolojax.data.batches import prefetch, rect
 from yolojax.data.batches.labelled import EvalBatches, TrainBatches
@@ -34,6 +35,7 @@ from yolojax.data.shapes import folder as shapes
 from yolojax.data.store.cached import Images
 from yolojax.data.store.host_cores import usable_cores
 from yolojax.data.store.host_memory import size_text
+from yolojax.files import is_address
 
 log = logging.getLogger("yolojax")
 
@@ -79,6 +81,8 @@ def open_splits(
         if created:
             log.info("drew the built-in data set: %s", drawn)
         data = str(drawn)
+    elif is_address(data):
+        data = str(fetching.data_at(data))
     if _label_kind(config) == "classes" and not data.startswith(TFDS):
         return [_open_classes(config, data, split, known) for split in splits]
     description = description_of(data, splits)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from yolojax import files, models, tasks
+from yolojax.assembly import fetching
 from yolojax.config import values
 from yolojax.config.grammar import Kind
 from yolojax.runs.journal import arrays_hash
@@ -32,6 +33,8 @@ def given_weights(config: Any, key: str) -> Weights:
     if value is True:
         name = f"{config.model}{tasks.TASKS[config.task].published_suffix}.pt"
         path = hub.locate(name, url=config.weights_url)
+    elif files.is_address(value):
+        path = fetching.weights_at(value, key)
     elif values.is_published_name(value) and not Path(value).exists():
         path = hub.locate(value, url=config.weights_url)
     else:

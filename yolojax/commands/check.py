@@ -9,6 +9,7 @@ from typing import Any
 
 from yolojax import files, visualize
 from yolojax.assembly import data as loading
+from yolojax.assembly import fetching
 from yolojax.config import changed
 from yolojax.data.examine import doctor, statistics
 from yolojax.data.formats import class_folder
@@ -35,6 +36,9 @@ def run(config: Any, workdir: Path | None) -> int:
         0, or 1 if there are errors: the exit status.
     """
     parent = workdir or run_folder.runs_of(config.task)
+    if files.is_address(config.data):
+        local = fetching.data_at(config.data)
+        config = changed(config, data=str(local))
     sources, findings, data = open_all(config)
     stats = {
         s: statistics.collect(source, config.imgsz) for s, source in sources.items()

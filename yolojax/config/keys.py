@@ -139,7 +139,8 @@ KEYS: dict[str, Key] = {
     "model": _text("yolo11n", "name in yolojax.models.MODELS, or 'module:attribute'",
                    commands=MODEL),
     "data": _text("shapes", "'shapes' (drawn by code), the path of a data.yaml, of a"
-                  " folder as COCO's or of class folders, or 'tfds:NAME'",
+                  " folder as COCO's or of class folders, an address of these such as"
+                  " s3://bucket/set, or 'tfds:NAME'",
                   commands=DATA),
     "name": _text(None, "name of the run folder; None: that of the mode or split",
                   resume=True),

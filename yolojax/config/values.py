@@ -166,11 +166,14 @@ def is_published_name(value: str) -> bool:
 
 
 def absolute(name: str, value: str) -> str:
-    """Returns the path in full."""
-    if "://" in value:
+    """Returns the path in full; an address in a bucket is one."""
+    if re.match("https?://", value):
         raise ValueError(
-            f"config.{name} = {value!r}: expected a path. Download it first."
+            f"config.{name} = {value!r}: expected a path, or an address in a bucket."
+            " Download it first."
         )
+    if "://" in value:
+        return value
     path = os.path.expanduser(value)
     if path.startswith("~"):
         raise ValueError(f"config.{name} = {value!r}: there is no such home folder.")

@@ -1,6 +1,7 @@
 """Addresses such as s3://bucket/run, and the libraries that read and write there."""
 
 import dataclasses
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -15,7 +16,7 @@ _WORDS = 200  # characters of a library's message that are passed on
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """Where a run is mirrored, as the user gave it."""
+    """Where something is in a bucket, as the user gave it."""
 
     text: str
 
@@ -28,8 +29,18 @@ class Address:
         """What stands before "://"."""
         return self.text.partition("://")[0]
 
-    def opened(self) -> tuple[Any, str]:
+    @property
+    def name(self) -> str:
+        """A name for a folder of its own."""
+        text = re.sub("[^A-Za-z0-9.]+", "-", str(self)).strip("-")[-80:]
+        own = hashlib.sha256(self.text.rstrip("/").encode()).hexdigest()[:8]
+        return f"{text}-{own}"
+
+    def opened(self, key: str = "--workdir") -> tuple[Any, str]:
         """Returns the file system of fsspec, and the path of the address in it.
+
+        Args:
+            key: what the user calls it, for messages.
 
         Raises:
             ValueError: there is none for this scheme, or its library is missing.
@@ -38,8 +49,8 @@ class Address:
 
         if "::" in self.text:
             raise ValueError(
-                f"--workdir {self}: an address that leads through another one cannot be"
-                " written to. Give a plain one, such as s3://bucket/run."
+                f"{key} {self}: an address that leads through another one cannot be"
+                " used. Give a plain one, such as s3://bucket/run."
             )
         # In a bucket folders are no more than parts of names; a disk has to have them.
         options = {"auto_mkdir": True} if self.scheme in ("file", "local") else {}
@@ -47,12 +58,12 @@ class Address:
             system, path = fsspec.core.url_to_fs(self.text, **options)
         except ImportError as error:
             raise ValueError(
-                f"--workdir {self}: {self.scheme}:// needs a library that is missing"
+                f"{key} {self}: {self.scheme}:// needs a library that is missing"
                 f" ({reason(error)}). {_install(self.scheme)}"
             ) from error
         except Exception as error:  # of many kinds, as the libraries are
             raise ValueError(
-                f"--workdir {self} cannot be opened: {reason(error)}. Known schemes are"
+                f"{key} {self} cannot be opened: {reason(error)}. Known schemes are"
                 " those of fsspec, such as s3://, gs:// and file://."
             ) from error
         return system, path.rstrip("/")

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 import uuid
 from pathlib import Path
@@ -36,9 +35,7 @@ class Scratch:
     def __init__(self, address: Address) -> None:
         """Makes nothing yet."""
         self.address = address
-        text = re.sub("[^A-Za-z0-9.]+", "-", str(address)).strip("-")[-80:]
-        own = hashlib.sha256(address.text.rstrip("/").encode()).hexdigest()[:8]
-        self.folder = cache_root() / "buckets" / f"{text}-{own}"
+        self.folder = cache_root() / "buckets" / address.name
         self.run = self.folder / "run"
         self.staged = self.folder / "staged"
 
@@ -107,27 +104,7 @@ class Scratch:
         incoming = self.folder / "incoming"
         shutil.rmtree(incoming, ignore_errors=True)
         incoming.mkdir(parents=True)
-        free = shutil.disk_usage(incoming).free
-        if manifest.size > free:
-            raise ValueError(
-                f"save {manifest.saves} of {self.address} takes"
-                f" {manifest.size / _MIB:.0f} MiB, and {free / _MIB:.0f} MiB are free"
-                f" in {self.folder}. Make room, or set the environment variable"
-                " YOLOJAX_CACHE to a folder on another disk. Nothing was changed."
-            )
-        for entry in manifest.entries:
-            target = incoming / entry.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            place.get(entry.key, target)
-            with open(target, "rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != entry.sha256:
-                raise ValueError(
-                    f"--workdir {self.address} is damaged: {entry.key}, which is"
-                    f" {entry.path} of save {manifest.saves}, has another content than"
-                    " was written. Give another --workdir. Nothing was changed."
-                )
-            os.utime(target, ns=(entry.mtime_ns, entry.mtime_ns))
+        download(place, manifest, incoming)
         if self.run.exists():
             old = self.folder / f"old-{uuid.uuid4().hex}"
             self.run.rename(old)
@@ -222,6 +199,47 @@ def settled(place: Place, scratch: Scratch) -> Settled:
         f"--workdir {place.address} is being written to by another machine, so that no"
         " state of it can be fetched. End the run there."
     )
+
+
+def download(place: Place, manifest: Manifest, folder: Path) -> None:
+    """Fetches the files of a manifest into an empty folder, and checks their hashes.
+
+    Raises:
+        ValueError: there is no room for them, or one of them is damaged.
+    """
+    free = shutil.disk_usage(folder).free
+    if manifest.size > free:
+        raise ValueError(
+            f"save {manifest.saves} of {place.address} takes"
+            f" {manifest.size / _MIB:.0f} MiB, and {free / _MIB:.0f} MiB are free"
+            f" in {folder.parent}. Make room, or set the environment variable"
+            " YOLOJAX_CACHE to a folder on another disk. Nothing was changed."
+        )
+    for entry in manifest.entries:
+        target = folder / entry.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        place.get(entry.key, target)
+        with open(target, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != entry.sha256:
+            raise ValueError(
+                f"{place.address} is damaged: {entry.key}, which is"
+                f" {entry.path} of save {manifest.saves}, has another content than"
+                " was written. Nothing was changed."
+            )
+        os.utime(target, ns=(entry.mtime_ns, entry.mtime_ns))
+
+
+def newest_at(place: Place) -> Manifest | None:
+    """Returns the newest state of the run at a place, None if there is none.
+
+    Raises:
+        ValueError: there is none that is whole.
+    """
+    try:
+        return _newest(place, place.names())
+    except _HalfError as error:
+        raise ValueError(str(error)) from error
 
 
 def _newest(place: Place, names: list[str]) -> Manifest | None:
