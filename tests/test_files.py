@@ -10,7 +10,6 @@ import pytest
 from places import ROOT
 
 from yolojax import cache, files
-from yolojax.assembly.weights import given_weights
 from yolojax.data import description_of
 from yolojax.data.formats import tfds
 from yolojax.data.formats.class_folder import open_class_folder
@@ -51,15 +50,21 @@ def test_parents_are_those_of_where_links_lead(tmp_path, monkeypatch):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("flag", ["--workdir", "--config.compile_cache"])
-def test_the_command_refuses_an_address(tmp_path, flag):
-    words = ["--config", str(ROOT / "configs/yolo11n.py"), flag, ADDRESS]
+@pytest.mark.parametrize(
+    ("flag", "address", "told"),
+    [
+        ("--workdir", "nonesuch://bucket/run", "--workdir {} cannot be opened"),
+        ("--config.compile_cache", ADDRESS, "compile_cache = '{}' is an"),
+    ],
+)
+def test_the_command_refuses_an_address(tmp_path, flag, address, told):
+    words = ["--config", str(ROOT / "configs/yolo11n.py"), flag, address]
     result = subprocess.run(
         [sys.executable, "-m", "yolojax.main", *words, "--config.device=cpu"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 2
-    assert f"{flag.removeprefix('--config.')} = '{ADDRESS}' is an" in result.stderr
+    assert told.format(address) in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -85,23 +90,13 @@ def test_data_at_an_address_is_refused(monkeypatch, tmp_path):
         tfds._prepared("tfds:voc")
 
 
-def test_weights_and_caches_at_an_address_are_refused(monkeypatch):
-    config = {"pretrained": ADDRESS, "weights": ADDRESS}
-    for key in config:
-        with pytest.raises(ValueError, match=f"config.{key} = .* is an address"):
-            given_weights(Settings(config), key)
+def test_caches_at_an_address_are_refused(monkeypatch):
     monkeypatch.setenv("YOLOJAX_CACHE", ADDRESS)
     with pytest.raises(ValueError, match="YOLOJAX_CACHE = .* is an address"):
         cache.cache_root()
     monkeypatch.setenv("YOLOJAX_WEIGHTS", ADDRESS)
     with pytest.raises(ValueError, match="YOLOJAX_WEIGHTS = .* is an address"):
         hub._own_folder()
-
-
-class Settings(dict):
-    """Settings of a run, as far as the naming of weights goes."""
-
-    model = "yolo11n"
 
 
 # The lock
