@@ -85,11 +85,11 @@ def place_of(bucket):
     return Place(Address(f"memory:/{bucket.root}"), bucket, bucket.root)
 
 
-def mirror_of(bucket, *, grace=60.0, clock=None, tell=print):
+def mirror_of(bucket, *, grace=60.0, clock=None, states=1):
     """Returns a mirror whose turns the test takes."""
     place = place_of(bucket)
     scratch = Scratch(place.address)
-    return Mirror(place, scratch, grace, tell, clock or Clock())
+    return Mirror(place, scratch, grace, print, states, clock or Clock())
 
 
 def write_save(run, number, best=None):

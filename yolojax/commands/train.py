@@ -114,7 +114,7 @@ def _folder(
             line = writers.Progress(sys.stdout, 1, 1, ())
             stack.callback(line.close)
             mirror = stack.enter_context(
-                mirrored(workdir, config.mirror_grace, line.status)
+                mirrored(workdir, config.mirror_grace, line.status, config.keep_states)
             )
             place = mirror.folder
         else:

@@ -3,9 +3,20 @@
 import logging
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
-from buckets import Bucket, Clock, Killed, content, mirror_of, place_of, write_save
+from buckets import (
+    Bucket,
+    Clock,
+    Killed,
+    content,
+    mirror_of,
+    place_of,
+    remove,
+    write_checkpoint,
+    write_save,
+)
 
 from yolojax.errors import Interrupted, MirrorFailed
 from yolojax.runs.mirror.mirror import AGAIN, ENDED
@@ -74,6 +85,7 @@ def test_killed_at_any_change_the_bucket_holds_a_whole_state(bucket, machine):
     saved(mirror, 1, best=1)
     states = {1: content(mirror.folder)}
     write_save(mirror.folder, 2, best=2)
+    remove(mirror.folder / "checkpoints/best/1")
     states[2] = content(mirror.folder)
     store = dict(bucket.store)
     seen = []
@@ -131,6 +143,20 @@ def test_a_save_is_mirrored_once_its_checkpoint_is_finished(bucket):
     assert "2.orbax" not in str(bucket.keys())
     key = next(key for key in bucket.keys() if "results" in key)
     assert bucket.cat_file(f"{bucket.root}/{key}") == b"1\n"  # as when it was saved
+
+
+def test_states_that_the_run_keeps_and_the_newest_best_weights_are_mirrored(bucket):
+    for states in (1, 2):
+        mirror = mirror_of(bucket, states=states)
+        write_save(mirror.folder, 5, best=4)
+        for kind, number in (("last", 3), ("last", 4), ("best", 2), ("best", 6)):
+            write_checkpoint(mirror.folder, kind, number)
+        write_checkpoint(mirror.folder, "epochs", 1)
+        mirror.saved(5)
+        assert mirror.turn() is None
+        listed = {Path(e.path).parts[1:3] for e in mirror.upload.entries}
+        kept = {("last", str(n)) for n in (5, 4)[:states]}
+        assert listed - {()} == kept | {("best", "4"), ("epochs", "1")} | {("events",)}
 
 
 def test_a_save_that_was_replaced_before_it_was_read_is_passed_over(bucket):

@@ -38,6 +38,7 @@ class Mirror:
         scratch: Scratch,
         grace: float,
         tell: Callable[[str], object],
+        states: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Looks what is in the bucket, and fetches it if it is newer.
@@ -47,6 +48,7 @@ class Mirror:
             scratch: the folder of this machine.
             grace: seconds that the bucket may fail before the run is stopped.
             tell: is told what is waited for.
+            states: how many of the newest states are mirrored.
             clock: seconds.
 
         Raises:
@@ -58,7 +60,7 @@ class Mirror:
         self.address, self.folder = place.address, scratch.run
         self.upload = Upload(place, start, settled(place, scratch))
         self.broken: MirrorFailed | None = None
-        self._staging = Staging(scratch.run, scratch.staged)
+        self._staging = Staging(scratch.run, scratch.staged, states)
         self._pending: Snapshot | None = None
         self._health = _Health(place.address, grace, clock)
         self._tell, self._clock = tell, clock
@@ -280,7 +282,7 @@ class _Health:
 
 @contextlib.contextmanager
 def mirrored(
-    address: Address, grace: float, tell: Callable[[str], object]
+    address: Address, grace: float, tell: Callable[[str], object], states: int = 1
 ) -> Iterator[Mirror]:
     """Yields the mirror of an address, with the newest state in its folder.
 
@@ -288,6 +290,7 @@ def mirrored(
         address: of the bucket.
         grace: minutes that it may fail before the run is stopped.
         tell: is told what is waited for.
+        states: how many of the newest states are mirrored.
 
     Raises:
         ValueError: it cannot be mirrored to, or another process of this machine does.
@@ -296,5 +299,5 @@ def mirrored(
     scratch = Scratch(address)
     run_folder.make(scratch.folder)
     with run_folder.alone(scratch.folder):
-        with Mirror(place, scratch, 60 * grace, tell) as mirror:
+        with Mirror(place, scratch, 60 * grace, tell, states) as mirror:
             yield mirror

@@ -30,14 +30,15 @@ class Snapshot:
 class Staging:
     """The copies of a run's folder."""
 
-    def __init__(self, run: Path, folder: Path) -> None:
+    def __init__(self, run: Path, folder: Path, states: int = 1) -> None:
         """Removes what a killed run has left.
 
         Args:
             run: its folder.
             folder: of the copies, on the same disk.
+            states: how many of the newest states belong to a save.
         """
-        self._run, self._folder = run, folder
+        self._run, self._folder, self._states = run, folder, states
         self._count = 0
         # Of the newest snapshot: path -> what tells a changed file.
         self._seen: dict[str, tuple[int, int]] = {}
@@ -81,7 +82,10 @@ class Staging:
             if newest_state(self._run) > snapshot.saves:
                 raise GoneError
             return False
-        for folder in _checkpoints(self._run, snapshot.saves):
+        for folder in _weights(self._run, snapshot.saves):
+            if not _link_folder(self._run / folder, snapshot.folder / folder):
+                raise GoneError  # by better ones, which belong to a later save
+        for folder in _older(self._run, snapshot.saves, self._states - 1):
             _link_folder(self._run / folder, snapshot.folder / folder)
         # Last: it says that the others are there.
         unfinished = snapshot.folder / f"{_ROOT}/{snapshot.saves}.unfinished"
@@ -120,17 +124,19 @@ def _numbers(folder: Path) -> list[int]:
     return [int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.is_dir()]
 
 
-def _checkpoints(run: Path, saves: int) -> Iterator[str]:
-    """Yields the finished checkpoints that belong to a save, without its state.
-
-    Weights that are newer belong to the next one.
-    """
-    for kind in (LAST, BEST):
-        for number in _numbers(run / _ROOT / kind):
-            if number < saves or (kind == BEST and number == saves):
-                yield f"{_ROOT}/{kind}/{number}"
+def _weights(run: Path, saves: int) -> Iterator[str]:
+    """Yields the finished weights that belong to a save; newer ones are the next's."""
+    best = [n for n in _numbers(run / _ROOT / BEST) if n <= saves]
+    if best:
+        yield f"{_ROOT}/{BEST}/{max(best)}"
     for number in _numbers(run / _ROOT / EPOCHS):
         yield f"{_ROOT}/{EPOCHS}/{number}"
+
+
+def _older(run: Path, saves: int, count: int) -> list[str]:
+    """Returns the newest finished states before a save, at most so many."""
+    older = sorted(n for n in _numbers(run / _ROOT / LAST) if n < saves)
+    return [f"{_ROOT}/{LAST}/{n}" for n in older[max(len(older) - count, 0) :]]
 
 
 def _small_files(run: Path) -> Iterator[str]:

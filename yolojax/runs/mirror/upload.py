@@ -31,7 +31,7 @@ class Upload:
         self.saves = settled.saves  # number of the newest checkpoint in the bucket
         self._place, self._start, self._run = place, start, settled.run
         self._known = set(settled.names)  # manifests; any other is somebody else's
-        self._sent = settled.entries
+        self.entries = settled.entries  # of the newest manifest of a whole state
         self._hashes: dict[tuple[str, int, int], str] = {}
 
     def send(self, snapshot: Snapshot, arrived: Callable[[int, int], object]) -> None:
@@ -49,7 +49,7 @@ class Upload:
             Exception: the bucket fails, with whatever its library raises.
         """
         entries = self._entries(snapshot)
-        if entries == self._sent:
+        if entries == self.entries:
             return
         self._check_alone()
         there = self._place.files()
@@ -59,7 +59,7 @@ class Upload:
                 self._place.put(snapshot.folder / entry.path, entry.key)
         arrived(len(entries), len(entries))
         manifest = self._written(entries, snapshot.saves)
-        self._sent, self.saves = entries, snapshot.saves
+        self.entries, self.saves = entries, snapshot.saves
         self._sweep(manifest)
 
     def _written(self, entries: tuple[Entry, ...], saves: int) -> Manifest:
