@@ -70,6 +70,7 @@ def test_a_run_from_its_start_to_its_export(place, tmp_path, capsys, monkeypatch
         ("yolo11q", {}, "'yolo11q' is neither a config"),
         ("yolo11n", {"epoch": 3}, "epoch is not a setting. Did you mean 'epochs'?"),
         ("yolo11n", {"source": "a"}, "source is not read by train"),
+        ("yolo11n", {"hosts": "off"}, "hosts is for the command line: a call"),
         ("yolo11n", {"epochs": 0}, "epochs = 0: expected an integer of 1 or more"),
         ("tiny_model:nothing", {}, "nothing"),
         ("nowhere.pt", {}, "nowhere.pt: there is no such file"),

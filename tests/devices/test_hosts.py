@@ -80,8 +80,8 @@ def test_other_pictures_in_one_process_end_both_with_the_same_words(place, port)
 def test_what_several_processes_cannot_do_is_refused_before_they_meet():
     values = config_lib.default("detect")
     values["hosts"] = "127.0.0.1:9,2,1"
-    with pytest.raises(ValueError, match="predict works in one process so far"):
-        hosts.join(config_lib.check(values), "predict")
+    with pytest.raises(ValueError, match="track works in one process; train, val"):
+        hosts.join(config_lib.check(values), "track")
 
 
 def test_one_process_alone_agrees_with_itself(tmp_path):

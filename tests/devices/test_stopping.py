@@ -74,3 +74,14 @@ def test_both_stop_at_the_same_moment(pair, wants, at):
 def test_nobody_stops_unasked(pair):
     assert not any(stopping.at((k, 0), False) for k in range(9) for stopping in pair)
     assert not pair[0].agreed
+
+
+def test_each_reason_is_agreed_upon_by_itself(pair):
+    late = [
+        Stopping(stopping._watch, index, 2, "time")
+        for index, stopping in enumerate(pair)
+    ]
+    one, other = moments_of(late, 0, 4)
+    assert one == other > 4
+    assert late[1].agreed
+    assert not any(stopping.agreed for stopping in pair)

@@ -1,6 +1,7 @@
 """What the console says: a line per picture, and what came of all of them."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from results import result_of
 from yolojax.inference.backends.types import Times
 from yolojax.inference.console import Console
 from yolojax.inference.predictor import Seen
+from yolojax.inference.results import gathered
 from yolojax.inference.sources.frames import Frame, Skipped
 from yolojax.inference.sources.listing import Item
 
@@ -135,3 +137,27 @@ def test_streams_in_turn_are_told_when_they_end(clock):
         "video 1/2 rtsp://0: 3 frames, 480x640, 3 objects, 1.0 frames/s",
         "video 2/2 rtsp://1: 3 frames, 480x640, 3 objects, 1.0 frames/s",
     ]
+
+
+def test_several_processes_tell_as_one():
+    listed = items("image", "missing", "image", "missing")
+    parts = []
+    for numbers in ((0, 3), (1, 2), ()):
+        console = Console(io.StringIO(), listed, here=len(numbers))
+        for number in numbers:
+            if number % 2:
+                console.told(Skipped(f"{number}", "why"))
+            else:
+                seen = seen_of(item=number)
+                console.show(seen, result_of("detect", count=number + 1))
+        parts.append(json.loads(json.dumps(console.told_so_far())))
+    times = [Times(pictures=1, read=0.5, shapes={(480, 640): 1}) for _ in range(2)]
+    told = [json.loads(json.dumps(gathered.told(one))) for one in times]
+    console.join(parts)
+    console.end(gathered.sum_of(told), Path("there"), 0.0, 2)
+    text = console.stream.getvalue()
+    assert "2 pictures, 4 objects: results saved to there" in text
+    assert "warning: 2 sources could not be read, or not as a whole:" in text
+    assert text.index("  1: why") < text.index("  3: why")
+    assert "ms per picture: 500.0 read" in text
+    assert "at 480x640" in text

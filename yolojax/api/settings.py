@@ -18,6 +18,8 @@ from yolojax.config.keys import USE, check_name
 
 # What a loaded network is already; a call cannot make another one of it.
 _OF_THE_MODEL = ("task", "model", "weights", "weights_url", "source", "pretrained")
+# They join processes, which a call leaves to the program around.
+_OF_COMMANDS = ("hosts", "hosts_timeout")
 
 
 class Meant(NamedTuple):
@@ -99,6 +101,11 @@ def checked(
                 raise ValueError(
                     f"config.{name} belongs to the model that is loaded. Load another"
                     " one with yolojax.load."
+                )
+            if name in _OF_COMMANDS:
+                raise ValueError(
+                    f"config.{name} is for the command line: a call computes in one"
+                    " process. Remove it, or start the command in each of several."
                 )
             if command not in KEYS[name].commands:
                 raise ValueError(

@@ -10,11 +10,12 @@ from jax.sharding import Mesh
 
 from yolojax import config as config_lib
 from yolojax import models, tasks, writers
+from yolojax.assembly import agreement, network
 from yolojax.assembly import data as loading
-from yolojax.assembly import network
 from yolojax.assembly.prediction import PredictOptions
 from yolojax.assembly.weights import check_classes, weights_of
 from yolojax.data.formats.labelled import LabelledImages
+from yolojax.devices import hosts
 from yolojax.devices import mesh as devices
 from yolojax.inference import evaluate, report
 from yolojax.inference.backends.exported import is_exported
@@ -62,7 +63,10 @@ class _Judged(NamedTuple):
 def run(config: Any, workdir: Path | None) -> None:
     """Evaluates config.weights, or the best weights of a run."""
     exported = config.weights is not None and is_exported(Path(config.weights))
-    given = None if exported else weights_of(config, workdir)
+    given = None
+    if not exported:
+        with hosts.machine_first("the weights"):
+            given = weights_of(config, workdir)
     validated(config, workdir, given)
 
 
@@ -81,62 +85,108 @@ def validated(
         stream: the console; None: sys.stdout.
     """
     stream = stream or sys.stdout
-    if given is None:
-        file = opened(config)  # what is wrong with it is told before the data are read
-        source = loading.open_split(config, config.split)
-        judged = _by_file(config, source, *file)
-    else:
-        source = loading.open_split(config, config.split, known=given.names)
-        judged = _network(config, given, source)
+    source, judged = _opened(config, given)
     config = judged.config
     results = None
-    if config.save_json and isinstance(source, LabelledImages):
+    if config.save_json and isinstance(source, LabelledImages) and hosts.leads():
         results = CocoResults(
             source, config.task, config.classes, single_cls=config.single_cls
         )
-    batches = loading.eval_batches(config, source, devices.shares(judged.mesh))
+    batches = _batches(config, source, judged.mesh)
     rules = network.detection_rules(config, loading.most_objects(source))
     parent = workdir or run_folder.runs_of(config.task)
     progress = writers.Progress(stream, 1, len(batches), judged.task.loss_names)
+    draws = config.plots and hosts.leads()
+    examined = Examined(source) if draws else None
+    fresh = run_folder.fresh(parent, config.name or config.split)
     with (
-        run_folder.fresh(parent, config.name or config.split) as folder,
+        hosts.leaders_folder(fresh) as folder,
         Compiler() as compiler,
         loading.loader(batches, config, start_step=0) as loader,
     ):
-        data_notes.report_problems([source], folder)
+        if hosts.leads():
+            data_notes.report_problems([source], folder)
         looked = judged.through(batches, loader, rules, compiler)
         looked = shown(looked, progress, len(batches), "validating")
         if results is not None:
             looked = results.collected(looked)
-        examined = Examined(source) if config.plots else None
         if examined is not None:
             looked = examined.collected(looked)
         found = evaluate.evaluate(
             looked,
             names=source.names,
             metrics=judged.task.metrics(),
-            keep=evaluate.PICTURES if config.plots else 0,
+            keep=evaluate.PICTURES if draws else 0,
         )
     progress.close()
-    log.info("%s on %s of %s", judged.source, config.split, config.data)
-    table = writers.class_table(found.result, writers.console_width(stream))
-    print(table, file=stream)
     figures = _figures(found.result)
-    if results is not None:
-        figures |= results.finish(rules.max_det, folder)
-    writers.JsonLines(folder / "metrics.jsonl").write(
-        {"weights": judged.source, "split": config.split, **figures}
-    )
-    if config.plots:
-        evaluate.draw(found, source, folder)
-    if examined is not None:
-        of_run = config.weights is None  # a page tells nothing of other weights
-        best = checkpoint.best_record(workdir) if workdir and of_run else None
-        about = report.about_process(config, judged.source, (best or {}).get("epoch"))
-        sources = {config.split: source}
-        report.keep_figures(found, examined, sources, folder, about)
-    log.info("written to %s", folder)
+    if hosts.leads():
+        log.info("%s on %s of %s", judged.source, config.split, config.data)
+        table = writers.class_table(found.result, writers.console_width(stream))
+        print(table, file=stream)
+        if results is not None:
+            figures |= results.finish(rules.max_det, folder)
+        writers.JsonLines(folder / "metrics.jsonl").write(
+            {"weights": judged.source, "split": config.split, **figures}
+        )
+        if examined is not None:
+            evaluate.draw(found, source, folder)
+            _keep_figures(found, examined, judged, source, folder, workdir)
+        log.info("written to %s", folder)
     return Validation(found.result, figures, folder)
+
+
+def _opened(config: Any, given: Weights | None) -> tuple[loading.Source, _Judged]:
+    """Returns the pictures, and what is evaluated on them.
+
+    Args:
+        config: checked settings.
+        given: the weights; None: config.weights, an exported file.
+    """
+    if given is None:
+        if hosts.joined():
+            raise ValueError(
+                f"config.weights = {config.weights!r}: an exported file is evaluated"
+                f" by one process, and this is one of {hosts.count()}. Give the weights"
+                " that it was made of, or hosts=off."
+            )
+        file = opened(config)  # what is wrong with it is told before the data are read
+        source = loading.open_split(config, config.split)
+        return source, _by_file(config, source, *file)
+    with hosts.machine_first("the data"):
+        source = loading.open_split(config, config.split, known=given.names)
+    agreement.check_data({config.split: source})
+    agreement.check_weights(dict(given.leaves))
+    return source, _network(config, given, source)
+
+
+def _batches(
+    config: Any, source: loading.Source, mesh: Mesh
+) -> loading.EvaluationBatches:
+    """Returns the batches, of which each of several processes makes its own rows."""
+    batches: Any = loading.eval_batches(config, source, devices.shares(mesh))
+    # What is drawn needs the pixels of other processes as well.
+    if not hosts.joined() or (config.plots and hosts.leads()):
+        return batches
+    rows = devices.rows_over(batches.batch, devices.shares(mesh))
+    return batches.painting(devices.own_rows(mesh, rows, batches.batch))
+
+
+def _keep_figures(
+    found: evaluate.Evaluation,
+    examined: Examined,
+    judged: _Judged,
+    source: loading.Source,
+    folder: Path,
+    workdir: Path | None,
+) -> None:
+    """Keeps what a page needs of an evaluation."""
+    config = judged.config
+    of_run = config.weights is None  # a page tells nothing of other weights
+    best = checkpoint.best_record(workdir) if workdir and of_run else None
+    about = report.about_process(config, judged.source, (best or {}).get("epoch"))
+    sources = {config.split: source}
+    report.keep_figures(found, examined, sources, folder, about)
 
 
 def _figures(result: evaluate.Result) -> dict[str, float]:

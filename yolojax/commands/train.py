@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from yolojax import models, optim, writers
+from yolojax.assembly import agreement, network
 from yolojax.assembly import data as loading
-from yolojax.assembly import network
 from yolojax.assembly.weights import given_weights, weights_hash
 from yolojax.config import KEYS
 from yolojax.data.batches import input_size
@@ -78,7 +78,7 @@ def trained(
         with hosts.machine_first("the data"):
             sources = _sources(config)
         _check_moved(config, folder, sources[0])
-        _check_same_data(sources)
+        agreement.check_data(dict(zip(("train", "val"), sources, strict=False)))
         if hosts.leads():
             run_folder.claim(folder, config)
             log.info("run folder: %s", folder)
@@ -129,19 +129,6 @@ def _note_data(config: Any, folder: Path, sources: list[loading.Source]) -> None
     named = dict(zip(("train", "val"), sources, strict=False))
     data_notes.warn_of_shared(named)
     data_notes.record_subset(config, named, folder)
-
-
-def _check_same_data(sources: list[loading.Source]) -> None:
-    """Raises ValueError unless all processes of a run have the same data."""
-    if not hosts.joined():
-        return
-    values: dict[str, Any] = {"splits": len(sources)}
-    for split, source in zip(("train", "val"), sources, strict=False):
-        found = data_notes.data_identity(source)
-        values[f"classes of {split}"] = found.names
-        values[f"images of {split} (number, hash of their names)"] = found.images
-        values[f"content of {split} (hash of pictures and labels)"] = found.content
-    hosts.agree(values)
 
 
 def _sources(config: Any) -> list[loading.Source]:

@@ -34,6 +34,7 @@ RUN = ("train",)
 STEP = ("train", "benchmark", "replay", "plan")  # the training step and its batches
 REPLAY = ("replay",)
 VALIDATION = ("train", "val")
+SEVERAL = (*VALIDATION, "predict")  # work in several processes
 USE = ("predict", "track")  # of a trained model
 NETWORK_ONLY = (*USE, "export")  # take what a run's network is, and no more of it
 FOUND = (*VALIDATION, *USE)  # detections, chosen among all that the network gives
@@ -428,9 +429,9 @@ KEYS: dict[str, Key] = {
     "hosts": _text(None, "several processes on one run: 'ADDRESS:PORT,N,I', where"
                    " process 0 is, how many there are, which one this is; 'off': one;"
                    " None: as SLURM, Open MPI, Kubernetes or a TPU pod says",
-                   commands=RUN, resume=True),
+                   commands=SEVERAL, resume=True),
     "hosts_timeout": _number(300.0, "seconds that they wait for each other at the"
-                             " start", low=1.0, commands=RUN, resume=True),
+                             " start", low=1.0, commands=SEVERAL, resume=True),
     # Studies
     "study": _text(None, "folder of an experiment, with a file study.py",
                    commands=("study",), resume=True),

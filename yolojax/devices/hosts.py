@@ -12,17 +12,19 @@ import hashlib
 import json
 import logging
 import os
+import socket
 import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import jax
 
 import yolojax
 from yolojax.config.device import HOSTS_OFF, parsed_hosts
+from yolojax.config.keys import SEVERAL
 from yolojax.devices import meeting
 from yolojax.devices.meeting import Peer, Seat, Watch
 from yolojax.devices.stopping import Moment, Stopping
@@ -48,16 +50,20 @@ log = logging.getLogger("yolojax")
 
 @dataclasses.dataclass
 class _Joined:
+    number: int  # of the meeting
     seat: Seat
     peers: list[Peer]
     watch: Watch
     stopping: Stopping  # that any of them asks for
     time: Stopping  # as the time of process 0 is up
+    ours: bool  # JAX was joined here, and not before
+    stdout: TextIO  # of the process
     exchanges: int = 0
 
 
 # What this process is part of is a fact of the process, as in `jax.distributed`.
 _joined: _Joined | None = None
+_meetings = 0  # so far, where others have joined JAX for several commands
 
 
 def joined() -> bool:
@@ -91,33 +97,61 @@ def leads() -> bool:
 def join(config: Any, command: str) -> None:
     """Joins this process with the others of its run, if there are any.
 
-    It must run before JAX makes devices.
+    It must run before JAX makes devices, unless somebody else has joined JAX, as
+    trainers of Ray do in their workers.
 
     Args:
         config: checked settings.
-        command: one of keys.COMMANDS; only `train` works on several processes.
+        command: one of keys.COMMANDS.
 
     Raises:
-        ValueError: the command does not, somebody is missing, or the processes do not
-            fit together.
+        ValueError: the command does not work in several processes, somebody is
+            missing, or the processes do not fit together.
     """
-    global _joined
-    if command != "train":
+    global _joined, _meetings
+    if command not in SEVERAL:
         if config.hosts not in (None, HOSTS_OFF):
             raise ValueError(
-                f"config.hosts = {config.hosts!r}: {command} works in one process so"
-                " far; train alone works in several. Remove the setting."
+                f"config.hosts = {config.hosts!r}: {command} works in one process;"
+                f" {', '.join(SEVERAL)} work in several. Remove the setting."
             )
         return
-    seat = seat_of(config.hosts, config.hosts_timeout)
-    if seat is None or seat.count == 1 or _joined is not None:
+    if _joined is not None:
         return
-    peers, lines = meeting.meet(seat, _card(config), config.hosts_timeout)
-    watch = Watch(seat, peers, lines, functools.partial(_end_with, seat))
+    _meetings += 1
+    ours = not jax.distributed.is_initialized()
+    if ours:
+        seat = seat_of(config.hosts, config.hosts_timeout)
+    else:
+        seat = _seat_in_jax(config.hosts, config.hosts_timeout)
+    if seat is None or seat.count == 1:
+        return
+    card = _card(config) | {"the command": command}
+    peers, lines = meeting.meet(seat, card, config.hosts_timeout)
+    missed = functools.partial(_end_with, seat, saves=command == "train")
+    watch = Watch(seat, peers, lines, missed)
     stopping, out_of_time = (
         Stopping(watch, seat.index, seat.count, why) for why in ("stop", "time")
     )
-    _joined = _Joined(seat, peers, watch, stopping, out_of_time)
+    _joined = _Joined(
+        _meetings, seat, peers, watch, stopping, out_of_time, ours, sys.stdout
+    )
+    if ours:
+        _initialize(seat, config.hosts_timeout)
+    if leads():
+        names = "; ".join(map(str, peers))
+        log.info("%d processes, met at %s: %s", seat.count, seat.where, names)
+    else:
+        _fall_silent()
+
+
+def _initialize(seat: Seat, seconds: float) -> None:
+    """Has JAX join the processes that have met.
+
+    Args:
+        seat: of this process.
+        seconds: after which those who have not come are missing.
+    """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     loopback = seat.address.startswith("127.") or seat.address == "localhost"
     jax.distributed.initialize(
@@ -126,16 +160,51 @@ def join(config: Any, command: str) -> None:
         seat.index,
         local_device_ids=seat.local_devices,
         cluster_detection_method="deactivate",
-        initialization_timeout=int(max(config.hosts_timeout, 1)),
+        initialization_timeout=int(max(seconds, 1)),
         heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         shutdown_timeout_seconds=LEAVING_SECONDS,
         coordinator_bind_address=seat.where if loopback else None,
     )
-    if leads():
-        names = "; ".join(map(str, peers))
-        log.info("%d processes, met at %s: %s", seat.count, seat.where, names)
+
+
+def _seat_in_jax(text: str | None, seconds: float) -> Seat | None:
+    """Returns which process this is where JAX has been joined already.
+
+    They meet at another port of the same machine, which process 0 tells by way of JAX.
+
+    Args:
+        text: config.hosts.
+        seconds: that process 0 may take to come.
+    """
+    if text == HOSTS_OFF:
+        return None
+    if text is not None:
+        raise ValueError(
+            f"config.hosts = {text!r}: jax.distributed.initialize has been called in"
+            " this process, which says already where the others are. Remove the"
+            " setting."
+        )
+    from jax._src import distributed
+
+    state = distributed.global_state
+    if state.num_processes == 1:
+        return None
+    address = str(state.coordinator_address).rpartition(":")[0].strip("[]")
+    store, key = _store(), f"yolojax/port/{_meetings}"
+    if state.process_id == 0:
+        with socket.create_server(("", 0)) as server:
+            port = server.getsockname()[1]
+        store.key_value_set(key, str(port))
     else:
-        _fall_silent()
+        try:
+            port = int(store.blocking_key_value_get(key, int(1000 * seconds)))
+        except jax.errors.JaxRuntimeError as error:
+            raise ValueError(
+                f"process 0 of {state.num_processes}, which jax.distributed knows, did"
+                f" not come within {seconds:g} s (hosts_timeout). Start the same"
+                " command in all of them."
+            ) from error
+    return Seat(address, port, state.num_processes, state.process_id)
 
 
 def seat_of(text: str | None, seconds: float) -> Seat | None:
@@ -223,12 +292,13 @@ def _fall_silent() -> None:
     log.addHandler(logging.NullHandler())
 
 
-def _end_with(seat: Seat, text: str, again: bool) -> None:
+def _end_with(seat: Seat, text: str, again: bool, *, saves: bool) -> None:
     """Ends this process, in the middle of whatever it does.
 
     Its main thread may be in a computation that waits for the lost process for ever.
     """
-    more = " Start the same command again to go on from the last save." if again else ""
+    more = " Start the same command again" if again else ""
+    more += f"{' to go on from the last save' if saves else ''}." if again else ""
     _say(f"error: process {seat.index} of {seat.count} ends, as {text}.{more}")
     if seat.index == 0:
         time.sleep(LAST_SECONDS)
@@ -309,9 +379,11 @@ def leave(status: int = 0, stopped: str = "") -> None:
         me = _joined.peers[_joined.seat.index]
         _joined.watch.end(f"{me} was {stopped.rstrip('.')}", again=True)
         end(status)
-    _store().wait_at_barrier("yolojax/end", DAY * 1000)
+    wait("end")
     _joined.watch.part()
-    jax.distributed.shutdown()
+    if _joined.ours:
+        jax.distributed.shutdown()
+    sys.stdout = _joined.stdout
     _joined = None
 
 
@@ -398,6 +470,25 @@ def _sees(path: Path) -> bool:
         return False
 
 
+@contextlib.contextmanager
+def leaders_folder(
+    folder: contextlib.AbstractContextManager[Path],
+) -> Iterator[Path]:
+    """Yields the folder that process 0 makes for all of them.
+
+    Args:
+        folder: makes it; not used in the others.
+
+    Raises:
+        ValueError: some cannot see it; in every process.
+    """
+    if not leads():
+        yield shared_folder(None)
+        return
+    with folder as made:
+        yield shared_folder(made)
+
+
 def check_devices() -> None:
     """Checks that all processes have as many devices, of one kind.
 
@@ -449,4 +540,4 @@ def _store() -> Any:
 def _key(what: str) -> str:
     assert _joined is not None
     _joined.exchanges += 1
-    return f"yolojax/{_joined.exchanges}/{what}"
+    return f"yolojax/{_joined.number}/{_joined.exchanges}/{what}"

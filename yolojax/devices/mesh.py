@@ -25,6 +25,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from yolojax.config.device import parsed
+from yolojax.config.keys import SEVERAL
 from yolojax.devices import hosts
 from yolojax.errors import install_hint
 from yolojax.types import Batch
@@ -34,7 +35,9 @@ HIGH = ("image", "masks")  # fields of a batch that have a height, on axis 1
 log = logging.getLogger("yolojax")
 
 
-def make_mesh(device: str | None, batch: int | None, spatial: int = 1) -> Mesh:
+def make_mesh(
+    device: str | None, batch: int | None, spatial: int = 1, *, own: bool = False
+) -> Mesh:
     """Returns the mesh over the devices that a run uses: of one axis, or of two.
 
     Args:
@@ -43,6 +46,7 @@ def make_mesh(device: str | None, batch: int | None, spatial: int = 1) -> Mesh:
             several processes each has so many.
         batch: global batch size; None if it will be chosen.
         spatial: how many devices share the height of each picture.
+        own: of several processes each computes for itself.
 
     Raises:
         ValueError: there are fewer devices or they make no groups of that many, or this
@@ -67,7 +71,7 @@ def make_mesh(device: str | None, batch: int | None, spatial: int = 1) -> Mesh:
         raise ValueError(f"config.device = {device!r}: this machine has {here}.")
     devices = [
         found
-        for process in range(jax.process_count())
+        for process in ([jax.process_index()] if own else range(jax.process_count()))
         for found in [d for d in devices if d.process_index == process][:count]
     ]
     each = min(count or here, here)
@@ -88,7 +92,8 @@ def make_mesh(device: str | None, batch: int | None, spatial: int = 1) -> Mesh:
     axes = ("data", "height")[: 1 + (spatial > 1)]
     shape = (len(devices) // spatial, spatial)[: len(axes)]
     kinds = (AxisType.Auto,) * len(axes)
-    if hosts.joined():  # rows of a process must lie side by side, whatever the wiring
+    if hosts.joined() and not own:
+        # Rows of a process must lie side by side, whatever the wiring.
         mesh = Mesh(np.array(devices).reshape(shape), axes, axis_types=kinds)
         _connect(mesh)
         return mesh
@@ -173,9 +178,10 @@ def refuse_processes(count: int) -> None:
     """
     if count > 1:
         raise ValueError(
-            f"{count} processes have been joined by jax.distributed, but only `yolojax"
-            " train` works in several, which it joins itself (docs/machines.md). Start"
-            " one process, or do not call jax.distributed.initialize."
+            f"{count} processes have been joined by jax.distributed, but what is done"
+            f" here is for one; the commands {', '.join(SEVERAL)} work in"
+            " several (docs/machines.md). Start one process, or do not call"
+            " jax.distributed.initialize."
         )
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from yolojax import writers
 from yolojax.inference.backends.types import Times
@@ -53,7 +53,9 @@ class Console:
     stream: TextIO
     items: list[Item] | None  # None: nobody knows how many
     clock: Callable[[], float] = time.perf_counter
+    here: int | None = None  # of the items are looked at by this process; None: all
     skipped: list[Skipped] = field(default_factory=list)
+    unlisted: int = 0  # more of them, by other processes
     pictures: int = 0
     frames: int = 0
     objects: int = 0
@@ -90,7 +92,7 @@ class Console:
     def _where(self, done: int) -> str:
         """Returns how far the pictures are."""
         seconds = max(self.clock() - self._started, 1e-9)
-        total = len(self.items or ())
+        total = len(self.items or ()) if self.here is None else self.here
         left = writers.duration((total - done) * seconds / done)
         return f"{done}/{total}  {done / seconds:.1f} pictures/s  eta {left}"
 
@@ -133,6 +135,34 @@ class Console:
             end = f": {_plural(film.frames, 'frame')}, {height}x{width}{found}{speed}"
             self._progress.print(start + self._fitting(film.path, start + end) + end)
         self._films.clear()
+
+    def told_so_far(self) -> dict[str, Any]:
+        """Returns what this process has to tell, as JSON holds it."""
+        numbers: dict[str, int] = {}
+        for number, item in enumerate(self.items or ()):
+            numbers.setdefault(item.path, number)
+        skipped = sorted(self.skipped, key=lambda one: numbers[one.path])
+        return {
+            "pictures": self.pictures,
+            "objects": self.objects,
+            "counts": self._counts,
+            "skipped": [[numbers[s.path], s.path, s.why] for s in skipped[:_LISTED]],
+            "unlisted": max(len(skipped) - _LISTED, 0),
+        }
+
+    def join(self, parts: list[dict[str, Any]]) -> None:
+        """Takes over what all processes have to tell.
+
+        Args:
+            parts: of each, from `told_so_far`.
+        """
+        self.pictures = sum(part["pictures"] for part in parts)
+        self.objects = sum(part["objects"] for part in parts)
+        # A process without a picture does not know whether there are objects to count.
+        self._counts = all(part["counts"] for part in parts if part["pictures"])
+        found = sorted(tuple(one) for part in parts for one in part["skipped"])
+        self.skipped = [Skipped(path, why) for _, path, why in found]
+        self.unlisted = sum(part["unlisted"] for part in parts)
 
     def end(self, times: Times, folder: Path, writing: float, labels: int) -> None:
         """Tells the times of all stages, what could not be read and where files are.
@@ -188,11 +218,12 @@ class Console:
         """Returns the lines about what could not be read."""
         if not self.skipped:
             return []
-        count = _plural(len(self.skipped), "source")
+        total = len(self.skipped) + self.unlisted
+        count = _plural(total, "source")
         lines = [f"warning: {count} could not be read, or not as a whole:"]
         lines += [f"  {one.path}: {one.why}" for one in self.skipped[:_LISTED]]
-        if len(self.skipped) > _LISTED:
-            lines.append(f"  and {len(self.skipped) - _LISTED} more")
+        if total > _LISTED:
+            lines.append(f"  and {total - _LISTED} more")
         return lines
 
 

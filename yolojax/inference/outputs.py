@@ -21,6 +21,7 @@ import numpy as np
 from yolojax import visualize
 from yolojax.data.store.host_cores import usable_cores
 from yolojax.inference.results import files as result_files
+from yolojax.inference.results import gathered
 from yolojax.inference.results.result import Result, drawn
 from yolojax.inference.sources.frames import Frame
 from yolojax.inference.sources.video import FilmWriter
@@ -50,12 +51,16 @@ class OutputOptions:
 class Outputs:
     """Writes results into a folder as they come; use it in `with`."""
 
-    def __init__(self, folder: Path, options: OutputOptions) -> None:
+    def __init__(
+        self, folder: Path, options: OutputOptions, part: int | None = None
+    ) -> None:
         """Writes nothing yet.
 
         Args:
             folder: is there, and empty.
             options: what is written.
+            part: number of the process, if several write; the list of results is a
+                part then, to be joined with the others.
         """
         self.folder, self.options = folder, options
         self.labels = 0  # files
@@ -69,7 +74,10 @@ class Outputs:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="drawing")
         self._serial = ThreadPoolExecutor(1, thread_name_prefix="writing")
         self._waiting: deque[Future] = deque()
-        self._manifest = open(folder / MANIFEST, "w", encoding="utf-8")  # noqa: SIM115
+        path = folder / MANIFEST
+        self._part = part is not None
+        self._listed = path if part is None else gathered.part_of(path, part)
+        self._manifest = open(self._listed, "w", encoding="utf-8")  # noqa: SIM115
 
     def add(self, frame: Frame, result: Result) -> None:
         """Takes a result; waits only if writing falls far behind.
@@ -83,14 +91,14 @@ class Outputs:
         else:
             self._add_frame(frame, result)
         line = result_files.json_line
-        self._then(lambda: self._manifest.write(line(result, frame.seconds)))
+        self._then(lambda: self._list(frame, line(result, frame.seconds)))
         self._wait(_WAITING)
 
     def add_features(self, frame: Frame, features: np.ndarray) -> None:
         """Takes the features [F] of a picture."""
         line = {"path": frame.path, "frame": frame.number, "embedding": features}
         text = json.dumps(line, default=lambda values: values.tolist())
-        self._then(lambda: self._manifest.write(text + "\n"))
+        self._then(lambda: self._list(frame, text + "\n"))
         self._wait(_WAITING)
 
     def close(self) -> None:
@@ -123,9 +131,8 @@ class Outputs:
             writer.close()
         self._writers.clear()
         self._manifest.close()
-        manifest = self.folder / MANIFEST
-        if not manifest.stat().st_size:  # a list that tells of no picture
-            manifest.unlink()
+        if not self._listed.stat().st_size:  # a list that tells of no picture
+            self._listed.unlink()
 
     def _wait(self, most: int) -> None:
         """Waits until no more than so many things are left to write."""
@@ -150,6 +157,10 @@ class Outputs:
         with self._lock:
             self.seconds += time.perf_counter() - started
         return made
+
+    def _list(self, frame: Frame, line: str) -> None:
+        """Writes a line of the list, in a part of it behind the picture's number."""
+        self._manifest.write(f"{frame.item}\t{line}" if self._part else line)
 
     def _add_picture(self, frame: Frame, result: Result) -> None:
         place = self._free(frame.below)

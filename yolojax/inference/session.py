@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 
 from yolojax import visualize
+from yolojax.assembly import agreement
+from yolojax.devices import hosts
 from yolojax.errors import Interrupted
+from yolojax.inference.backends.compiled import Compiled
 from yolojax.inference.backends.opening import opened
-from yolojax.inference.backends.types import Times
+from yolojax.inference.backends.types import Backend, Times
 from yolojax.inference.console import Console
-from yolojax.inference.outputs import OutputOptions, Outputs
+from yolojax.inference.outputs import MANIFEST, OutputOptions, Outputs
 from yolojax.inference.predictor import Predictor, Seen
+from yolojax.inference.results import gathered
 from yolojax.inference.results.result import Result
-from yolojax.inference.sources import drawn, frames, listing
+from yolojax.inference.sources import drawn, frames, listing, shares
 from yolojax.inference.tracked import tracked
 from yolojax.interrupts import CtrlC
 from yolojax.runs import folder as run_folder
@@ -52,36 +56,112 @@ def to_files(config: Any, workdir: Path | None, name: str) -> None:
     # How many come in on the standard input, nobody knows before they do.
     endless = "-" in (source if isinstance(source, tuple) else (source,))
     items = None if endless else list(listed)
-    predictor = Predictor(*opened(config))
+    share = _share(items)
+    with hosts.machine_first("the weights"):
+        predictor = Predictor(*opened(config))
+    _check_same(items, predictor.backend)
     follow = tracker_of(config) if name == "track" else None
     console, times = Console(sys.stdout, items), Times()
-    with CtrlC(_patience), folder_for(config, workdir, name) as folder:
+    own: Iterable[listing.Item] = listed if items is None else items
+    part = None
+    if share is not None:
+        own, part, console.here = share.items, hosts.index(), len(share.items)
+    with (
+        CtrlC(_patience),
+        hosts.leaders_folder(folder_for(config, workdir, name)) as folder,
+    ):
         with (
-            Outputs(folder, output_options(config, name)) as outputs,
+            Outputs(folder, output_options(config, name), part) as outputs,
             contextlib.closing(
-                look(predictor, items or listed, reading(config), console.told, times)
+                look(predictor, own, reading(config), console.told, times)
             ) as stream,
         ):
-            interrupted = False
-            try:
-                for seen in stream if follow is None else tracked(stream, follow):
-                    result = None
-                    if seen.features is not None:
-                        outputs.add_features(seen.frame, seen.features)
-                    else:
-                        names = predictor.backend.names
-                        result = result_of(seen, names, config.task, str(folder))
-                        outputs.add(seen.frame, result)
-                    console.show(seen, result)
-            except KeyboardInterrupt:  # the usual end of a camera
-                interrupted = True
-        if not times.pictures and interrupted:
+            found = stream if share is None else share.numbered(stream)
+            found = found if follow is None else tracked(found, follow)
+            names = predictor.backend.names
+            whole = _written(found, outputs, console, names, config.task)
+        if not whole and (share is not None or not times.pictures):
             raise KeyboardInterrupt
+        seconds, labels = outputs.seconds, outputs.labels
+        if share is not None:
+            times, seconds, labels = _joined(console, times, outputs)
         if not times.pictures:
             _refuse_nothing(console)
-        console.end(times, folder, outputs.seconds, outputs.labels)
-    if interrupted:
+        console.end(times, folder, seconds, labels)
+    if not whole:
         raise Interrupted("interrupted: what was found until then is complete", 130)
+
+
+def _written(
+    stream: Iterable[Seen],
+    outputs: Outputs,
+    console: Console,
+    names: Sequence[str],
+    task: str,
+) -> bool:
+    """Writes and tells what is found; returns whether nobody interrupted it.
+
+    Args:
+        stream: what is found.
+        outputs: its files.
+        console: is told of it.
+        names: of the classes.
+        task: of the network.
+    """
+    try:
+        for seen in stream:
+            result = None
+            if seen.features is not None:
+                outputs.add_features(seen.frame, seen.features)
+            else:
+                result = result_of(seen, names, task, str(outputs.folder))
+                outputs.add(seen.frame, result)
+            console.show(seen, result)
+    except KeyboardInterrupt:  # the usual end of a camera
+        return False
+    return True
+
+
+def _share(items: list[listing.Item] | None) -> shares.Share | None:
+    """Returns what this one of several processes looks at, None if it is alone."""
+    if not hosts.joined():
+        return None
+    return shares.share_of(items, hosts.count(), hosts.index())
+
+
+def _check_same(items: list[listing.Item] | None, backend: Backend) -> None:
+    """Raises ValueError unless all processes see the same pictures and weights."""
+    agreement.check_names("the pictures", [item.path for item in items or ()])
+    agreement.check_names("the classes", backend.names)
+    if isinstance(backend, Compiled):
+        agreement.check_weights(backend.model.variables)
+
+
+def _joined(
+    console: Console, times: Times, outputs: Outputs
+) -> tuple[Times, float, int]:
+    """Joins what all processes have found, for the one that tells of it.
+
+    Args:
+        console: knows of all of it afterwards.
+        times: of this process.
+        outputs: of this process, closed.
+
+    Returns:
+        Times, seconds of writing and number of label files of all.
+    """
+    mine = {
+        "console": console.told_so_far(),
+        "times": gathered.told(times),
+        "written": [outputs.seconds, outputs.labels],
+    }
+    parts = hosts.everyone("found", mine)
+    if hosts.leads():
+        gathered.join_parts(outputs.folder / MANIFEST, hosts.count())
+    console.join([part["console"] for part in parts])
+    seconds, labels = zip(*(part["written"] for part in parts), strict=True)
+    total = gathered.sum_of([part["times"] for part in parts])
+    return total, sum(seconds), sum(labels)
 
 
 def _patience(pressed: int) -> float:
@@ -213,7 +293,7 @@ def _refuse_nothing(console: Console) -> None:
     """Raises ValueError since not one source could be read."""
     first = console.skipped[0] if console.skipped else None
     why = f", {first.path}: {first.why}" if first else ""
-    count = len(console.skipped)
+    count = len(console.skipped) + console.unlisted
     raise ValueError(
         f"no picture could be read: {count} source{'' if count == 1 else 's'}{why}"
     )

@@ -33,7 +33,7 @@ class Compiled:
         self.model = model
         self.names = model.names
         self.whole = model.net.task.label_kind == "classes"
-        self._mesh = devices.make_mesh(device, None)
+        self._mesh = devices.make_mesh(device, None, own=True)
         self._variables = devices.replicate(model.variables, self._mesh)
         self._compiler, self._lock = Compiler(), threading.Lock()
         self._ready: set[Hashable] = set()  # keys of compiled programs
