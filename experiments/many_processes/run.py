@@ -63,12 +63,12 @@ def _matrix(runs, prefix, how, settings):
 
 def _figures(runs, name, other):
     """Returns how figures of validations compare, and the last of them."""
-    unlike, shown = set(), ""
+    unlike, shown = set(), "all 0"
     for here, there in zip(runs.rows(name), runs.rows(other), strict=True):
         for key in here:
             if key.startswith("metrics/"):
                 unlike |= {key} if here[key] != there[key] else set()
-                if here[key]:
+                if float(here[key] or 0):
                     best = "mAP50" in key or "accuracy_top1" in key
                     shown = f"{key} {here[key]}" if best else shown
     return f"{shown}; {'the same' if not unlike else f'{sorted(unlike)} differ'}"
