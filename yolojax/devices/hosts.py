@@ -287,7 +287,6 @@ def _fall_silent() -> None:
     """Leaves all that is printed to process 0; what goes wrong is said all the same."""
     sys.stdout.flush()
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    os.dup2(sys.stdout.fileno(), 1)  # of libraries, too
     log.handlers[:] = []
     log.addHandler(logging.NullHandler())
 
