@@ -12,7 +12,8 @@ from yolojax.config.keys import COMMANDS, GROUPS, KEYS, USE, Key
 FLAGS = {
     "config": "config file or its name, with the data set if it takes one:"
     " yolo11n:DATA",
-    "workdir": "folder of the run; a run that is already in it is resumed",
+    "workdir": "folder of the run, or its address in a bucket; a run that is already in"
+    " it is resumed",
     "mode": f"what to do: {', '.join(COMMANDS)}; default train",
     "debug": "show where an error comes from",
 }

@@ -316,3 +316,25 @@ class TestEnd:
             assert mirror._idle.wait(10)
             if error is not None:
                 raise error
+
+    @pytest.mark.parametrize("hangs", [True, False])
+    def test_a_run_that_was_asked_to_stop_does_not_wait_for_ever(
+        self, bucket, caplog, hangs
+    ):
+        clock, free = Clock(), threading.Event()
+        mirror = mirror_of(bucket, clock=clock, grace=1e9)
+        passing = iter(range(70, 1000, 70))
+
+        def tell(text):
+            clock.now = 100 + next(passing)
+
+        mirror._tell = tell
+        if hangs:
+            bucket.before = {"files/": free.wait}
+        with pytest.raises(Interrupted), mirror:
+            write_save(mirror.folder, 1)
+            bucket.error = None if hangs else OFFLINE
+            raise Interrupted("stopped", 143)
+        free.set()
+        assert clock.now - 100 == (140 if hangs else 70)
+        assert "it holds no state, and the newest is in" in caplog.text

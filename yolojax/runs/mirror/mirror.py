@@ -24,6 +24,7 @@ AGAIN, ENDED = 75, 2  # exit statuses: the same command goes on later, or must n
 POLL_S = 0.1  # between two looks whether a checkpoint is finished
 LONGEST_S = 60.0  # between two tries
 LEAVING_S = 20.0  # that a failing bucket may hold a run that was asked to stop
+SILENT_S = 120.0  # and one that says nothing at all
 TOLD_S = 0.5  # between two words of what is waited for
 
 log = logging.getLogger("yolojax")
@@ -177,13 +178,13 @@ class Mirror:
         while not self._idle.wait(TOLD_S):
             self._tell(f"mirroring to {self}: {self._health.doing}")
             self._give_up_if_due()
-            if failed and self._health.fails and self._clock() - began > LEAVING_S:
+            if failed and self._health.silence(began) > self._health.patience:
                 log.warning(
-                    "%s cannot be written to (%s): it holds save %d, and the newest"
-                    " state is in %s alone. The same command here mirrors it",
+                    "%s cannot be written to (%s): it holds %s, and the newest is in %s"
+                    " alone. The same command here mirrors it",
                     self,
                     self._health.why,
-                    self.upload.saves,
+                    self._held(),
                     self.folder,
                 )
                 return
@@ -198,15 +199,17 @@ class Mirror:
     def _give_up_if_due(self) -> None:
         if self._pending is None or not self._health.is_lost():
             return
-        saves = self.upload.saves
         self._break(
             f"{self} could not be written to for {self._health.grace / 60:g} minutes"
-            f" ({self._health.why}). It holds"
-            f" {f'save {saves}' if saves else 'no state'}, and the newest is in"
+            f" ({self._health.why}). It holds {self._held()}, and the newest is in"
             f" {self.folder}: the same command goes on from it on this machine, and"
             " mirrors it once the bucket is back",
             AGAIN,
         )
+
+    def _held(self) -> str:
+        """Returns what the bucket holds, in words."""
+        return f"save {self.upload.saves}" if self.upload.saves else "no state"
 
     def _break(self, text: str, status: int = ENDED) -> None:
         with self._lock:
@@ -232,6 +235,15 @@ class _Health:
     def fails(self) -> bool:
         """Whether the newest try failed."""
         return self._tries > 0
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a run waits for it that was asked to stop."""
+        return LEAVING_S if self.fails else SILENT_S
+
+    def silence(self, began: float) -> float:
+        """Returns for how many seconds no file has arrived, counted from a moment."""
+        return self._clock() - max(began, self._moved)
 
     def begins(self) -> None:
         """Takes note that there is something to do again."""
