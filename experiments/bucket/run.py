@@ -20,7 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import orbax.checkpoint as ocp
-from proxy import Line
+
+sys.path.insert(0, str(Path(__file__).parent))
+from proxy import Line  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 KILLED = 10  # uploads
