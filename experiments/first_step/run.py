@@ -108,7 +108,11 @@ def child(start, config_name, data, folder, words):
         marks.end("step")
         sys.stdout = out
         print(json.dumps([marks.parts, marks.events]), flush=True)
-        os._exit(0)  # whatever is still compiled beside it
+        compiler, kept = arguments[0].steps.train.compiler, threading.Event()
+        compiler.wait()
+        compiler.later(kept.set)  # after all that the next start is to find
+        kept.wait()
+        os._exit(0)
 
     loop.do_steps = first
     out = sys.stdout
