@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -23,6 +24,10 @@ import orbax.checkpoint as ocp
 
 sys.path.insert(0, str(Path(__file__).parent))
 from proxy import Line  # noqa: E402
+
+from yolojax.runs.mirror.address import Address  # noqa: E402
+from yolojax.runs.mirror.mirror import mirrored  # noqa: E402
+from yolojax.runs.mirror.staged import newest_state  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 KILLED = 10  # uploads
@@ -38,22 +43,6 @@ COMMAND = (
     ),
     *("plots=false", "val=false", "save_minutes=1e-9"),  # a save after every step
 )
-TIMED = """
-import json, os, time
-from yolojax import main
-from yolojax.runs.mirror.mirror import Mirror
-saved, times = Mirror.saved, []
-def timed(self, number):
-    wall, own = time.perf_counter(), time.thread_time()
-    saved(self, number)
-    own = time.thread_time() - own
-    times.append((1e3 * (time.perf_counter() - wall), 1e3 * own))
-Mirror.saved = timed
-try:
-    main.command()
-finally:
-    json.dump(times, open(os.environ["TIMES"], "w"))
-"""
 
 
 def main() -> None:
@@ -64,7 +53,8 @@ def main() -> None:
     place = Place(given.folder.absolute())
     with place.server:
         try:
-            assert place.run("whole", f"--workdir={place.folder / 'run'}") == 0
+            if not (place.folder / "run").is_dir():
+                assert place.run("whole", f"--workdir={place.folder / 'run'}") == 0
             for part in given.parts.split(","):
                 found = PARTS[part](place)
                 print(json.dumps({part: found}, indent=1), flush=True)
@@ -77,7 +67,7 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         port = 5900 + os.getpid() % 1000
         words = ["-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         with open(folder / "server.txt", "w") as log:
@@ -102,13 +92,12 @@ class Place:
                 time.sleep(0.5)
         raise OSError("the server does not answer")
 
-    def start(self, machine: str, *more: str, code: str = "") -> subprocess.Popen:
+    def start(self, machine: str, *more: str) -> subprocess.Popen:
         """Starts the command on a machine, which is a cache folder of its own."""
-        program = ["-c", code] if code else ["-m", "yolojax"]
         words = [*COMMAND, f"compile_cache={self.folder / 'programs'}", *more]
         with open(self.folder / f"{machine}.txt", "a") as log:
             return subprocess.Popen(
-                [sys.executable, *program, *words],
+                [sys.executable, "-m", "yolojax", *words],
                 env=os.environ
                 | {"YOLOJAX_CACHE": str(self.folder / machine)}
                 | {"PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"},
@@ -117,9 +106,9 @@ class Place:
                 stderr=log,
             )
 
-    def run(self, machine: str, *more: str, code: str = "") -> int:
+    def run(self, machine: str, *more: str) -> int:
         """Returns the status of the command on a machine."""
-        return self.start(machine, *more, code=code).wait()
+        return self.start(machine, *more).wait()
 
     def told(self, machine: str, *words: str) -> list[str]:
         """Returns the lines of a machine with one of some words."""
@@ -195,17 +184,31 @@ def gone(place: Place) -> dict:
     }
 
 
-def lost(place: Place) -> dict:
-    """Milliseconds that the loop spends on the mirror of a save."""
-    out = place.folder / "times.json"
-    os.environ["TIMES"] = str(out)
-    status = place.run("timed", "--workdir=s3://bucket/timed", code=TIMED)
-    wall, own = zip(*json.loads(out.read_text()), strict=True)
-    size = sum(p.stat().st_size for p in place.scratch("timed").rglob("*"))
+def lost(place: Place, saves: int = 30) -> dict:
+    """Milliseconds that the loop spends on the mirror of a save.
+
+    The saves are those of a run that is there: before each its tables grow by a line.
+    """
+    os.environ["YOLOJAX_CACHE"] = str(place.folder / "lost")
+    wall, own = [], []
+    with mirrored(Address("s3://bucket/lost"), 30, lambda text: None) as mirror:
+        shutil.copytree(place.folder / "run", mirror.folder)
+        number = newest_state(mirror.folder)
+        for _ in range(saves):
+            for name in ("results.csv", "log.jsonl"):
+                with open(mirror.folder / name, "a") as file:
+                    file.write(f"{'x' * 200}\n")
+            times = time.perf_counter(), time.thread_time()
+            mirror.saved(number)
+            wall.append(1e3 * (time.perf_counter() - times[0]))
+            own.append(1e3 * (time.thread_time() - times[1]))
+            time.sleep(0.1)
+    files = [p for p in mirror.folder.rglob("*") if p.is_file()]
     return {
-        "status": status,
-        "saves": len(wall),
-        "MiB of the run": round(size / 2**20, 1),
+        "files, MiB": [
+            len(files),
+            round(sum(p.stat().st_size for p in files) / 2**20, 1),
+        ],
         "ms, median and most": [round(statistics.median(wall), 2), round(max(wall), 2)],
         "ms of its own core": [round(statistics.median(own), 2), round(max(own), 2)],
     }
