@@ -5,6 +5,7 @@ with several accelerators; compiled programs are kept between runs. A test that 
 a process is marked `process`, and one that is not fails.
 """
 
+import collections
 import gc
 import logging
 import multiprocessing.process
@@ -39,6 +40,16 @@ STARTS = {
     *("subprocess.Popen", "multiprocessing.start"),
 }
 started: list[str] = []  # events since the last test ended
+
+
+@pytest.hookimpl(trylast=True)  # after those that are not asked for have gone
+def pytest_collection_modifyitems(items):
+    """Puts files of few tests first: theirs are long, and must not be left to the end.
+
+    Files are given to the processes in this order, one at a time.
+    """
+    counts = collections.Counter(item.path for item in items)
+    items.sort(key=lambda item: (counts[item.path], str(item.path)))
 
 
 def watch(event, arguments):

@@ -7,6 +7,7 @@ from several import closest, ended, rows, started
 from yolojax.data.shapes import folder as shapes
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_batch_time_and_stored_images_of_two_processes_are_those_of_one(tmp_path):
     counts = {"train": 72, "val": 8}
