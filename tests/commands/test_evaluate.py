@@ -50,5 +50,5 @@ def test_a_batch_that_the_devices_cannot_share_is_not_taken_over(source):
     config.batch = -1
     config = config_lib.check(config, "val")
     given = Weights("run", {}, None, None, None, {}, batch=5)
-    mesh = SimpleNamespace(size=2, devices=np.array([None, None]))
+    mesh = SimpleNamespace(shape={"data": 2}, size=2, devices=np.array([None, None]))
     assert evaluate._with_batch(config, given, source, mesh).batch == 2

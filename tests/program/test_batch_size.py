@@ -453,8 +453,9 @@ class Accelerator:
 
 def accelerators(*stats):
     devices = np.array([Accelerator(s) for s in stats])
+    shape, size = {"data": len(devices)}, len(devices)
     return types.SimpleNamespace(
-        devices=devices, local_devices=devices, size=len(devices)
+        devices=devices, local_devices=devices, shape=shape, size=size
     )
 
 
