@@ -8,7 +8,6 @@ Axes: B batch, H height, W width, C channels.
 Reference: Ioffe and Szegedy 2015, arXiv:1502.03167.
 """
 
-import functools
 import math
 from typing import Any, NamedTuple
 
@@ -68,19 +67,6 @@ def normalised(
     return _forward(*inputs)[0] if platform == "cpu" else _lean(*inputs)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
-def _lean(
-    x: Array,
-    scale: Array,
-    bias: Array,
-    near: Array,
-    valid: Array | None,
-    epsilon: float,
-    platform: str,
-) -> tuple[jax.Array, Moments]:
-    return _forward(x, scale, bias, near, valid, epsilon, platform)[0]
-
-
 def _forward(
     x: Array,
     scale: Array,
@@ -118,6 +104,7 @@ def _backward(epsilon: float, platform: str, kept: Any, gradients: Any) -> Any:
     return dx.astype(x.dtype), along * inverse, plain, None, None
 
 
+_lean = jax.custom_vjp(lambda *inputs: _forward(*inputs)[0], nondiff_argnums=(5, 6))
 _lean.defvjp(_forward, _backward)
 
 
