@@ -1,5 +1,6 @@
 """Checkpoints that are not whole: the one before, or one line that says what to do."""
 
+import gc
 import logging
 import os
 import shutil
@@ -10,8 +11,8 @@ import pytest
 from yolojax.runs import checkpoint
 
 
-def weights(seed):
-    arrays = np.random.default_rng(seed).random((3, 50, 50), np.float32)
+def weights(seed, count=3):
+    arrays = np.random.default_rng(seed).random((count, 50, 50), np.float32)
     params = {str(i): array for i, array in enumerate(arrays)}
     return {"params": params, "batch_stats": {}}
 
@@ -69,6 +70,20 @@ def test_the_checkpoint_before_a_damaged_one_is_used(run, caplog, capfd, what):
     with pytest.raises(ValueError, match="No other checkpoint is whole. Copy") as error:
         checkpoint.find_weights(run)
     assert f"{path} is damaged: {what}" in str(error.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_arrays_that_fail_together_are_told_once(tmp_path, caplog, capfd):
+    with checkpoint.open_checkpoints(tmp_path) as found:
+        for number in (1, 3):
+            found.save_best(number, weights(number, 30), {"epoch": number})
+            found.wait()
+    path = tmp_path / "checkpoints/best/3"
+    os.truncate(largest(path), 100)
+    for _ in range(20):
+        checkpoint.find_weights(tmp_path)
+    gc.collect()  # tells of errors that nobody asked for
+    assert [m.split(" damaged")[0] for m in caplog.messages] == [f"{path} is"] * 20
     assert capfd.readouterr().err == ""
 
 

@@ -20,7 +20,6 @@ import json
 import logging
 import re
 import shutil
-import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +30,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from yolojax.optim import flat
+from yolojax.runs import whole
 from yolojax.types import PyTree, TrainState
 
 LAST, BEST, EPOCHS = "last", "best", "epochs"
 DAMAGED = "damaged"  # where a run that goes on puts what cannot be read
-PARTS = ("state/_METADATA", "state/manifest.ocdbt", "record/metadata")
 
 _NUMBER = re.compile("0|[1-9][0-9]*")
-_WORDS = 120  # characters of a library's message that are passed on
 
 log = logging.getLogger("yolojax")
 
@@ -171,7 +169,7 @@ def open_checkpoints(
         ValueError: it holds a run, but no state of it that can be read.
     """
     root = (workdir / "checkpoints").absolute()
-    _hush_closed_loops()
+    whole.hush_other_arrays()
     writes = not process
     if writes:
         for kind in (LAST, BEST, EPOCHS):
@@ -223,7 +221,7 @@ def states(workdir: Path) -> list[tuple[Path, dict[str, Any]]]:
     for path in _numbered(workdir / "checkpoints" / LAST):
         with contextlib.suppress(OSError, ValueError):
             record = json.loads((path / "record" / "metadata").read_text("utf-8"))
-            if all((path / part).is_file() for part in PARTS):
+            if all((path / part).is_file() for part in whole.PARTS):
                 found.append((path, record))
     return found
 
@@ -239,7 +237,7 @@ def read_state(path: Path, like: TrainState) -> TrainState:
         ValueError: it cannot be read, or is of another run.
     """
     abstract = jax.tree.map(np.zeros_like, _snapshot(like))
-    _hush_closed_loops()
+    whole.hush_other_arrays()
     try:
         with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
             found = handler.restore(
@@ -248,7 +246,7 @@ def read_state(path: Path, like: TrainState) -> TrainState:
     except MemoryError:
         raise
     except Exception as error:  # of many kinds, none of them documented
-        words = " ".join(str(error).split())[:_WORDS]
+        words = whole.words_of(error)
         raise ValueError(
             f"{path} cannot be read ({words}). Copy the run's folder here once more."
         ) from error
@@ -341,8 +339,8 @@ def _first_whole(paths: list[Path]) -> tuple[PyTree, dict[str, Any]]:
     damaged: list[tuple[Path, str]] = []
     for path in paths:
         try:
-            found = _read(path)
-        except _DamagedError as error:
+            found = whole.read(path)
+        except whole.DamagedError as error:
             damaged.append((path, str(error)))
             continue
         for other, what in damaged:
@@ -386,9 +384,9 @@ def _set_damaged_aside(root: Path) -> None:
         paths = _numbered(root / kind)
         for path in paths:
             try:
-                _read(path)
+                whole.read(path)
                 break
-            except _DamagedError as error:
+            except whole.DamagedError as error:
                 damaged.append((path, str(error)))
         else:
             if paths and kind == LAST:
@@ -413,70 +411,10 @@ def _set_damaged_aside(root: Path) -> None:
         )
 
 
-class _DamagedError(Exception):
-    """A checkpoint is not whole; the text says what is wrong with it."""
-
-
-def _read(path: Path) -> tuple[PyTree, dict[str, Any]]:
-    """Returns the weights and the record of one numbered checkpoint.
-
-    Raises:
-        _DamagedError: they are not all there.
-    """
-    for part in PARTS:
-        if not (path / part).is_file():
-            raise _DamagedError(f"{part} is missing")
-    _hush_closed_loops()
-    try:
-        return _read_whole(path)
-    except MemoryError:
-        raise
-    except Exception as error:  # of many kinds, none of them documented
-        words = re.sub(r' in OCDBT database at local file "[^"]*"', "", str(error))
-        words = " ".join(words.split())[:_WORDS]
-        raise _DamagedError(f"it cannot be read ({words})") from error
-
-
-def _read_whole(path: Path) -> tuple[PyTree, dict[str, Any]]:
-    # The handlers alone: a Checkpointer takes an item for a checkpoint of its own and
-    # warns that it is incomplete.
-    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
-        as_numpy = jax.tree.map(
-            lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
-            handler.metadata(path / "state").tree,
-        )
-        tree = handler.restore(
-            path / "state", args=ocp.args.PyTreeRestore(restore_args=as_numpy)
-        )
-    with contextlib.closing(ocp.JsonCheckpointHandler()) as reader:
-        record = reader.restore(path / "record")
-    return (tree["ema"] if "ema" in tree else tree), record
-
-
 def _remove_unfinished(folder: Path) -> None:
     """Removes what a killed or failed write has left of its checkpoint."""
     for leftover in folder.glob("*.orbax-checkpoint-tmp*"):
         shutil.rmtree(leftover)
-
-
-def _hush_closed_loops() -> None:
-    """Keeps a failed read or write from printing a trace for each of its arrays.
-
-    The one error is raised, too; but those of the other arrays, which come when nobody
-    waits for them any more, reach Python as "Event loop is closed" of no caller.
-    """
-    before = sys.unraisablehook
-    if getattr(before, "hushes", False):
-        return
-
-    def hook(unraisable: Any) -> None:
-        error = unraisable.exc_value
-        if isinstance(error, RuntimeError) and str(error) == "Event loop is closed":
-            return
-        before(unraisable)
-
-    hook.hushes = True  # type: ignore[attr-defined]
-    sys.unraisablehook = hook
 
 
 def _save(
