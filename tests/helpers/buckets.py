@@ -1,6 +1,5 @@
-"""Buckets that fail as told, folders of runs to mirror, and machines without any."""
+"""Buckets that fail as told, and folders of runs to mirror."""
 
-import contextlib
 import os
 import uuid
 
@@ -72,13 +71,6 @@ class Clock:
 
     def __call__(self):
         return self.now
-
-
-@contextlib.contextmanager
-def machine(folder, patch):
-    """A machine with a cache folder of its own."""
-    patch.setenv("YOLOJAX_CACHE", str(folder))
-    yield
 
 
 def place_of(bucket):

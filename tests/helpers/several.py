@@ -10,6 +10,8 @@ import sys
 from places import HELPERS, ROOT
 from quick_compiler import set_flags
 
+from yolojax.files import is_address
+
 SETTINGS = {
     "model": "tiny_model:bare",
     "imgsz": 64,
@@ -34,29 +36,31 @@ def free_port():
         return server.getsockname()[1]
 
 
-def started(place, name, count, port, data=("data", "data"), **values):
+def started(place, name, count, port, data=("data", "data"), caches="cache", **values):
     """Starts the processes of a run, which have four devices in all.
 
     Args:
         place: folder of data sets and runs.
-        name: of the run's folder.
+        name: of the run's folder, or its address.
         count: of processes.
         port: where they meet.
         data: names of the data set of each.
+        caches: name of the folder of what is cached, as each machine has one.
         values: settings other than the usual ones.
     """
     environment = os.environ | {
         "PYTHONPATH": f"{HELPERS}{os.pathsep}{ROOT}",
-        "YOLOJAX_CACHE": str(place / "cache"),
+        "YOLOJAX_CACHE": str(place / caches),
     }
     set_flags(environment)
+    workdir = name if is_address(name) else place / name
     settings = SETTINGS | {"device": f"cpu:{4 // count}"} | values
     processes = []
     for index in range(count):
         if count > 1:
             settings["hosts"] = f"127.0.0.1:{port},{count},{index}"
         words = [f"--config.{key}={value}" for key, value in settings.items()]
-        command = [sys.executable, "-m", "yolojax.main", f"--workdir={place / name}"]
+        command = [sys.executable, "-m", "yolojax.main", f"--workdir={workdir}"]
         command += [f"--config=configs/yolo11n.py:{place / data[index]}", *words]
         processes.append(
             subprocess.Popen(

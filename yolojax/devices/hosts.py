@@ -327,7 +327,8 @@ def failed(error: BaseException, text: str | None) -> None:
         time.sleep(meeting.SILENT_SECONDS + meeting.BEAT_SECONDS)
     told = text or f"{type(error).__name__}: {str(error).strip() or 'no words'}"
     me = _joined.peers[_joined.seat.index]
-    _joined.watch.end(f"{me} failed: {told.rstrip('.')}", again=False)
+    again = getattr(error, "status", None) == AGAIN
+    _joined.watch.end(f"{me} failed: {told.rstrip('.')}", again=again)
 
 
 def end(status: int) -> NoReturn:

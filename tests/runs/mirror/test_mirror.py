@@ -25,17 +25,6 @@ from yolojax.runs.mirror.scratch import Scratch, settled
 OFFLINE = OSError("no route to host")
 
 
-@pytest.fixture(autouse=True)
-def machine(tmp_path, monkeypatch):
-    """Begins on one machine; calling it changes to another one."""
-
-    def change(name):
-        monkeypatch.setenv("YOLOJAX_CACHE", str(tmp_path / name))
-
-    change("first")
-    return change
-
-
 @pytest.fixture
 def bucket():
     return Bucket()

@@ -15,17 +15,6 @@ from yolojax.runs.mirror.mirror import mirrored
 from yolojax.runs.mirror.scratch import Scratch, settled
 
 
-@pytest.fixture(autouse=True)
-def machine(tmp_path, monkeypatch):
-    """Begins on one machine; calling it changes to another one."""
-
-    def change(name):
-        monkeypatch.setenv("YOLOJAX_CACHE", str(tmp_path / name))
-
-    change("first")
-    return change
-
-
 @pytest.fixture
 def bucket():
     """A bucket with a run that was saved twice."""

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 import uuid
 from pathlib import Path
 from typing import NamedTuple
@@ -135,7 +136,10 @@ def settings_of(address: Address) -> Path:
             raise _HalfError(f"{address} holds no run to go on with", [])
         folder = scratch.folder / "settings"
         folder.mkdir(parents=True, exist_ok=True)
-        place.get(found[0].key, folder / CONFIG_FILE)
+        with tempfile.TemporaryDirectory(dir=folder) as fetched:
+            # Other processes of this machine may be reading the file.
+            place.get(found[0].key, Path(fetched) / CONFIG_FILE)
+            os.replace(Path(fetched) / CONFIG_FILE, folder / CONFIG_FILE)
     except Exception as error:  # of many kinds, as the libraries are
         raise ValueError(
             f"{address}: its run cannot go on by its address alone ({reason(error)})."
