@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 import several
@@ -10,7 +11,8 @@ from several import closest, ended, rows, started
 
 from yolojax import config as config_lib
 from yolojax.data.shapes import folder as shapes
-from yolojax.devices import hosts
+from yolojax.devices import hosts, meeting
+from yolojax.errors import MirrorFailed
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +94,26 @@ def test_one_process_alone_agrees_with_itself(tmp_path):
     hosts.agree({"a": 1})
     hosts.wait("what")
     hosts.leave()
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [(MirrorFailed("lost", hosts.AGAIN), True), (MirrorFailed("taken", 2), False)],
+)
+def test_the_others_end_with_the_status_of_the_one_that_failed(
+    monkeypatch, capfd, error, again
+):
+    told, ends = [], []
+    watch = SimpleNamespace(end=lambda text, again: told.append((text, again)))
+    seat, peer = meeting.Seat("127.0.0.1", 9, 2, 0), meeting.Peer(0, 2, "h", 7, {})
+    joined = SimpleNamespace(seat=seat, peers=[peer], watch=watch, workdir="")
+    monkeypatch.setattr(hosts, "_joined", joined)
+    monkeypatch.setattr(hosts.os, "_exit", ends.append)
+    hosts.goes_on_by("s3://bucket/run")
+    hosts.failed(error, str(error))
+    hosts._end_with(meeting.Seat("127.0.0.1", 9, 2, 1), *told[0])
+    assert told == [(f"process 0 (pid 7 on h) failed: {error}", again)]
+    assert ends == [hosts.AGAIN if again else 2]
+    said = capfd.readouterr().err
+    advice = "Start the same command again with --workdir s3://bucket/run to go on"
+    assert (advice in said) == again

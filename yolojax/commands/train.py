@@ -71,6 +71,7 @@ def trained(
     )
     with contextlib.ExitStack() as stack:
         folder, mirror = stack.enter_context(_folder(config, workdir))
+        hosts.goes_on_by(workdir if isinstance(workdir, Address) else folder)
         start = None
         if config.pretrained is not False and not checkpoint.holds_state(folder):
             with hosts.machine_first("the weights"):

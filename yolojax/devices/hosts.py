@@ -59,6 +59,7 @@ class _Joined:
     ours: bool  # JAX was joined here, and not before
     stdout: TextIO  # of the process
     exchanges: int = 0
+    workdir: str = ""  # by which the run goes on, once it is known
 
 
 # What this process is part of is a fact of the process, as in `jax.distributed`.
@@ -128,7 +129,7 @@ def join(config: Any, command: str) -> None:
         return
     card = _card(config) | {"the command": command}
     peers, lines = meeting.meet(seat, card, config.hosts_timeout)
-    missed = functools.partial(_end_with, seat, saves=command == "train")
+    missed = functools.partial(_end_with, seat)
     watch = Watch(seat, peers, lines, missed)
     stopping, out_of_time = (
         Stopping(watch, seat.index, seat.count, why) for why in ("stop", "time")
@@ -291,13 +292,17 @@ def _fall_silent() -> None:
     log.addHandler(logging.NullHandler())
 
 
-def _end_with(seat: Seat, text: str, again: bool, *, saves: bool) -> None:
+def _end_with(seat: Seat, text: str, again: bool) -> None:
     """Ends this process, in the middle of whatever it does.
 
     Its main thread may be in a computation that waits for the lost process for ever.
     """
-    more = " Start the same command again" if again else ""
-    more += f"{' to go on from the last save' if saves else ''}." if again else ""
+    more = ""
+    if again:
+        more = " Start the same command again"
+        if _joined is not None and _joined.workdir:
+            more += f" with --workdir {_joined.workdir} to go on from the last save"
+        more += "."
     _say(f"error: process {seat.index} of {seat.count} ends, as {text}.{more}")
     if seat.index == 0:
         time.sleep(LAST_SECONDS)
@@ -468,6 +473,12 @@ def _sees(path: Path) -> bool:
         return path.exists()
     except OSError:  # as where this process may not look into a folder
         return False
+
+
+def goes_on_by(workdir: object) -> None:
+    """Takes note of the folder, or address, by which a run goes on if one is lost."""
+    if _joined is not None:
+        _joined.workdir = str(workdir)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,12 @@
 """Whole runs on an S3 server of the test's own: killed, and gone on with elsewhere."""
 
+import signal
+import time
+
 import forked_runs
 import pytest
 import s3_server
+import several
 from forked_runs import job, results, state_of
 
 pytestmark = pytest.mark.process
@@ -32,9 +36,31 @@ def on(machine, place, addresses, *faults, **settings):
     return forked_runs.run_all(jobs, folder)
 
 
-def run_of(machine, place):
-    [found] = (place / machine / "cache" / "buckets").glob("s3-bucket-some-run-*")
+def run_of(machine, place, name="run"):
+    [found] = (place / machine / "cache" / "buckets").glob(f"s3-bucket-some-{name}-*")
     return found / "run"
+
+
+def same(here, there):
+    """Whether two runs have the same arrays, byte for byte, and the same figures."""
+    states = [
+        {k: v.tobytes() for k, v in state_of(run, which).items()}
+        for which in ("last", "best")
+        for run in (here, there)
+    ]
+    assert len(states[0]) > 10
+    return (
+        states[0] == states[1]
+        and states[2] == states[3]
+        and results(here) == results(there)
+    )
+
+
+def pair(place, machine, workdir, **settings):
+    """Starts two processes on a machine, with two devices."""
+    port, caches = several.free_port(), f"{machine}/cache"
+    settings = {"epochs": 2, "device": "cpu:1"} | settings
+    return several.started(place, workdir, 2, port, caches=caches, **settings)
 
 
 def test_a_run_goes_on_wherever_it_is_started_and_ends_with_the_same_bytes(
@@ -54,16 +80,8 @@ def test_a_run_goes_on_wherever_it_is_started_and_ends_with_the_same_bytes(
     assert "fetched save " in out and f"{here} holds the newest state" in out
     [(status, out, _)] = on("fourth", place, [here])
     assert status == 0 and "this run is complete" in out
-    for machine in ("third", "fourth"):
-        for which in ("last", "best"):
-            a, b = (
-                state_of(place / "whole", which),
-                state_of(run_of(machine, place), which),
-            )
-            assert {k: v.tobytes() for k, v in a.items()} == {
-                k: v.tobytes() for k, v in b.items()
-            }
-        assert results(place / "whole") == results(run_of(machine, place))
+    assert same(place / "whole", run_of("third", place))
+    assert same(place / "whole", run_of("fourth", place))
 
 
 def test_a_bucket_that_is_not_there_is_told_before_training(place, address):
@@ -73,3 +91,40 @@ def test_a_bucket_that_is_not_there_is_told_before_training(place, address):
     assert "cannot be written to (The specified bucket does not exist" in err
     assert err.count("\n") == 1
     assert not list((place / "fifth" / "cache" / "buckets").glob("*/run"))
+
+
+def test_two_processes_go_on_on_a_fresh_machine_and_end_with_the_same_bytes(
+    place, address
+):
+    for status, output in several.ended(pair(place, "pair", "pair-whole")):
+        assert status == 0, output
+    here = address("pair")
+
+    first, second = started = pair(place, "pair-1", here)
+    saves = place / "pair-1" / "cache" / "buckets"
+    deadline = time.monotonic() + 120
+    while not list(saves.glob("*/run/checkpoints/last/2")) and first.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    second.send_signal(signal.SIGTERM)
+    (status, told), (other, silent) = several.ended(started)
+    assert (status, other) == (0, 0), told
+    assert f"{here} holds the newest state, save" in told
+    assert f"To go on, run the same command with --workdir {here}" in told
+    assert not silent
+
+    (status, told), (other, silent) = several.ended(pair(place, "pair-2", here))
+    assert (status, other) == (0, 0), told
+    assert "fetched save " in told and "resuming at epoch" in told
+    assert not silent
+    assert same(place / "pair-whole", run_of("pair-2", place, "pair"))
+
+
+def test_two_processes_and_a_bucket_that_is_not_there(place, address):
+    there = address("run").replace("bucket", "nonesuch")
+    told = several.ended(pair(place, "pair-3", there))
+    for status, output in told:
+        assert status == 2 and "compiling" not in output
+        assert output.count("cannot be written to (The specified bucket does") == 1
+    assert told[1][1].startswith("error: process 1 of 2 ends, as process 0 (pid ")
+    assert told[1][1].count("\n") == 1
