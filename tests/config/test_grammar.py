@@ -39,6 +39,7 @@ def place(tmp_path, monkeypatch):
     (run / "checkpoints" / "best" / "1").mkdir(parents=True)
     settings = dict(config.default("segment").items()) | DEFAULTS
     settings |= {"name": "a", "batch_size": 4, "compile_cache": "theirs"}
+    settings["hosts"] = "127.0.0.1:9,2,1"
     (run / "config.json").write_text(json.dumps(settings))
     (tmp_path / "imported-pose" / "checkpoints").mkdir(parents=True)
     (tmp_path / "data").mkdir()
@@ -199,6 +200,7 @@ def test_the_settings_of_a_run_are_those_it_was_started_with(place):
     assert (settled.name, settled.batch_size) == (None, None)
     # A folder that was sent must not say which compiled programs are loaded.
     assert settled.compile_cache == "auto"
+    assert settled.hosts is None  # those processes have ended
 
 
 def test_settings_that_came_later_have_their_defaults(place):

@@ -117,3 +117,16 @@ def test_the_others_end_with_the_status_of_the_one_that_failed(
     said = capfd.readouterr().err
     advice = "Start the same command again with --workdir s3://bucket/run to go on"
     assert (advice in said) == again
+
+
+def test_whoever_waits_says_for_whom(monkeypatch, port, caplog):
+    monkeypatch.setattr(hosts, "TOLD_SECONDS", 0.05)
+    caplog.set_level("INFO", "yolojax")
+    values = config_lib.default("detect")
+    values.update(hosts=f"127.0.0.1:{port},2,1", hosts_timeout=1.0)
+    with pytest.raises(ValueError, match="process 0 of 2 is missing"):
+        hosts.join(config_lib.check(values), "train")
+    assert caplog.messages == [
+        f"process 1 of 2 waits for the others at 127.0.0.1:{port}, for 1 s at most"
+        " (hosts_timeout)"
+    ]

@@ -18,8 +18,9 @@ RECORD = "config.json"  # in the folder of a run
 FILE = Path(__file__)
 
 # What belongs to a machine and not to a run: a folder that came from elsewhere must not
-# choose which compiled programs are loaded, nor where files are downloaded from.
-_OF_THE_MACHINE = ("compile_cache", "weights_url")
+# choose which compiled programs are loaded, nor where files are downloaded from. And
+# the processes that began a run are not those that go on with it.
+_OF_THE_MACHINE = ("compile_cache", "weights_url", "hosts")
 
 
 def holds_record(folder: str | os.PathLike[str]) -> bool:

@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,7 @@ HEARTBEAT_SECONDS = 100  # of JAX, which ends a process without a word: ours are
 # That process 0 is there after an error: as soon as it has gone JAX ends the others,
 # with a trace and a status of its own.
 LAST_SECONDS = 2.0
+TOLD_SECONDS = 10.0  # of waiting for the others, after which it is said
 DAY = 24 * 3600  # of seconds: whoever is lost meanwhile is missed by the watch
 
 # Settings that may differ from process to process: they say where things are and how
@@ -128,7 +130,13 @@ def join(config: Any, command: str) -> None:
     if seat is None or seat.count == 1:
         return
     card = _card(config) | {"the command": command}
-    peers, lines = meeting.meet(seat, card, config.hosts_timeout)
+    waiting = threading.Timer(TOLD_SECONDS, _tell_waiting, (seat, config.hosts_timeout))
+    waiting.daemon = True
+    waiting.start()
+    try:
+        peers, lines = meeting.meet(seat, card, config.hosts_timeout)
+    finally:
+        waiting.cancel()
     missed = functools.partial(_end_with, seat)
     watch = Watch(seat, peers, lines, missed)
     stopping, out_of_time = (
@@ -144,6 +152,16 @@ def join(config: Any, command: str) -> None:
         log.info("%d processes, met at %s: %s", seat.count, seat.where, names)
     else:
         _fall_silent()
+
+
+def _tell_waiting(seat: Seat, seconds: float) -> None:
+    log.info(
+        "process %d of %d waits for the others at %s, for %g s at most (hosts_timeout)",
+        seat.index,
+        seat.count,
+        seat.where,
+        seconds,
+    )
 
 
 def _initialize(seat: Seat, seconds: float) -> None:
