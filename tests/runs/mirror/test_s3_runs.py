@@ -56,10 +56,11 @@ def same(here, there):
     )
 
 
-def pair(place, machine, workdir, **settings):
-    """Starts two processes on a machine, with two devices."""
+def pair(place, machine, workdir):
+    """Starts two processes on a machine, of one device each."""
     port, caches = several.free_port(), f"{machine}/cache"
-    settings = {"epochs": 2, "device": "cpu:1"} | settings
+    settings = {"epochs": 2, "device": "cpu:1"}
+    settings["compile_cache"] = place / "programs"
     return several.started(place, workdir, 2, port, caches=caches, **settings)
 
 
