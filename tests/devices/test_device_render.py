@@ -368,6 +368,7 @@ def bytes_for(images, rows):
     return rows * int(images.sizes.prod(axis=1).max()) * device_images.PIXEL_BYTES
 
 
+@pytest.mark.slow
 def test_any_number_of_devices_paints_the_same(images, monkeypatch):
     monkeypatch.setattr(device_images, "CHUNK_BYTES", bytes_for(images, 2))
     batches = batches_of(images, on_device=False, batch=8)

@@ -74,7 +74,10 @@ def stepped(count, spatial):
         return (state.params, state.batch_stats, logs.losses), need, compiled.as_text()
 
 
-@pytest.mark.parametrize(("count", "spatial"), [(2, 2), (4, 2), (4, 4)])
+FOUR = [pytest.param(4, spatial, marks=pytest.mark.slow) for spatial in (2, 4)]
+
+
+@pytest.mark.parametrize(("count", "spatial"), [(2, 2), *FOUR])
 def test_a_step_computes_what_one_device_does(count, spatial):
     want, got = stepped(1, 1)[0], stepped(count, spatial)[0]
     jax.tree.map(

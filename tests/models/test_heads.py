@@ -172,21 +172,34 @@ def test_angles_stay_in_their_range():
     head = heads.OBB(2)
     features = tuple(1e4 * x for x in features_of(16, batch=2))
     variables = rule_variables(head, features)
-    angles = head.apply(variables, features, mode=INFERENCE)["angles"]
+    run = jax.jit(functools.partial(head.apply, mode=INFERENCE))
+    angles = run(variables, features)["angles"]
     assert angles.shape == (2, 21)
     assert angles.min() >= -np.pi / 4 - 1e-6
     assert angles.max() <= 3 * np.pi / 4 + 1e-6
     assert np.ptp(angles) > 3
 
 
+@functools.cache
+def classified():
+    """Returns feature maps of 64 images and the variables of a head for them."""
+    features = features_of(16, batch=64)
+    return features, rule_variables(heads.Classify(5, 0.0), features)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def logits_of(rate, key, train):
+    features, variables = classified()
+    mode = Pass(train=train, dropout_key=key)
+    head = heads.Classify(5, rate)
+    out, _ = head.apply(variables, features, mode=mode, mutable=["batch_stats"])
+    return out["logits"]
+
+
 def classify(rate, key, train=True):
     """Returns the logits of 64 images."""
-    head = heads.Classify(5, rate)
-    features = features_of(16, batch=64)
-    variables = rule_variables(head, features)
-    mode = Pass(train=train, dropout_key=key)
-    out, _ = head.apply(variables, features, mode=mode, mutable=["batch_stats"])
-    return out["logits"], variables["params"]["linear"]["bias"]
+    bias = classified()[1]["params"]["linear"]["bias"]
+    return logits_of(rate, key, train), bias
 
 
 def test_dropout_depends_on_its_key_alone():

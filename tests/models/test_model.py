@@ -63,7 +63,10 @@ def test_upsample_matches_reference(golden):
     close(out.transpose(0, 3, 1, 2), values["upsample__out"], 0)
 
 
-@pytest.mark.parametrize("scale", "nsmlx")
+LARGE = [pytest.param(scale, marks=pytest.mark.slow) for scale in "slx"]
+
+
+@pytest.mark.parametrize("scale", ["n", "m", *LARGE])  # m has other blocks than n
 def test_forward_matches_reference(scale, golden):
     values = golden(f"forward_{scale}_detect")
     model = build(scale)
@@ -239,6 +242,7 @@ def test_remat_changes_no_names():
     )
 
 
+@pytest.mark.slow
 def test_remat_changes_no_values():
     """Of a network with every kind of layer: the whole one compiles for a minute."""
     assert {layer[0] for layer in KINDS.layers} == {x[0] for x in yolo11.LAYERS}

@@ -144,6 +144,7 @@ def chosen(folder, limit, devices=1, share=0.5, **values):
     return autobatch.choose(config, source, mesh, free, share, **LOWER)
 
 
+@pytest.mark.slow
 def test_a_step_takes_its_state_and_so_much_for_each_image(classes):
     values = {"task": "classify", "model": "test_batch_size:build", "imgsz": 32}
     one, two, four = (need(classes, batch, **values) for batch in (4, 8, 16))
@@ -197,7 +198,7 @@ def test_what_fits_at_once_is_compiled_once(place, light):
     assert choice.batch == 16  # the most that is chosen on a CPU by itself
 
 
-@pytest.mark.parametrize("rect", [False, True])
+@pytest.mark.parametrize("rect", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_samples_are_planned_once_for_all_batch_sizes(place, monkeypatch, rect):
     plans = []
     planned = autobatch.planned

@@ -59,7 +59,10 @@ CASES = {
 SEEN = set()
 
 
-@pytest.mark.parametrize("name", CASES)
+MARKS = {name: () if name == "plain" else pytest.mark.slow for name in CASES}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=MARKS[n]) for n in CASES])
 def test_training_benchmark_and_memory_speak_of_one_program(
     name, place, tmp_path, monkeypatch, lowered
 ):

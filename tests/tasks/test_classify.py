@@ -86,6 +86,7 @@ def test_short_logits_are_computed_in_float32():
     assert got == classification_loss(logits.astype(jnp.float32), labels)
 
 
+@pytest.mark.slow
 def test_whole_network_gradients_match_reference(golden):
     values = golden("trainstep_n_classify")
     batch, _, height, width = map(int, values["input_shape"])

@@ -217,6 +217,7 @@ def test_loss_matches_reference(case, slots, reference):
         assert np.abs(got - want).max() <= limit
 
 
+@pytest.mark.slow
 def test_whole_network_gradients_match_reference(golden):
     values = golden("trainstep_n_obb")
     count, _, height, width = map(int, values["input_shape"])
@@ -254,6 +255,7 @@ def scene(seed=0, images=3, slots=4, size=(64, 96), padding=2):
     return outputs, batch_of(values, (images, height, width), slots + padding)
 
 
+@pytest.mark.slow
 def test_padded_images_and_slots_change_nothing():
     outputs, batch = scene()
     task = task_of(2)

@@ -66,6 +66,7 @@ def test_loss_matches_reference(case, slots, reference):
         assert np.abs(grads[name] - want).max() <= limit
 
 
+@pytest.mark.slow
 def test_whole_network_gradients_match_reference(golden):
     values = golden("trainstep_n_pose")
     count, _, height, width = map(int, values["input_shape"])

@@ -259,6 +259,7 @@ def random_batch(count, size, slots, classes, seed=0):
     )
 
 
+@pytest.mark.slow
 def test_devices_share_the_batch_and_nothing_but_sums():
     task, size = task_of(3), (64, 64)
     outputs, batch = random_outputs(8, size, 3), random_batch(8, size, 6, 3)
@@ -307,6 +308,7 @@ def test_devices_exchange_no_masks():
         assert ("all-reduce" in text) == (function is loss)
 
 
+@pytest.mark.slow
 def test_whole_network_gradients_match_reference(golden):
     values = golden("trainstep_n_segment")
     batch, _, height, width = map(int, values["input_shape"])

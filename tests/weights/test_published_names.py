@@ -41,7 +41,8 @@ def published():
 
 def every_network(test):
     """Runs a test on every network; those of one are neighbours."""
-    scales = pytest.mark.parametrize("scale", "nsmlx")
+    between = [pytest.param(scale, marks=pytest.mark.slow) for scale in "sml"]
+    scales = pytest.mark.parametrize("scale", ["n", *between, "x"])
     return pytest.mark.parametrize("task", PARAMETERS)(scales(test))
 
 

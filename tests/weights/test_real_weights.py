@@ -116,6 +116,7 @@ def test_published_segment_weights_measure_what_the_reference_measures(
     assert len({tuple(e["segmentation"]["size"]) for e in entries}) > 1
 
 
+@pytest.mark.slow
 def test_detections_on_real_pictures_are_those_of_plain_arithmetic(assets):
     """The whole way in float32, against loops over candidates in float64."""
     weights = sources.read_weights(assets / "weights" / "yolo11n-coco.pt")
