@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from yolojax.config.device import parsed_hosts
-from yolojax.devices import hosts, meeting
+from yolojax.devices import meeting, seats
 
 CARD = {"config.lr0": 0.01}
 
@@ -144,8 +144,8 @@ def test_what_hosts_may_say(text, words):
 def test_clusters_are_asked_only_where_they_are(monkeypatch):
     for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "JOB_COMPLETION_INDEX"):
         monkeypatch.delenv(name, raising=False)
-    assert hosts.seat_of(None, 1.0) is None
-    assert hosts.seat_of("off", 1.0) is None
+    assert seats.seat_of(None, 1.0) is None
+    assert seats.seat_of("off", 1.0) is None
     slurm = {
         "SLURM_JOB_ID": "77",
         "SLURM_STEP_NODELIST": "node[007-011]",
@@ -155,14 +155,14 @@ def test_clusters_are_asked_only_where_they_are(monkeypatch):
     }
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
-    seat = hosts.seat_of(None, 1.0)
+    seat = seats.seat_of(None, 1.0)
     assert (seat.address, seat.count, seat.index) == ("node007", 4, 3)
     assert seat.local_devices == (1,)
     for name, value in {"ADDRESS": "a", "PORT": "5"}.items():
         monkeypatch.setenv(f"COORDINATOR_{name}", value)
     monkeypatch.setenv("NUM_PROCESSES", "2")
     monkeypatch.setenv("PROCESS_ID", "1")
-    assert hosts.seat_of(None, 1.0) == meeting.Seat("a", 5, 2, 1)
+    assert seats.seat_of(None, 1.0) == meeting.Seat("a", 5, 2, 1)
 
 
 def test_many_meet_with_long_cards():

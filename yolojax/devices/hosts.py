@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import os
-import socket
 import sys
 import threading
 import time
@@ -24,9 +23,9 @@ from typing import Any, NoReturn, TextIO
 import jax
 
 import yolojax
-from yolojax.config.device import HOSTS_OFF, parsed_hosts
+from yolojax.config.device import HOSTS_OFF
 from yolojax.config.keys import SEVERAL
-from yolojax.devices import meeting
+from yolojax.devices import meeting, seats
 from yolojax.devices.meeting import Peer, Seat, Watch
 from yolojax.devices.stopping import Moment, Stopping
 
@@ -124,9 +123,9 @@ def join(config: Any, command: str) -> None:
     _meetings += 1
     ours = not jax.distributed.is_initialized()
     if ours:
-        seat = seat_of(config.hosts, config.hosts_timeout)
+        seat = seats.seat_of(config.hosts, config.hosts_timeout)
     else:
-        seat = _seat_in_jax(config.hosts, config.hosts_timeout)
+        seat = seats.seat_in_jax(config.hosts, config.hosts_timeout, _meetings)
     if seat is None or seat.count == 1:
         return
     card = _card(config) | {"the command": command}
@@ -184,101 +183,6 @@ def _initialize(seat: Seat, seconds: float) -> None:
         shutdown_timeout_seconds=LEAVING_SECONDS,
         coordinator_bind_address=seat.where if loopback else None,
     )
-
-
-def _seat_in_jax(text: str | None, seconds: float) -> Seat | None:
-    """Returns which process this is where JAX has been joined already.
-
-    They meet at another port of the same machine, which process 0 tells by way of JAX.
-
-    Args:
-        text: config.hosts.
-        seconds: that process 0 may take to come.
-    """
-    if text == HOSTS_OFF:
-        return None
-    if text is not None:
-        raise ValueError(
-            f"config.hosts = {text!r}: jax.distributed.initialize has been called in"
-            " this process, which says already where the others are. Remove the"
-            " setting."
-        )
-    from jax._src import distributed
-
-    state = distributed.global_state
-    if state.num_processes == 1:
-        return None
-    address = str(state.coordinator_address).rpartition(":")[0].strip("[]")
-    store, key = _store(), f"yolojax/port/{_meetings}"
-    if state.process_id == 0:
-        with socket.create_server(("", 0)) as server:
-            port = server.getsockname()[1]
-        store.key_value_set(key, str(port))
-    else:
-        try:
-            port = int(store.blocking_key_value_get(key, int(1000 * seconds)))
-        except jax.errors.JaxRuntimeError as error:
-            raise ValueError(
-                f"process 0 of {state.num_processes}, which jax.distributed knows, did"
-                f" not come within {seconds:g} s (hosts_timeout). Start the same"
-                " command in all of them."
-            ) from error
-    return Seat(address, port, state.num_processes, state.process_id)
-
-
-def seat_of(text: str | None, seconds: float) -> Seat | None:
-    """Returns which process of how many this is, None if it is the only one.
-
-    Args:
-        text: config.hosts; None: as the surroundings say.
-        seconds: that a cluster may take to answer.
-    """
-    if text is not None:
-        found = parsed_hosts(text)
-        return None if found is None else Seat(*found)
-    return _told_plainly(os.environ) or _told_by_cluster(seconds)
-
-
-def _told_plainly(environ: Mapping[str, str]) -> Seat | None:
-    """Returns what variables say that Kubeflow and others set for JAX."""
-    for prefix in ("JAX_", ""):
-        address = environ.get(f"{prefix}COORDINATOR_ADDRESS")
-        count = environ.get(f"{prefix}NUM_PROCESSES")
-        number = environ.get(f"{prefix}PROCESS_ID")
-        if not (address and count and number):
-            continue
-        if ":" not in address:
-            address += f":{environ.get(f'{prefix}COORDINATOR_PORT') or 1234}"
-        found = parsed_hosts(f"{address},{count},{number}")
-        assert found is not None
-        return Seat(*found)
-    return None
-
-
-def _told_by_cluster(seconds: float) -> Seat | None:
-    """Returns what SLURM, Open MPI, a TPU pod or Kubernetes say, as JAX reads them."""
-    environ = os.environ
-    tasks = environ.get("SLURM_NTASKS"), environ.get("OMPI_COMM_WORLD_SIZE")
-    indexed = "KUBERNETES_SERVICE_HOST" in environ and "JOB_COMPLETION_INDEX" in environ
-    from jax._src import cloud_tpu_init, clusters
-
-    on_tpu = cloud_tpu_init.running_in_cloud_tpu_vm
-    if not (any(int(n or 1) > 1 for n in tasks) or indexed or on_tpu):
-        return None  # JAX would ask services over the network
-    detect = clusters.ClusterEnv.auto_detect_unset_distributed_params
-    try:
-        address, number, own, local = detect(None, None, None, None, None, int(seconds))
-    except Exception as error:  # whatever a service of the cluster answers
-        raise ValueError(
-            f"the cluster that this process runs in cannot be asked for the others"
-            f" ({' '.join(str(error).split())}). Give hosts=ADDRESS:PORT,N,I, or"
-            " hosts=off for one process."
-        ) from error
-    if address is None or number is None or own is None:
-        return None
-    found = parsed_hosts(f"{address},{number},{own}")
-    assert found is not None
-    return Seat(*found, local_devices=None if local is None else tuple(local))
 
 
 def _card(config: Any) -> dict[str, Any]:
@@ -419,7 +323,7 @@ def everyone(what: str, value: Any) -> list[Any]:
     """
     if _joined is None:
         return [value]
-    store, key = _store(), _key(what)
+    store, key = seats.store(), _key(what)
     store.key_value_set(f"{key}/{index()}", json.dumps(value))
     if leads():  # gathers: if each asked for all, a thousand would ask a million times
         each = [
@@ -532,7 +436,7 @@ def check_devices() -> None:
 def wait(what: str) -> None:
     """Returns when every process has come here."""
     if _joined is not None:
-        _store().wait_at_barrier(_key(what), DAY * 1000)
+        seats.store().wait_at_barrier(_key(what), DAY * 1000)
 
 
 @contextlib.contextmanager
@@ -557,13 +461,6 @@ def machine_first(what: str) -> Iterator[None]:
     yield
     if first:
         wait(what)
-
-
-def _store() -> Any:
-    """Returns the client of the service by which JAX's processes find each other."""
-    from jax._src import distributed
-
-    return distributed.global_state.client
 
 
 def _key(what: str) -> str:
