@@ -84,9 +84,10 @@ class Place:
         os.environ.update(self.variables)
         import s3fs
 
+        system = s3fs.S3FileSystem(skip_instance_cache=True)
         for _ in range(100):
             try:
-                s3fs.S3FileSystem(skip_instance_cache=True).mkdir("bucket")
+                system.mkdir("bucket")
                 return
             except OSError:
                 time.sleep(0.5)
