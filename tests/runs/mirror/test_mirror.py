@@ -217,6 +217,26 @@ def test_a_bucket_that_hangs_is_given_up_as_well(bucket):
     assert len(told) == 1 and "nothing was heard of it" in told[0]
 
 
+def test_an_upload_that_fails_after_it_was_given_up_is_not_told_as_tried_again(
+    bucket, caplog
+):
+    clock, told = Clock(), []
+    mirror = mirror_of(bucket, clock=clock, grace=60)
+    mirror.watch(told.append)
+    write_save(mirror.folder, 1)
+    mirror.saved(1)
+
+    def late():
+        clock.now += 61
+        mirror.saved(1)
+        raise OFFLINE
+
+    bucket.before = {"files/": late}
+    assert mirror.turn() is None
+    assert len(told) == 1 and "nothing was heard of it" in told[0]
+    assert not caplog.records
+
+
 def test_a_second_start_elsewhere_is_noticed_and_nothing_overwritten(bucket, machine):
     mirror = mirror_of(bucket)
     saved(mirror, 1)

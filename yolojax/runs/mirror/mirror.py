@@ -120,6 +120,8 @@ class Mirror:
             self._break(f"{error}; the state of this one is in {self.folder}. {advice}")
             return None
         except Exception as error:  # of many kinds, as the libraries are
+            if self.broken is not None:
+                return None  # it was given up while the library still tried
             pause = self._health.failed(error, self.folder)
             self._give_up_if_due()
             return pause
