@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 import time
 from types import SimpleNamespace
 
@@ -109,8 +110,12 @@ def test_the_others_end_with_the_status_of_the_one_that_failed(
     joined = SimpleNamespace(seat=seat, peers=[peer], watch=watch, workdir="")
     monkeypatch.setattr(hosts, "_joined", joined)
     monkeypatch.setattr(hosts.os, "_exit", ends.append)
+    monkeypatch.setattr(hosts, "_last_words", threading.Lock())
     hosts.goes_on_by("s3://bucket/run")
     hosts.failed(error, str(error))
+    hosts._end_with(seat, "process 1 failed, too", False)
+    assert not ends and not capfd.readouterr().err  # it says its own
+    monkeypatch.setattr(hosts, "_last_words", threading.Lock())  # of the other process
     hosts._end_with(meeting.Seat("127.0.0.1", 9, 2, 1), *told[0])
     assert told == [(f"process 0 (pid 7 on h) failed: {error}", again)]
     assert ends == [hosts.AGAIN if again else 2]

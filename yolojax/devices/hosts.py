@@ -66,6 +66,8 @@ class _Joined:
 # What this process is part of is a fact of the process, as in `jax.distributed`.
 _joined: _Joined | None = None
 _meetings = 0  # so far, where others have joined JAX for several commands
+# Whoever holds it says why this process ends: one line, also where all fail at once.
+_last_words = threading.Lock()
 
 
 def joined() -> bool:
@@ -219,6 +221,8 @@ def _end_with(seat: Seat, text: str, again: bool) -> None:
 
     Its main thread may be in a computation that waits for the lost process for ever.
     """
+    if not _last_words.acquire(blocking=False):
+        return  # the main thread is about to end it
     more = ""
     if again:
         more = " Start the same command again"
@@ -252,6 +256,7 @@ def failed(error: BaseException, text: str | None) -> None:
     if isinstance(error, jax.errors.JaxRuntimeError) and "EXHAUSTED" not in str(error):
         # Most likely another process has gone: then the watch knows, and ends this one.
         time.sleep(meeting.SILENT_SECONDS + meeting.BEAT_SECONDS)
+    _last_words.acquire()  # for ever, if another process has just ended this one
     told = text or f"{type(error).__name__}: {str(error).strip() or 'no words'}"
     me = _joined.peers[_joined.seat.index]
     again = getattr(error, "status", None) == AGAIN
