@@ -40,7 +40,11 @@ def run_all(jobs, folder):
     )
 
 
-@pytest.fixture(scope="module", params=TASKS)
+# Of those whose labels are numbers beside the box one goes through every command.
+FEW = [pytest.param(t, marks=pytest.mark.slow if t == "pose" else ()) for t in TASKS]
+
+
+@pytest.fixture(scope="module", params=FEW)
 def done(request, tmp_path_factory):
     """Returns task, place and the outcome of every command."""
     task = request.param

@@ -96,7 +96,7 @@ def test_published_weights_measure_what_the_reference_measures(
     assert f"{got[3]:.4f}" in capsys.readouterr().out
 
 
-@pytest.mark.process
+@pytest.mark.slow
 def test_published_segment_weights_measure_what_the_reference_measures(
     assets, tmp_path
 ):
