@@ -163,22 +163,9 @@ def make_train_step(
             batch_stats = groups.joined(
                 statistics, state.batch_stats, mode.example_valid, norms
             )
-            if state.loss_scale is not None:
-                grads = jax.tree.map(lambda g: g / scale, grads)
-            if state.grad_sum is not None:
-                grads = jax.tree.map(jnp.add, state.grad_sum, grads)
-            norm = optax.tree.norm(grads)
-            good = _finite(state, terms, norm, batch_stats) & (state.bad_step < 0)
-            state = _record(state, terms, good, hyper.first)
-            state = dataclasses.replace(
-                state,
-                batch_stats=_select(good, batch_stats, state.batch_stats),
-                grad_sum=_select(good, grads, state.grad_sum)
-                if state.grad_sum is not None
-                else None,
+            state, norm = _stepped(
+                state, grads, terms, batch_stats, tx, hyper, ema_decay
             )
-            due = good & hyper.update
-            state = _update(state, grads, norm, tx, hyper, due, ema_decay)
         return state, _logs(state, norm)
 
     return train_step
@@ -261,6 +248,44 @@ def network_input(batch: Batch, size: int | None) -> Batch:
         moved = keypoints[..., :2] * ratio[None, None, None]
         keypoints = jnp.concatenate([moved, keypoints[..., 2:]], axis=-1)
     return dataclasses.replace(batch, image=image, boxes=boxes, keypoints=keypoints)
+
+
+def _stepped(
+    state: TrainState,
+    grads: PyTree,
+    terms: jax.Array,
+    batch_stats: PyTree,
+    tx: optax.GradientTransformationExtraArgs,
+    hyper: Hyper,
+    ema_decay: float,
+) -> tuple[TrainState, jax.Array]:
+    """Returns the state after a step and the norm of its gradients, summed so far.
+
+    Args:
+        state: before the step.
+        grads: of this batch, times the scale of the loss.
+        terms: its loss terms [L].
+        batch_stats: those that it leads to.
+        tx: clipping and optimiser.
+        hyper: what changes from step to step.
+        ema_decay: of the averaged weights.
+    """
+    if state.loss_scale is not None:
+        scale = state.loss_scale.scale
+        grads = jax.tree.map(lambda g: g / scale, grads)
+    if state.grad_sum is not None:
+        grads = jax.tree.map(jnp.add, state.grad_sum, grads)
+    norm = optax.tree.norm(grads)
+    good = _finite(state, terms, norm, batch_stats) & (state.bad_step < 0)
+    state = _record(state, terms, good, hyper.first)
+    summed = None if state.grad_sum is None else _select(good, grads, state.grad_sum)
+    state = dataclasses.replace(
+        state,
+        batch_stats=_select(good, batch_stats, state.batch_stats),
+        grad_sum=summed,
+    )
+    due = good & hyper.update
+    return _update(state, grads, norm, tx, hyper, due, ema_decay), norm
 
 
 def _finite(
