@@ -195,6 +195,7 @@ def test_commands_with_modules_run(workdir, place):
     assert all(np.isfinite(value) and value > 0 for value in found.values())
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_settings_of_the_changes_act_and_are_off_by_default(place):
     own = place / "own"

@@ -40,8 +40,9 @@ def run_all(jobs, folder):
     )
 
 
-# Of those whose labels are numbers beside the box one goes through every command.
-FEW = [pytest.param(t, marks=pytest.mark.slow if t == "pose" else ()) for t in TASKS]
+# Their labels are numbers beside the box or in its place; they are run by -m slow.
+RARELY = ("pose", "obb")
+FEW = [pytest.param(t, marks=pytest.mark.slow if t in RARELY else ()) for t in TASKS]
 
 
 @pytest.fixture(scope="module", params=FEW)

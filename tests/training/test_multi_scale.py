@@ -52,6 +52,7 @@ def steps_of(out):
     return re.findall(r"compiled the training step for (\d+) pixels", out)
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_run_compiles_each_size_once_and_resumes_exactly(place):
     """The same bytes after a kill, and not those of a run at one size."""

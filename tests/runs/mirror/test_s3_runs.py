@@ -94,6 +94,7 @@ def test_a_bucket_that_is_not_there_is_told_before_training(place, address):
     assert not list((place / "fifth" / "cache" / "buckets").glob("*/run"))
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_on_a_fresh_machine_and_end_with_the_same_bytes(
     place, address
 ):

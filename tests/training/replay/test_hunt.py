@@ -62,6 +62,7 @@ def looked(place):
     return look
 
 
+@pytest.mark.slow
 def test_an_overflow_of_fp16_is_told_from_a_pole(looked):
     step, verdict = looked("overflow", "fp16")
     assert verdict.kind == "overflow"
