@@ -278,12 +278,9 @@ def _stepped(
     norm = optax.tree.norm(grads)
     good = _finite(state, terms, norm, batch_stats) & (state.bad_step < 0)
     state = _record(state, terms, good, hyper.first)
+    batch_stats = _select(good, batch_stats, state.batch_stats)
     summed = None if state.grad_sum is None else _select(good, grads, state.grad_sum)
-    state = dataclasses.replace(
-        state,
-        batch_stats=_select(good, batch_stats, state.batch_stats),
-        grad_sum=summed,
-    )
+    state = dataclasses.replace(state, batch_stats=batch_stats, grad_sum=summed)
     due = good & hyper.update
     return _update(state, grads, norm, tx, hyper, due, ema_decay), norm
 
