@@ -55,10 +55,10 @@ def main(argv: Sequence[str]) -> None:
     _set_up_logging()
     try:
         config = config_lib.check(given.config, given.mode)
-        if given.unread:
-            log.info("not read by --mode %s: %s", given.mode, ", ".join(given.unread))
         workdir = _workdir(given.workdir, given.mode)
         start.set_up_jax(config, given.mode)
+        if given.unread:
+            log.info("not read by --mode %s: %s", given.mode, ", ".join(given.unread))
         status = _load(MODES[given.mode])(config, workdir)
         _part_from_others()
     except BrokenPipeError:  # nobody reads any more, as behind `| head`

@@ -98,11 +98,15 @@ def test_one_process_alone_agrees_with_itself(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "again"),
-    [(MirrorFailed("lost", hosts.AGAIN), True), (MirrorFailed("taken", 2), False)],
+    ("error", "again", "saved"),
+    [
+        (MirrorFailed("lost", hosts.AGAIN), True, True),
+        (MirrorFailed("lost", hosts.AGAIN), True, False),
+        (MirrorFailed("taken", 2), False, True),
+    ],
 )
 def test_the_others_end_with_the_status_of_the_one_that_failed(
-    monkeypatch, capfd, error, again
+    monkeypatch, capfd, error, again, saved
 ):
     told, ends = [], []
     watch = SimpleNamespace(end=lambda text, again: told.append((text, again)))
@@ -111,7 +115,7 @@ def test_the_others_end_with_the_status_of_the_one_that_failed(
     monkeypatch.setattr(hosts, "_joined", joined)
     monkeypatch.setattr(hosts.os, "_exit", ends.append)
     monkeypatch.setattr(hosts, "_last_words", threading.Lock())
-    hosts.goes_on_by("s3://bucket/run")
+    hosts.goes_on_by("s3://bucket/run", lambda: saved)
     hosts.failed(error, str(error))
     hosts._end_with(seat, "process 1 failed, too", False)
     assert not ends and not capfd.readouterr().err  # it says its own
@@ -120,8 +124,9 @@ def test_the_others_end_with_the_status_of_the_one_that_failed(
     assert told == [(f"process 0 (pid 7 on h) failed: {error}", again)]
     assert ends == [hosts.AGAIN if again else 2]
     said = capfd.readouterr().err
-    advice = "Start the same command again with --workdir s3://bucket/run to go on"
-    assert (advice in said) == again
+    advice = "Start the same command again with --workdir s3://bucket/run to "
+    aim = "go on from the last save." if saved else "begin again, as nothing was saved"
+    assert (advice + aim in said) == again
 
 
 def test_whoever_waits_says_for_whom(monkeypatch, port, caplog):

@@ -1,6 +1,7 @@
 """Trains, or goes on with, the run of a folder: `--mode train`."""
 
 import contextlib
+import functools
 import gc
 import itertools
 import logging
@@ -71,7 +72,10 @@ def trained(
     )
     with contextlib.ExitStack() as stack:
         folder, mirror = stack.enter_context(_folder(config, workdir))
-        hosts.goes_on_by(workdir if isinstance(workdir, Address) else folder)
+        hosts.goes_on_by(
+            workdir if isinstance(workdir, Address) else folder,
+            functools.partial(checkpoint.holds_state, folder),
+        )
         start = None
         if config.pretrained is not False and not checkpoint.holds_state(folder):
             with hosts.machine_first("the weights"):

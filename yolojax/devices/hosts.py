@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -61,6 +61,7 @@ class _Joined:
     stdout: TextIO  # of the process
     exchanges: int = 0
     workdir: str = ""  # by which the run goes on, once it is known
+    saved: Callable[[], bool] = bool  # whether it holds a state
 
 
 # What this process is part of is a fact of the process, as in `jax.distributed`.
@@ -227,7 +228,9 @@ def _end_with(seat: Seat, text: str, again: bool) -> None:
     if again:
         more = " Start the same command again"
         if _joined is not None and _joined.workdir:
-            more += f" with --workdir {_joined.workdir} to go on from the last save"
+            nothing = "begin again, as nothing was saved yet"
+            aim = "go on from the last save" if _joined.saved() else nothing
+            more += f" with --workdir {_joined.workdir} to {aim}"
         more += "."
     _say(f"error: process {seat.index} of {seat.count} ends, as {text}.{more}")
     if seat.index == 0:
@@ -402,10 +405,15 @@ def _sees(path: Path) -> bool:
         return False
 
 
-def goes_on_by(workdir: object) -> None:
-    """Takes note of the folder, or address, by which a run goes on if one is lost."""
+def goes_on_by(workdir: object, saved: Callable[[], bool]) -> None:
+    """Takes note of the folder, or address, by which a run goes on if one is lost.
+
+    Args:
+        workdir: of the run.
+        saved: says whether there is a state in it by now.
+    """
     if _joined is not None:
-        _joined.workdir = str(workdir)
+        _joined.workdir, _joined.saved = str(workdir), saved
 
 
 @contextlib.contextmanager
