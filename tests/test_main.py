@@ -1,23 +1,22 @@
 """The command line as a user meets it: what works, and what mistakes are answered."""
 
-import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import jax
 import numpy as np
 import pytest
+from listed import listing
 from places import HELPERS, ROOT
+from settled import changed
 
-from yolojax import config, main
+from yolojax import main
 from yolojax.commands import evaluate
 from yolojax.commands import train as train_command
 from yolojax.config import command_line, keys
 from yolojax.errors import DiskFull, NonFiniteLoss
-from yolojax.runs import folder as run_folder
 
 CONFIG = str(ROOT / "configs" / "yolo11n.py")
 TINY = (
@@ -121,14 +120,6 @@ def make_data(root, good=8):
     description = "train: images/train\nval: images/val\nnames: [ball, cup]\n"
     (root / "data.yaml").write_text(description)
     return root / "data.yaml"
-
-
-def listing(root):
-    """Returns everything below a folder with size and time of change."""
-    return {
-        str(path.relative_to(root)): (path.stat().st_size, path.stat().st_mtime_ns)
-        for path in [root, *root.rglob("*")]
-    }
 
 
 # Mistakes in the settings: answered before JAX is loaded
@@ -293,44 +284,6 @@ def test_own_errors_are_one_line_and_foreign_ones_keep_their_trace():
     assert main.explain(NonFiniteLoss("box is not finite")) is not None
 
 
-LATE = """
-import time
-import numpy as np
-from yolojax import config
-from yolojax.program import start
-settings = config.default("detect")
-settings.device, settings.compile_cache = "cpu:2", "off"
-start.set_up_jax(config.check(settings))
-import jax
-def wait(i):
-    time.sleep(2.0 * (int(i) == 0))
-    return np.float32(i)
-def late(x):
-    like = jax.ShapeDtypeStruct((), np.float32)
-    return jax.lax.psum(jax.pure_callback(wait, like, x), "i")
-print(jax.pmap(late, "i")(np.arange(2)))
-"""
-
-
-@pytest.mark.process
-@pytest.mark.parametrize(
-    "asked, told", [({}, False), ({"TF_CPP_MIN_LOG_LEVEL": "0"}, True)]
-)
-def test_what_xla_logs_stays_out_of_the_output(asked, told):
-    timeout = "--xla_cpu_collective_call_warn_stuck_timeout_seconds=1"
-    usual = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
-    found = subprocess.run(
-        [sys.executable, "-c", LATE],
-        env=usual | {"XLA_FLAGS": timeout, "PYTHONPATH": str(ROOT)} | asked,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert found.stdout == "[1. 1.]\n"
-    assert ("may be stuck" in found.stderr) == told
-    assert told or not found.stderr
-
-
 def test_full_memory_says_what_to_lower():
     error = RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes.\nmore")
     text = main.explain(error)
@@ -344,66 +297,6 @@ def test_a_full_disk_is_named_and_no_memory_is_spoken_of(tmp_path):
         assert told.startswith("no space left on disk /") and "batch" not in told
     assert main.explain(DiskFull("as it is")) == "as it is"
     assert "out of memory" in main.explain(MemoryError())
-
-
-def settings(**changes):
-    values = config.default("detect")
-    values.update(changes)
-    return config.check(values)
-
-
-def test_a_run_folder_is_claimed_once(tmp_path):
-    folder = tmp_path / "a b" / "ü"
-    assert run_folder.claim(folder, settings()) is False
-    (folder / "results.csv").write_text("epoch\n")
-    assert run_folder.claim(folder, settings(epochs=7, workers=2)) is True
-    assert json.loads((folder / "config.json").read_text())["epochs"] == 7
-
-
-def test_another_run_in_the_folder_is_left_alone(tmp_path):
-    run_folder.claim(tmp_path / "run", settings())
-    (tmp_path / "run" / "results.csv").write_text("epoch\n")
-    before = listing(tmp_path)
-    with pytest.raises(ValueError) as caught:
-        run_folder.claim(tmp_path / "run", settings(lr0=0.02, epochs=7))
-    assert "lr0 is 0.01 there and 0.02 now" in str(caught.value)
-    assert "epochs" not in str(caught.value)
-    assert listing(tmp_path) == before
-
-
-def test_a_run_that_failed_at_once_may_be_corrected(tmp_path):
-    folder = tmp_path / "run"
-    run_folder.claim(folder, settings(model="yolo11q"))
-    (folder / "data_problems.txt").write_text("a.jpg: empty\n")
-    assert run_folder.claim(folder, settings(model="yolo11n")) is False
-    assert json.loads((folder / "config.json").read_text())["model"] == "yolo11n"
-
-
-def test_a_folder_of_other_things_is_left_alone(tmp_path):
-    (tmp_path / "letter.txt").write_text("dear")
-    before = listing(tmp_path)
-    with pytest.raises(ValueError, match="is not empty and holds no run"):
-        run_folder.claim(tmp_path, settings())
-    with pytest.raises(ValueError, match="is a file, not a folder"):
-        run_folder.claim(tmp_path / "letter.txt", settings())
-    with pytest.raises(ValueError, match="cannot be made: Not a directory"):
-        run_folder.claim(tmp_path / "letter.txt" / "run", settings())
-    assert listing(tmp_path) == before
-
-
-@pytest.mark.parametrize("text", ["{", "[1]", "\xff"])
-def test_damaged_settings_of_a_run(tmp_path, text):
-    (tmp_path / "config.json").write_text(text, encoding="latin-1")
-    with pytest.raises(ValueError, match="config.json cannot be read"):
-        run_folder.claim(tmp_path, settings())
-
-
-def test_run_folders_are_numbered(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert run_folder.default_folder("detect", "train") == Path("runs/detect/train")
-    assert run_folder.make_unused(tmp_path, "val") == tmp_path / "val"
-    assert run_folder.make_unused(tmp_path, "val") == tmp_path / "val-2"
-    assert run_folder.default_folder("detect", "train").name == "train-2"
 
 
 # Whole runs
@@ -493,7 +386,7 @@ def broken(root, change):
 def test_unusable_data_leaves_no_run_behind(tmp_path, monkeypatch, change, answer):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("YOLOJAX_CACHE", str(tmp_path / "cache"))
-    config = settings(data=str(broken(tmp_path, change)))
+    config = changed(data=str(broken(tmp_path, change)))
     assert answer in main.explain(raised(lambda: train_command.run(config, None)))
     assert not (tmp_path / "runs").exists()
 
@@ -502,7 +395,7 @@ def test_devices_that_are_not_there_leave_no_run_behind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("YOLOJAX_CACHE", str(tmp_path / "cache"))
     data = str(make_data(tmp_path / "data", good=1))
-    config = settings(data=data, device="cpu:9", batch=9)
+    config = changed(data=data, device="cpu:9", batch=9)
     answer = main.explain(raised(lambda: train_command.run(config, None)))
     assert "config.device = 'cpu:9': this machine has 8" in answer
     assert not (tmp_path / "runs").exists()
@@ -517,7 +410,7 @@ def test_devices_that_are_not_there_leave_no_run_behind(tmp_path, monkeypatch):
 )
 def test_validation_needs_a_finished_run(tmp_path, folder, answer):
     workdir = folder and tmp_path / folder
-    error = raised(lambda: evaluate.run(settings(), workdir))
+    error = raised(lambda: evaluate.run(changed(), workdir))
     assert answer in main.explain(error)
     assert not list(tmp_path.iterdir())
 

@@ -41,6 +41,16 @@ def write_yaml(root, text):
     return root / "data.yaml"
 
 
+def write_small(root):
+    """Writes a data set of four training and one validation image."""
+    for number in range(4):
+        text = f"{number % 3} 0.5 0.5 0.2 0.{number + 1}\n"
+        add(root, "train", f"t{number}", text=text)
+    add(root, "val", "v0")
+    write_yaml(root, "names: [a, b, c]\ntrain: images/train\nval: images/val\n")
+    return root
+
+
 def opened(root, split="train", cache_dir=None, threads=2, **changes):
     wanted = dataclasses.replace(ALL, **changes)
     return open_yolo_folder(

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from accelerators import accelerators
 from quick_compiler import AS_RUN
 
 from yolojax import config as config_lib
@@ -445,21 +446,6 @@ def test_cached_images_count_as_taken(place, monkeypatch):
     assert free(cache="device", devices=8) == stored - 3 * pixels * 4  # of 22 images
 
 
-class Accelerator:
-    platform, device_kind = "gpu", "An accelerator"
-
-    def __init__(self, stats):
-        self.memory_stats = lambda: stats
-
-
-def accelerators(*stats):
-    devices = np.array([Accelerator(s) for s in stats])
-    shape, size = {"data": len(devices)}, len(devices)
-    return types.SimpleNamespace(
-        devices=devices, local_devices=devices, shape=shape, size=size
-    )
-
-
 def test_the_fullest_accelerator_counts(place):
     config, source, _ = opened(place)
 
@@ -502,21 +488,3 @@ def test_only_an_automatic_batch_in_the_first_epoch_is_halved(place):
     # A full disk is no memory that ran out, whatever a library calls it.
     disk = "RESOURCE_EXHAUSTED: Failed to write 1 bytes: No space left on device"
     assert halve(place, 20, ValueError(disk)) is None
-
-
-def test_the_growth_of_the_process_is_measured():
-    kept = []
-
-    def work():
-        np.ones(96 * MIB, np.uint8)  # gone at once, but it was there
-        kept.append(np.ones(32 * MIB, np.uint8))
-
-    grown = step_memory.peak_growth(work)
-    assert kept and 94 * MIB < grown < 110 * MIB
-    assert step_memory.peak_growth(lambda: None) < 8 * MIB  # the peak starts anew
-
-
-def test_no_growth_is_told_where_the_peak_cannot_be_reset(monkeypatch, tmp_path):
-    monkeypatch.setattr(step_memory, "RESET", str(tmp_path / "none" / "clear_refs"))
-    done = []
-    assert step_memory.peak_growth(lambda: done.append(1)) is None

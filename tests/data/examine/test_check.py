@@ -1,15 +1,10 @@
 """The data set doctor: each fault is found where it is, and a clean set has none."""
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
 
-import cv2
 import numpy as np
 import pytest
-from places import ROOT
+from examined import BOXES, found, only, picture, row, write
 
 from yolojax import config as config_lib
 from yolojax.commands import check
@@ -17,66 +12,10 @@ from yolojax.data.examine import doctor
 from yolojax.data.formats.labelled import Wanted
 from yolojax.data.formats.problems import Problem
 from yolojax.data.formats.yolo_folder import open_yolo_folder
-from yolojax.writers.data_tables import findings_report
 
-BOXES = "0 0.3 0.3 0.2 0.2\n1 0.7 0.7 0.2 0.3\n"
 # Two keypoints, the second one hidden.
 POSES = "0 0.3 0.3 0.2 0.2 0.3 0.3 2 0 0 0\n1 0.7 0.7 0.2 0.3 0.7 0.8 2 0.7 0.7 1\n"
 POLYGONS = "0 0.2 0.2 0.4 0.2 0.4 0.4 0.2 0.4\n1 0.6 0.6 0.8 0.6 0.7 0.9\n"
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("YOLOJAX_CACHE", str(tmp_path / "cache"))
-
-
-def picture(path, seed, side=64):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 255, (side, side, 3), np.uint8)
-    assert cv2.imwrite(str(path), pixels)
-
-
-def write(root, labels=BOXES, extra=""):
-    """Writes a data set of 4 and 2 pictures without a fault."""
-    for split, count in (("train", 4), ("val", 2)):
-        for i in range(count):
-            picture(root / f"images/{split}/{i}.png", 100 * (split == "val") + i)
-            file = root / f"labels/{split}/{i}.txt"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(labels)
-    text = "train: images/train\nval: images/val\nnames: [cat, dog]\n" + extra
-    (root / "data.yaml").write_text(text)
-    return root
-
-
-@pytest.fixture
-def data(tmp_path):
-    return write(tmp_path / "data")
-
-
-def found(root, task="detect", **changes):
-    """Returns the findings by code, and the exit status."""
-    config = config_lib.default(task)
-    config.data = str(root if task == "classify" else root / "data.yaml")
-    for key, value in {"imgsz": 64, "plots": False, "device": "cpu", **changes}.items():
-        config[key] = value
-    workdir = root.parent / "out"
-    status = check.run(config_lib.check(config), workdir)
-    newest = max(workdir.iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
-    findings = json.loads((newest / "check.json").read_text())["findings"]
-    assert status == int(any(f["severity"] == "error" for f in findings))
-    for finding in findings:
-        assert finding["advice"] and finding["text"] and finding["count"] > 0
-        assert len(finding["places"]) <= finding["count"]
-    return {(f["code"], f["split"]): f for f in findings}
-
-
-def only(findings, code, split, severity, count=1):
-    """Returns the places of the single finding there is."""
-    assert findings.keys() == {(code, split)}
-    finding = findings[code, split]
-    assert (finding["severity"], finding["count"]) == (severity, count)
-    return finding["places"]
 
 
 def test_a_clean_set_has_no_findings(data):
@@ -151,13 +90,6 @@ def test_a_finding_of_unlike_problems_says_what_they_have_in_common():
     lost = Problem("3.png", None, "image_size_differs", "turned", True)
     both = [(f.severity, f.text) for f in doctor._problems("train", [used, lost])]
     assert both == [("warning", "scaled"), ("error", "turned")]
-
-
-def row(data, text, split="train"):
-    """Adds a row to a label file and returns where it stands."""
-    file = data / f"labels/{split}/1.txt"
-    file.write_text(BOXES + text + "\n")
-    return [f"{file}:3"]
 
 
 def test_broken_images_and_labels(data):
@@ -456,123 +388,6 @@ def test_a_subset_and_a_class_filter_hide_nothing(data):
     row(data, "0 0.5 0.5 0 0.1")
     findings = found(data, fraction=1e-9, classes=(1,))
     only(findings, "zero_size", "train", "error")
-
-
-@pytest.fixture
-def folders(tmp_path):
-    """Class folders of 2 + 2 and 1 + 1 pictures without a fault."""
-    root = tmp_path / "data"
-    for k, name in enumerate(("cat", "dog")):
-        for i in range(2):
-            picture(root / "train" / name / f"{i}.png", 10 * k + i)
-        picture(root / "val" / name / "0.png", 10 * k + 5)
-    return root
-
-
-def test_class_folders(folders):
-    assert found(folders, "classify") == {}
-    original = folders / "train/cat/0.png"
-    copy = folders / "train/cat/7.png"
-    copy.write_bytes(original.read_bytes())
-    places = only(found(folders, "classify"), "duplicates", "train", "warning")
-    assert places == [f"{copy} = {original}"]
-    copy.rename(folders / "train/dog/7.png")
-    only(found(folders, "classify"), "duplicates_disagree", "train", "error")
-    (folders / "train/dog/7.png").rename(folders / "val/cat/7.png")
-    only(found(folders, "classify"), "leak", "train, val", "error")
-    (folders / "val/cat/7.png").write_bytes(b"no picture")
-    only(found(folders, "classify"), "unreadable_image", "val", "error")
-
-
-def test_class_folders_without_images(folders):
-    (folders / "train/emu").mkdir()
-    findings = found(folders, "classify")
-    assert findings["classes_unused", "all"]["places"] == ["emu"]
-    assert findings["empty_class", "train"]["severity"] == "warning"
-
-
-def test_class_folders_of_three_splits(folders):
-    # Without a folder val stands in for test, which must not be taken for a leak.
-    assert found(folders, "classify") == {}
-    for name in ("cat", "dog"):
-        original = folders / "val" / name / "0.png"
-        copy = folders / "test" / name / "1.png"
-        copy.parent.mkdir(parents=True)
-        copy.write_bytes(original.read_bytes())
-    only(found(folders, "classify"), "leak", "val, test", "error", count=2)
-
-
-def test_the_report_is_readable(data, capsys):
-    text = (data / "data.yaml").read_text()
-    many = ", ".join(f"class number {i}" for i in range(78))
-    (data / "data.yaml").write_text(text.replace("dog", f"dog, {many}"))
-    for i in range(4):
-        (data / f"labels/train/{i}.txt").write_text(BOXES + "0 0.5 0.5 0 0.1\n")
-    found(data)
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 100 and len(lines) < 50
-    start = lines.index(next(line for line in lines if line.startswith("error")))
-    assert lines[start].split() == "error train 4 boxes without width or height".split()
-    assert [line.strip() for line in lines[start + 1 : start + 6]] == [
-        "labels/train/0.txt:3",
-        "labels/train/1.txt:3",
-        "labels/train/2.txt:3",
-        "... and 1 more",
-        "-> Delete or correct the rows.",
-    ]
-    assert lines[-1] == "1 error, 1 warning, 0 notes"
-
-
-def test_what_is_said_within_a_json_file_stands_at_its_place():
-    problems = [
-        Problem("a.json", None, "missing_image", "not in x", True, "image 7, '1.png'"),
-        Problem("a.json", None, "missing_image", "not in x", True, "image 8, 'b: c'"),
-        Problem("a.json", None, "bad_bbox", "makes no sense", True, "annotation 5"),
-        Problem("a.json", None, "no_keypoints", "are skipped", False, "1.png", 3),
-    ]
-    missing, wrong, skipped = doctor._problems("train", problems)
-    assert missing.places == (
-        "a.json (image 7, '1.png')",
-        "a.json (image 8, 'b: c')",
-    )
-    assert (missing.text, missing.severity) == ("not in x", "error")
-    assert "image_root" in missing.advice
-    assert wrong.places == ("a.json (annotation 5)",) and wrong.text == "makes no sense"
-    assert (skipped.text, skipped.severity) == ("are skipped", "note")
-
-
-def test_a_report_without_findings():
-    assert findings_report([], "") == "nothing found that is wrong"
-
-
-def test_what_is_written(data):
-    (data / "images/train/0.png").write_bytes(b"no picture")
-    found(data, plots=True, name="mine")
-    folder = data.parent / "out/mine"
-    names = ["check.json", "data_problems.txt"]
-    names += ["data_statistics.png", "data_statistics_val.png"]
-    assert sorted(path.name for path in folder.iterdir()) == names
-    record = json.loads((folder / "check.json").read_text())
-    assert record["statistics"]["train"]["images"] == 3
-    assert record["data"] == str(data / "data.yaml")
-
-
-@pytest.mark.process
-def test_the_exit_status_tells_of_errors(data):
-    row(data, "0 0.5 0.5 0 0.1")
-    faulty = subprocess.run(
-        [
-            *(sys.executable, "-m", "yolojax.main", "--mode=check"),
-            f"--config={ROOT}/configs/yolo11n.py:{data}/data.yaml",
-            *(f"--workdir={data.parent}/out", "--config.plots=false"),
-        ],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (faulty.returncode, faulty.stderr) == (1, "")
-    assert "labels/train/1.txt:3" in faulty.stdout
 
 
 def test_a_broken_test_split_is_told_whatever_the_message_says(data):

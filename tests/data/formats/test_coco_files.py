@@ -2,8 +2,10 @@
 
 import json
 import os
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 from coco_folder import (
     box,
@@ -255,3 +257,11 @@ def test_damaged_images_are_left_out(folder):
     path.write_bytes(path.read_bytes()[:50])
     problem = only_problem(opened(folder))
     assert problem.file == str(path) and problem.code == "unreadable_image"
+
+
+def test_fractions_and_pickling(folder):
+    assert len(opened(folder, fraction=0.5)) == 2
+    assert len(opened(folder, fraction=0.75, fraction_mode="stratified")) == 3
+    source = opened(folder)
+    again = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(again.load(1, 32), source.load(1, 32))

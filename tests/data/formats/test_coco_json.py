@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import json
 import os
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -493,11 +492,3 @@ def test_a_cache_that_cannot_be_written_is_done_without(folder, tmp_path, caplog
     assert len(opened(folder, cache_dir=blocked / "cache")) == 4
     assert len(opened(folder, "val", cache_dir=blocked / "cache")) == 4
     assert caplog.text.count("the scan of the data set is not kept") == 1
-
-
-def test_fractions_and_pickling(folder):
-    assert len(opened(folder, fraction=0.5)) == 2
-    assert len(opened(folder, fraction=0.75, fraction_mode="stratified")) == 3
-    source = opened(folder)
-    again = pickle.loads(pickle.dumps(source))
-    np.testing.assert_array_equal(again.load(1, 32), source.load(1, 32))

@@ -1,4 +1,4 @@
-"""YOLO folders: descriptions, label verdicts, damaged files, selection, scan cache."""
+"""YOLO folders: descriptions, label verdicts, damaged files, selection."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from places import GOLDEN
-from yolo_files import GOOD, add, opened, picture, write_yaml
+from yolo_files import GOOD, add, opened, picture, write_small, write_yaml
 
 from yolojax.data import SOURCES
 from yolojax.data.formats import (
@@ -17,7 +17,6 @@ from yolojax.data.formats import (
     label_files,
     labels,
     subset,
-    yolo_folder,
 )
 from yolojax.data.formats.label_files import LabelFile
 from yolojax.data.formats.yolo_folder import (
@@ -33,13 +32,7 @@ CASES = json.loads((GOLDEN / "label_cases.json").read_text())
 
 @pytest.fixture
 def folder(tmp_path):
-    """Returns the root of a data set of four training and one validation image."""
-    for number in range(4):
-        text = f"{number % 3} 0.5 0.5 0.2 0.{number + 1}\n"
-        add(tmp_path, "train", f"t{number}", text=text)
-    add(tmp_path, "val", "v0")
-    write_yaml(tmp_path, "names: [a, b, c]\ntrain: images/train\nval: images/val\n")
-    return tmp_path
+    return write_small(tmp_path)
 
 
 # Data description
@@ -491,53 +484,3 @@ def test_source_table_and_pickling(folder):
     again = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(again.load(2, 32), source.load(2, 32))
     assert source.original_hw.tolist() == [[40, 60]] * 4
-
-
-# Scan cache
-
-
-def test_scan_is_kept_and_renewed(folder, tmp_path_factory, monkeypatch):
-    cache = tmp_path_factory.mktemp("cache")
-    (folder / "images/train/t3.jpg").write_bytes(b"")
-    first = opened(folder, cache_dir=cache)
-    calls = []
-    real = yolo_folder.verify_labelled
-    monkeypatch.setattr(
-        yolo_folder, "verify_labelled", lambda *a: calls.append(a) or real(*a)
-    )
-    second = opened(folder, cache_dir=cache)
-    assert not calls
-    assert second.paths == first.paths and second.problems == first.problems
-    np.testing.assert_array_equal(second.original_hw, first.original_hw)
-    for a, b in zip(first.labels, second.labels, strict=True):
-        np.testing.assert_array_equal(a, b)
-    label = folder / "labels/train/t0.txt"
-    changed = label.read_text().replace("0 ", "2 ", 1)  # of the same length
-    later = label.stat().st_mtime_ns + 10**9
-    label.write_text(changed)
-    os.utime(label, ns=(later, later))
-    assert opened(folder, cache_dir=cache).labels[0][0, 0] == 2
-    assert len(calls) == 4
-    opened(folder, cache_dir=cache, single_cls=True)
-    assert len(calls) == 8
-
-
-def test_damaged_scan_cache_is_ignored(folder, tmp_path_factory):
-    cache = tmp_path_factory.mktemp("cache")
-    first = opened(folder, cache_dir=cache)
-    (stored,) = cache.glob("scan-*.npz")
-    whole = stored.read_bytes()
-    for content in (b"", b"PK\x03\x04broken", whole[:-40]):
-        stored.write_bytes(content)
-        assert opened(folder, cache_dir=cache).paths == first.paths
-        assert stored.read_bytes() == whole  # written anew
-
-
-def test_cache_that_cannot_be_written_is_done_without(folder, tmp_path, caplog):
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    assert len(opened(folder, cache_dir=blocked / "cache")) == 4
-    assert len(opened(folder, "val", cache_dir=blocked / "cache")) == 1
-    # Once, and naming what to mend: not a temporary file.
-    assert caplog.text.count("the scan of the data set is not kept") == 1
-    assert f"{blocked / 'cache'} cannot be written to" in caplog.text
