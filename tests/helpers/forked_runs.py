@@ -7,6 +7,7 @@ own that already holds the imports, and prints their exit statuses.
 import csv
 import functools
 import gc
+import hashlib
 import json
 import os
 import signal
@@ -324,10 +325,35 @@ def _child(job, outputs):
     app.run(main.main, argv=sys.argv, flags_parser=command_line.parse)
 
 
+def _keep_steps_of_the_tiny_model():
+    """Lets runs find each other's steps, though they are of a network of the user's.
+
+    It is a file that does not change here, so it is told like those of the package.
+    """
+    import tiny_model
+
+    from yolojax import registry
+    from yolojax.program.kept import code, identity
+
+    found, source = code.read(), Path(tiny_model.__file__).read_bytes()
+    digest = found.digest + hashlib.sha256(source).hexdigest()
+
+    class WithTinyModel(code.Code):
+        def stands(self):
+            return {*registry.own_modules()} <= {"tiny_model"}
+
+    identity.PACKAGES |= {"tiny_model"}
+    code.read = lambda: WithTinyModel(digest, found.seen)
+
+
 def _serve(folder):
     # Imports only: no devices, so no threads, which a fork would not take along.
+    import tensorboardX  # noqa: F401
+
     import yolojax.commands.evaluate  # noqa: F401
     import yolojax.commands.train  # noqa: F401
+
+    _keep_steps_of_the_tiny_model()
 
     gc.freeze()  # what the forks share is not looked at again, nor copied
     gc.set_threshold(50_000, 20, 50)
