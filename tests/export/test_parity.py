@@ -129,7 +129,7 @@ def test_a_damaged_file_is_one_line(tmp_path):
 
 
 @pytest.mark.process  # compiles whole networks
-@pytest.mark.parametrize("scale", "ns")
+@pytest.mark.parametrize("scale", ["n", pytest.param("s", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("task", exports.CLASSES)
 def test_network_and_file_agree(task, scale):
     export = exports.export_by_rule(task, scale)

@@ -24,7 +24,15 @@ assert program.platforms == ("cpu", "cuda", "tpu")
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("task", ["detect", "segment", "pose", "obb", "classify"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        "detect",
+        *(pytest.param(task, marks=pytest.mark.slow) for task in ("pose", "obb")),
+        "segment",
+        pytest.param("classify", marks=pytest.mark.slow),
+    ],
+)
 def test_a_process_without_this_package_gets_the_same(task, tmp_path):
     export = exports.export_by_rule(task, format="stablehlo")
     path = tmp_path / "net.stablehlo"

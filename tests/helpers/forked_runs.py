@@ -4,6 +4,7 @@ As a program it reads jobs (a JSON list) from standard input, runs each in a for
 own that already holds the imports, and prints their exit statuses.
 """
 
+import contextlib
 import csv
 import functools
 import gc
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from places import HELPERS, ROOT
@@ -76,8 +78,52 @@ def job(place, name, *faults, mode="train", task="detect", **settings):
     }
 
 
-def run_here(place, name, **settings):
-    """Runs in this process: one batch per epoch, hardly any validation."""
+@contextlib.contextmanager
+def tiny_model_told():
+    """Lets runs find each other's steps, though they are of a network of the user's.
+
+    It is a file that does not change here, so it is told like those of the package.
+    """
+    import tiny_model
+
+    from yolojax import registry
+    from yolojax.program.kept import code, identity
+
+    found, source = code.read(), Path(tiny_model.__file__).read_bytes()
+    digest = found.digest + hashlib.sha256(source).hexdigest()
+
+    class WithTinyModel(code.Code):
+        def stands(self):
+            return {*registry.own_modules()} <= {"tiny_model"}
+
+    with contextlib.ExitStack() as stack:
+        for module, name, value in (
+            (code, "read", lambda: WithTinyModel(digest, found.seen)),
+            (identity, "PACKAGES", identity.PACKAGES | {"tiny_model"}),
+        ):
+            stack.enter_context(mock.patch.object(module, name, value))
+        yield
+
+
+@contextlib.contextmanager
+def steps_kept():
+    """Has steps kept by this process for a while, as those of a command are."""
+    from yolojax.program.kept import steps
+
+    with tiny_model_told(), mock.patch.object(steps, "_code", None):
+        steps.keep()
+        yield
+
+
+def run_here(place, name, *, keep=True, **settings):
+    """Runs in this process: one batch per epoch, hardly any validation.
+
+    Args:
+        place: a folder with data.
+        name: of the run's folder in it.
+        keep: False leaves it to the test whether steps are kept.
+        **settings: of the run.
+    """
     from yolojax import config as config_lib
     from yolojax.commands import train
     from yolojax.training.run import Means
@@ -87,7 +133,8 @@ def run_here(place, name, **settings):
     short |= {"compile_cache": "off", "mosaic": 0.0}
     for key, value in (TINY | short | settings).items():
         config[key] = value
-    train.run(config_lib.check(config), place / name, Means(**HANDED))
+    with steps_kept() if keep else contextlib.nullcontext():
+        train.run(config_lib.check(config), place / name, Means(**HANDED))
 
 
 def state_of(workdir, which="last"):
@@ -325,27 +372,6 @@ def _child(job, outputs):
     app.run(main.main, argv=sys.argv, flags_parser=command_line.parse)
 
 
-def _keep_steps_of_the_tiny_model():
-    """Lets runs find each other's steps, though they are of a network of the user's.
-
-    It is a file that does not change here, so it is told like those of the package.
-    """
-    import tiny_model
-
-    from yolojax import registry
-    from yolojax.program.kept import code, identity
-
-    found, source = code.read(), Path(tiny_model.__file__).read_bytes()
-    digest = found.digest + hashlib.sha256(source).hexdigest()
-
-    class WithTinyModel(code.Code):
-        def stands(self):
-            return {*registry.own_modules()} <= {"tiny_model"}
-
-    identity.PACKAGES |= {"tiny_model"}
-    code.read = lambda: WithTinyModel(digest, found.seen)
-
-
 def _serve(folder):
     # Imports only: no devices, so no threads, which a fork would not take along.
     import tensorboardX  # noqa: F401
@@ -353,20 +379,19 @@ def _serve(folder):
     import yolojax.commands.evaluate  # noqa: F401
     import yolojax.commands.train  # noqa: F401
 
-    _keep_steps_of_the_tiny_model()
-
     gc.freeze()  # what the forks share is not looked at again, nor copied
     gc.set_threshold(50_000, 20, 50)
 
     found = []
-    for job in json.load(sys.stdin):
-        files = [folder / "stdout.txt", folder / "stderr.txt"]
-        child = os.fork()
-        if child == 0:
-            _child(job, files)
-        _, status = os.waitpid(child, 0)
-        texts = [file.read_text() for file in files]
-        found.append((os.waitstatus_to_exitcode(status), *texts))
+    with tiny_model_told():
+        for job in json.load(sys.stdin):
+            files = [folder / "stdout.txt", folder / "stderr.txt"]
+            child = os.fork()
+            if child == 0:
+                _child(job, files)
+            _, status = os.waitpid(child, 0)
+            texts = [file.read_text() for file in files]
+            found.append((os.waitstatus_to_exitcode(status), *texts))
     print(json.dumps(found))
 
 

@@ -20,8 +20,6 @@ AS_RUN = {
     "xla_cpu_opt_preset": "CPU_OPT_PRESET_DEFAULT",
     "xla_backend_optimization_level": 3,
 }
-# Of a program that takes longer to run without LLVM's optimisations than with them.
-OPTIMISED = {"xla_backend_optimization_level": 1}
 
 
 def set_flags(environment):

@@ -354,8 +354,18 @@ def models():
     return {}
 
 
+# Two of these are seen through the command as well, two differ by thresholds alone.
+SELDOM = {"detect", "segment", "detect_lowconf_agnostic", "detect_classes_320"}
+
+
 @pytest.mark.process
-@pytest.mark.parametrize("name", reference.NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SELDOM else ())
+        for name in reference.NAMES
+    ],
+)
 def test_predictions_are_those_of_the_reference(name, assets, models):
     """Of the first two pictures; programs as tests compile them are slow."""
     golden = reference.Golden(assets, name)

@@ -184,7 +184,9 @@ def video(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("command", ["predict", "track"])
+@pytest.mark.parametrize(
+    "command", [pytest.param("predict", marks=pytest.mark.slow), "track"]
+)
 def test_a_thousand_frames_come_out_and_memory_stays(
     tmp_path, monkeypatch, video, command
 ):

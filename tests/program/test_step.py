@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from quick_compiler import OPTIMISED
 from reference_rule import (
     fill_by_rule,
     rule_weight,
@@ -51,7 +50,7 @@ def real():
             [optim.build(x, params, frozen=None, **options) for x in OPTIMIZERS]
         )
         step = make_train_step(net_of(task, model), tx, padded=False)
-        step = jax.jit(step, donate_argnums=0, compiler_options=OPTIMISED)
+        step = jax.jit(step, donate_argnums=0)
         infer = jax.jit(lambda v, x: model.apply(v, x, mode=INFERENCE))
     return task, model, tx, step, infer
 

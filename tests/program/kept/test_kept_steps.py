@@ -181,10 +181,10 @@ def test_a_run_with_kept_steps_is_the_same_run(kept, traced, place, monkeypatch)
     monkeypatch.setattr(identity, "PACKAGES", identity.PACKAGES | {"tiny_model"})
     monkeypatch.setattr(registry, "own_modules", lambda: ())
     for name in ("traced", "kept"):
-        run_here(place, name, epochs=2, fraction=8)
+        run_here(place, name, keep=False, epochs=2, fraction=8)
         assert len(traced) == len(links(kept)) == 2  # training and evaluation
     monkeypatch.setattr(steps, "_code", None)
-    run_here(place, "plain", epochs=2, fraction=8)
+    run_here(place, "plain", keep=False, epochs=2, fraction=8)
     assert len(traced) == 4
     want = state_of(place / "plain")
     for name in ("traced", "kept"):
