@@ -27,12 +27,10 @@ def plan_of(config, num_classes=3):
         *("batch", "nbs", "epochs", "lr0", "lrf", "cos_lr", "momentum"),
         *("weight_decay", "warmup_epochs", "warmup_momentum", "optimizer"),
     )
-    return optim.plan_run(
-        n_images=config["n_img"],
-        warmup_bias_lr=config["warmup_bias_lr_given"],
-        num_classes=num_classes,
-        **{k: config[k] for k in keys},
+    recipe = optim.Recipe(
+        warmup_bias_lr=config["warmup_bias_lr_given"], **{k: config[k] for k in keys}
     )
+    return optim.plan_run(recipe, n_images=config["n_img"], num_classes=num_classes)
 
 
 @pytest.mark.parametrize("file", SCHEDULES, ids=lambda f: f.stem[9:])

@@ -13,12 +13,16 @@ from yolojax.data.batches.labelled import TrainBatches
 from yolojax.runs import checkpoint
 from yolojax.training.clock import Clock
 
-PLAN = {
-    **{"n_images": 40, "batch": 4, "nbs": 16, "epochs": 100, "lr0": 0.01, "lrf": 0.01},
+RECIPE = {
+    **{"batch": 4, "nbs": 16, "epochs": 100, "lr0": 0.01, "lrf": 0.01},
     **{"cos_lr": False, "momentum": 0.9, "weight_decay": 5e-4, "warmup_epochs": 3.0},
     **{"warmup_momentum": 0.8, "warmup_bias_lr": 0.1, "optimizer": "sgd"},
-    **{"num_classes": 4},
 }
+
+
+def plan_of(n_images=40, timed=True, **changes):
+    recipe = optim.Recipe(**RECIPE | changes)
+    return optim.plan_run(recipe, n_images=n_images, num_classes=4, timed=timed)
 
 
 @pytest.mark.parametrize(
@@ -36,17 +40,14 @@ def test_epochs_fit_the_time_at_the_pace_so_far(budget, done, seconds, expected)
 
 
 def test_a_plan_of_another_length_is_that_of_a_run_of_this_length():
-    plan = optim.plan_run(**PLAN, timed=True)
+    plan = plan_of()
     for epochs in (1, 2, 3, 50, 400):
-        changed = optim.with_epochs(plan, epochs, PLAN["warmup_epochs"])
-        fresh = optim.plan_run(**PLAN | {"epochs": epochs}, timed=True)
+        changed = optim.with_epochs(plan, epochs, RECIPE["warmup_epochs"])
+        fresh = plan_of(epochs=epochs)
         assert changed == dataclasses.replace(fresh, notes=plan.notes)
     # The number of summed batches does not depend on a length that may change.
-    assert (
-        optim.plan_run(**PLAN | {"epochs": 1, "n_images": 8}, timed=True).accumulate
-        == 4
-    )
-    assert optim.plan_run(**PLAN | {"epochs": 1, "n_images": 8}).accumulate == 2
+    assert plan_of(epochs=1, n_images=8).accumulate == 4
+    assert plan_of(epochs=1, n_images=8, timed=False).accumulate == 2
 
 
 def test_batches_of_another_length():

@@ -1,5 +1,6 @@
 """From a checked config to the schedule of a run and its optimiser."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -11,25 +12,12 @@ from yolojax.optim import flat
 
 def run_schedule(config: Any, n_images: int, num_classes: int) -> optim.RunSchedule:
     """Returns the optimiser's plan of the whole run."""
-    names = (
-        "batch",
-        "nbs",
-        "epochs",
-        "lr0",
-        "lrf",
-        "cos_lr",
-        "momentum",
-        "weight_decay",
-        "warmup_epochs",
-        "warmup_momentum",
-        "warmup_bias_lr",
-        "optimizer",
-    )
+    names = [field.name for field in dataclasses.fields(optim.Recipe)]
     return optim.plan_run(
+        optim.Recipe(**{name: getattr(config, name) for name in names}),
         n_images=n_images,
         num_classes=num_classes,
         timed=config.time is not None,
-        **{name: getattr(config, name) for name in names},
     )
 
 

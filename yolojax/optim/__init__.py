@@ -17,6 +17,7 @@ from yolojax.optim.groups import (
 from yolojax.optim.muon import orthogonalise
 from yolojax.optim.schedule import (
     Rates,
+    Recipe,
     RunSchedule,
     auto_optimizer,
     epochs_in,
@@ -49,6 +50,7 @@ __all__ = [
     "MUSGD_GROUPS",
     "OPTIMIZERS",
     "Rates",
+    "Recipe",
     "RunSchedule",
     "Stopper",
     "auto_optimizer",

@@ -63,48 +63,44 @@ class RunSchedule:
         return len(optimizer_steps(self))
 
 
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What the settings of a run say of its optimiser."""
+
+    batch: int  # images per batch, over all devices
+    nbs: int  # nominal batch up to which gradients are summed
+    epochs: int
+    lr0: float  # initial learning rate
+    lrf: float  # final one as a fraction of `lr0`
+    cos_lr: bool  # cosine instead of linear decay
+    momentum: float  # or beta1 of the Adam family
+    weight_decay: float  # at the nominal batch
+    warmup_epochs: float  # capped at one epoch less than the run
+    warmup_momentum: float  # at iteration 0; beta1 does not ramp
+    warmup_bias_lr: float  # learning rate of the biases at iteration 0
+    optimizer: str  # "auto", one in any letter case, or "package.module:attribute"
+
+
 def plan_run(
-    *,
-    n_images: int,
-    batch: int,
-    nbs: int,
-    epochs: int,
-    lr0: float,
-    lrf: float,
-    cos_lr: bool,
-    momentum: float,
-    weight_decay: float,
-    warmup_epochs: float,
-    warmup_momentum: float,
-    warmup_bias_lr: float,
-    optimizer: str,
-    num_classes: int,
-    timed: bool = False,
+    recipe: Recipe, *, n_images: int, num_classes: int, timed: bool = False
 ) -> RunSchedule:
     """Returns the plan of a run.
 
     Args:
+        recipe: what is set.
         n_images: training images of one epoch.
-        batch: images per batch, over all devices.
-        nbs: nominal batch up to which gradients are summed.
-        epochs: length of the run.
-        lr0: initial learning rate.
-        lrf: final learning rate as a fraction of `lr0`.
-        cos_lr: cosine instead of linear decay.
-        momentum: momentum, or beta1 of the Adam family.
-        weight_decay: decay at the nominal batch.
-        warmup_epochs: length of the warm-up, capped at one epoch less than the run.
-        warmup_momentum: momentum at iteration 0; beta1 does not ramp.
-        warmup_bias_lr: learning rate of the biases at iteration 0.
-        optimizer: "auto", an optimiser in any letter case, or "package.module:attr".
         num_classes: classes of the data set, used by "auto" alone.
         timed: the length may change; accumulation is not cut to it.
 
     Raises:
         ValueError: a count below 1.
     """
+    batch, nbs, epochs = recipe.batch, recipe.nbs, recipe.epochs
+    lr0, momentum = recipe.lr0, recipe.momentum
+    warmup_bias_lr = recipe.warmup_bias_lr
     _check_counts(n_images=n_images, batch=batch, nbs=nbs, epochs=epochs)
-    name = optimizer if ":" in optimizer else optimizer.lower()
+    name = recipe.optimizer
+    name = name if ":" in name else name.lower()
     notes = _high_rate_note(name, lr0)
     if name == "auto":
         updates = math.ceil(n_images / max(batch, nbs)) * epochs
@@ -113,7 +109,7 @@ def plan_run(
         (lr0, momentum), warmup_bias_lr = chosen, 0.0
     batches = math.ceil(n_images / min(batch, n_images))
     nominal = max(round(nbs / batch), 1)
-    warmup = min(warmup_epochs, epochs - 1)
+    warmup = min(recipe.warmup_epochs, epochs - 1)
     groups = MUSGD_GROUPS if name == "musgd" else GROUPS
     plan = RunSchedule(
         n_images=n_images,
@@ -124,12 +120,12 @@ def plan_run(
         optimizer=name,
         groups=groups,
         initial_lr=tuple(lr0 * _BOOST if "boosted" in g else lr0 for g in groups),
-        lrf=lrf,
-        cos_lr=cos_lr,
+        lrf=recipe.lrf,
+        cos_lr=recipe.cos_lr,
         momentum=momentum,
-        weight_decay=weight_decay * batch * nominal / nbs,
+        weight_decay=recipe.weight_decay * batch * nominal / nbs,
         warmup_iterations=round(warmup * batches) if warmup > 0 else 0,
-        warmup_momentum=momentum if name in _ADAM_FAMILY else warmup_momentum,
+        warmup_momentum=momentum if name in _ADAM_FAMILY else recipe.warmup_momentum,
         warmup_bias_lr=warmup_bias_lr,
         accumulate_nominal=nominal,
         accumulate=nominal if timed else min(nominal, batches * epochs),
@@ -153,7 +149,7 @@ def with_epochs(plan: RunSchedule, epochs: int, warmup_epochs: float) -> RunSche
     Args:
         plan: of a timed run.
         epochs: the new length.
-        warmup_epochs: as of `plan_run`.
+        warmup_epochs: as of its recipe.
     """
     if epochs == plan.epochs:
         return plan
