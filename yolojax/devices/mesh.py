@@ -55,13 +55,7 @@ def make_mesh(
     if not hosts.joined():
         refuse_processes(jax.process_count())
     wanted = None if device is None else parsed(device)
-    try:
-        devices = jax.devices(None if wanted is None else wanted.kind)
-    except RuntimeError as error:
-        raise ValueError(
-            f"config.device = {device!r}: {str(error).splitlines()[0]}"
-            f" For GPUs: {install_hint('cuda12')}. For TPUs: {install_hint('tpu')}."
-        ) from error
+    devices = _devices(device, None if wanted is None else wanted.kind)
     # Numbers have chosen before, when JAX started: it sees those devices alone.
     count = None if wanted is None else wanted.count
     if wanted is not None and wanted.numbers:
@@ -98,6 +92,16 @@ def make_mesh(
         _connect(mesh)
         return mesh
     return jax.make_mesh(shape, axes, axis_types=kinds, devices=devices)
+
+
+def _devices(device: str | None, kind: str | None) -> list[jax.Device]:
+    try:
+        return jax.devices(kind)
+    except RuntimeError as error:
+        raise ValueError(
+            f"config.device = {device!r}: {str(error).splitlines()[0]}"
+            f" For GPUs: {install_hint('cuda12')}. For TPUs: {install_hint('tpu')}."
+        ) from error
 
 
 def shares(mesh: Mesh) -> int:
