@@ -189,7 +189,10 @@ def losses(place, words, package):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("workdir", ("runs/block/", "runs/optimizer/"))
+@pytest.mark.parametrize(
+    "workdir",
+    [pytest.param("runs/block/", marks=pytest.mark.slow), "runs/optimizer/"],
+)
 def test_commands_with_modules_run(workdir, place):
     found = losses(place, words_of(workdir), ROOT)
     assert all(np.isfinite(value) and value > 0 for value in found.values())

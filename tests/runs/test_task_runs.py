@@ -128,7 +128,13 @@ def test_every_column_is_there(done):
         assert len(losses) == len(set(losses)) and min(losses) > 0
 
 
-@pytest.mark.parametrize("task", FEW)
+@pytest.mark.parametrize(
+    "task",
+    [
+        "classify",
+        *(pytest.param(t, marks=pytest.mark.slow) for t in TASKS if t != "classify"),
+    ],
+)
 def test_the_loss_of_one_batch_falls(task, tmp_path, monkeypatch):
     monkeypatch.setenv("YOLOJAX_CACHE", str(tmp_path / "cache"))
     forked_runs.write_data(tmp_path, task)
