@@ -331,7 +331,11 @@ def run_of(place, mode, values):
     config = settings(place, "detect", first | dict(values))
     config = config_lib.check(config, mode)
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), _worse_and_worse():
+    with (
+        contextlib.redirect_stdout(printed),
+        _worse_and_worse(),
+        forked_runs.steps_kept(),
+    ):
         if mode == "train":
             train.run(config, place / name)
             return place / name, printed.getvalue()
