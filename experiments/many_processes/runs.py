@@ -80,14 +80,15 @@ class Runs:
                 path.unlink()
         return self.folder / name
 
-    def words(self, name, task="detect", data=None, **settings):
-        """Returns the arguments of a run."""
+    def words(self, name, task="detect", data=None, mode="train", **settings):
+        """Returns the arguments of a run, or of another command."""
         values = {"mosaic": 1.0, "close_mosaic": 1} | SETTINGS
         values |= {} if task == "detect" else WHOLE_HEAD
         values |= {"compile_cache": str(self.folder / "compiled")} | settings
         if task == "classify":
             values = {k: v for k, v in values.items() if k not in MIXING}
         return [
+            f"--mode={mode}",
             f"--workdir={self.folder / name}",
             f"--config={ROOT}/configs/{CONFIGS[task]}.py:{data or self.data(task)}",
             *(f"--config.{k}={v}" for k, v in values.items() if v is not None),
