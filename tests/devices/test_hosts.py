@@ -115,7 +115,9 @@ def test_the_others_end_with_the_status_of_the_one_that_failed(
     monkeypatch.setattr(hosts, "_joined", joined)
     monkeypatch.setattr(hosts.os, "_exit", ends.append)
     monkeypatch.setattr(hosts, "_last_words", threading.Lock())
-    hosts.goes_on_by("s3://bucket/run", lambda: saved)
+    hosts.goes_on_by("s3://bucket/run", False)
+    if saved:
+        hosts.has_saved()
     hosts.failed(error, str(error))
     hosts._end_with(seat, "process 1 failed, too", False)
     assert not ends and not capfd.readouterr().err  # it says its own

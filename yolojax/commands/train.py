@@ -1,7 +1,6 @@
 """Trains, or goes on with, the run of a folder: `--mode train`."""
 
 import contextlib
-import functools
 import gc
 import itertools
 import logging
@@ -72,12 +71,10 @@ def trained(
     )
     with contextlib.ExitStack() as stack:
         folder, mirror = stack.enter_context(_folder(config, workdir))
-        hosts.goes_on_by(
-            workdir if isinstance(workdir, Address) else folder,
-            functools.partial(checkpoint.holds_state, folder),
-        )
+        saved = checkpoint.holds_state(folder)
+        hosts.goes_on_by(workdir if isinstance(workdir, Address) else folder, saved)
         start = None
-        if config.pretrained is not False and not checkpoint.holds_state(folder):
+        if config.pretrained is not False and not saved:
             with hosts.machine_first("the weights"):
                 start = given_weights(config, "pretrained")
         with hosts.machine_first("the data"):

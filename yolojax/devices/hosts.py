@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -61,7 +61,7 @@ class _Joined:
     stdout: TextIO  # of the process
     exchanges: int = 0
     workdir: str = ""  # by which the run goes on, once it is known
-    saved: Callable[[], bool] = bool  # whether it holds a state
+    saved: bool = False  # whether there is a state in it
 
 
 # What this process is part of is a fact of the process, as in `jax.distributed`.
@@ -229,7 +229,7 @@ def _end_with(seat: Seat, text: str, again: bool) -> None:
         more = " Start the same command again"
         if _joined is not None and _joined.workdir:
             nothing = "begin again, as nothing was saved yet"
-            aim = "go on from the last save" if _joined.saved() else nothing
+            aim = "go on from the last save" if _joined.saved else nothing
             more += f" with --workdir {_joined.workdir} to {aim}"
         more += "."
     _say(f"error: process {seat.index} of {seat.count} ends, as {text}.{more}")
@@ -405,15 +405,24 @@ def _sees(path: Path) -> bool:
         return False
 
 
-def goes_on_by(workdir: object, saved: Callable[[], bool]) -> None:
+def goes_on_by(workdir: object, saved: bool) -> None:
     """Takes note of the folder, or address, by which a run goes on if one is lost.
 
     Args:
         workdir: of the run.
-        saved: says whether there is a state in it by now.
+        saved: whether there is a state in it.
     """
     if _joined is not None:
         _joined.workdir, _joined.saved = str(workdir), saved
+
+
+def has_saved() -> None:
+    """Takes note that there is a state to go on from.
+
+    Remembered, not looked up when a process is lost: its disk may be gone with it.
+    """
+    if _joined is not None:
+        _joined.saved = True
 
 
 @contextlib.contextmanager

@@ -190,6 +190,7 @@ class Run:
         self.settle()
         self.journal.saves += 1
         self.checkpoints.save_last(self.journal.saves, state, self.saved_record())
+        hosts.has_saved()
         if self.mirror is not None:
             self.mirror.saved(self.journal.saves)
 

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from yolo_files import opened, write_small
 
-from yolojax.data.formats import (
-    yolo_folder,
-)
+from yolojax.data.formats import yolo_folder
 
 
 @pytest.fixture
