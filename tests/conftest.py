@@ -39,6 +39,7 @@ STARTS = {
     *("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"),
     *("subprocess.Popen", "multiprocessing.start"),
 }
+LONG = {"test_every_setting_acts.py"}  # files of many tests that are long as well
 started: list[str] = []  # events since the last test ended
 
 
@@ -49,7 +50,19 @@ def pytest_collection_modifyitems(items):
     Files are given to the processes in this order, one at a time.
     """
     counts = collections.Counter(item.path for item in items)
-    items.sort(key=lambda item: (counts[item.path], str(item.path)))
+    items.sort(
+        key=lambda item: (
+            item.path.name not in LONG,
+            counts[item.path],
+            str(item.path),
+        )
+    )
+
+
+def pytest_collection_finish():
+    """Keeps what has been imported out of later collections of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def watch(event, arguments):
