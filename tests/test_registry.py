@@ -1,6 +1,7 @@
 """Names that the user wrote may be imported; names out of files never."""
 
 import ast
+import os
 import sys
 
 import pytest
@@ -35,6 +36,19 @@ def test_names_of_files_are_never_imported(module):
         with pytest.raises(ValueError, match="is unknown"):
             registry.lookup(TABLE, name, "optimizer")
     assert module not in sys.modules
+
+
+def test_a_file_of_the_user_is_taken_as_it_stands(tmp_path, monkeypatch):
+    """Also after an edit that leaves its second and its length."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = tmp_path / "mine.py"
+    for value in (1, 2):
+        file.write_text(f"value = {value}\n")
+        os.utime(file, (0, 0))
+        module, loader = registry.module_of(file, "mine")
+        loader.exec_module(module)
+        assert module.value == value
+    assert [*tmp_path.iterdir()] == [file]
 
 
 def calls(tree, name):

@@ -1,8 +1,12 @@
-"""Names in a config -> objects in code."""
+"""Names in a config -> objects in code, and files of code -> modules."""
 
 import difflib
 import importlib
+import importlib.util
 from collections.abc import Collection, Iterable, Mapping
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
 _own: list[str] = []  # modules of the user's
@@ -11,6 +15,31 @@ _own: list[str] = []  # modules of the user's
 def own_modules() -> tuple[str, ...]:
     """Returns the modules that names outside of the tables have led to so far."""
     return tuple(_own)
+
+
+class _AsItStands(SourceFileLoader):
+    """Compiles a file whenever it is loaded, and leaves no bytecode beside it.
+
+    Bytecode tells an edit by the second and the length: with it, a value changed by a
+    script within a second would not be seen.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+def module_of(file: Path, name: str) -> tuple[ModuleType, SourceFileLoader]:
+    """Returns the module of a Python file of the user's, and what is to execute it.
+
+    Args:
+        file: its path.
+        name: of the module; it is not put among those that are imported.
+    """
+    loader = _AsItStands(name, str(file))
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
+    assert spec is not None
+    return importlib.util.module_from_spec(spec), loader
 
 
 def resolve(table: Mapping[str, Any], name: str, key: str) -> Any:

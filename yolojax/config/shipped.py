@@ -4,15 +4,14 @@ They stand in `configs/` of a clone; an installed package has them in a folder o
 own.
 """
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from yolojax import registry
 from yolojax.config.keys import KEYS
-from yolojax.registry import did_you_mean
 
 _PACKAGE = Path(__file__).parent.parent
 _SUFFIXES = {
@@ -89,11 +88,10 @@ def read(text: str, data: str | None = None) -> ConfigDict:
         file, model = str(found.file), found.model
     if data is not None:
         colon, argument = ":", data
-    spec = importlib.util.spec_from_file_location("config_file", file)
-    if spec is None or spec.loader is None:
+    if Path(file).suffix != ".py":
         raise ValueError(f"{file} is not a config file: its name must end in .py.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module, loader = registry.module_of(Path(file), "config_file")
+    loader.exec_module(module)
     config = module.get_config(*([argument] if colon else []))
     if model:
         config.model = model
@@ -121,7 +119,7 @@ def of_task(task: str, model: str | None = None) -> str:
 def unknown(name: str) -> str:
     """Returns the sentences about a config file that there is none of."""
     stem = re.sub(r"\.\w+$", "", name.replace("\\", "/").rpartition("/")[2])
-    near = did_you_mean(stem.replace("-", "_"), names())
+    near = registry.did_you_mean(stem.replace("-", "_"), names())
     return f"{near} Configs that come along: {', '.join(names())}."
 
 

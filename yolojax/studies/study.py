@@ -1,7 +1,6 @@
 """A study: what is asked, which runs answer it, and the file that says so."""
 
 import dataclasses
-import importlib.util
 import math
 import os
 import re
@@ -11,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from yolojax import registry
 
 FILE = "study.py"  # in the folder of an experiment
 OBJECT = "study"  # its name in that file
@@ -87,13 +88,10 @@ def made(folder: Path, file: str, name: str) -> tuple[Path, Any]:
             f"{path}: there is no such file. Give the folder of an experiment, with a"
             f" file {file} that makes an object `{name}`; docs/studies.md shows one."
         )
-    spec = importlib.util.spec_from_file_location("study_file", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module, loader = registry.module_of(path, "study_file")
     try:
         with importable(path.parent):
-            spec.loader.exec_module(module)
+            loader.exec_module(module)
     except SyntaxError as error:
         raise ValueError(f"{path}, line {error.lineno}: {error.msg}.") from error
     except Exception as error:
