@@ -134,7 +134,9 @@ def video(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("command", ["predict", "track"])
+@pytest.mark.parametrize(
+    "command", [pytest.param("predict", marks=pytest.mark.slow), "track"]
+)
 def test_a_video_that_ctrl_c_ends_plays(weights, video, tmp_path, command):
     out = tmp_path / "out"
     words = [command, weights, video, "imgsz=160", "--workdir", out]

@@ -146,7 +146,7 @@ ACTS: dict[str, list[Acts | Left | Made | Use | Refused]] = {
     "dropout": [Acts(0.9, step_text)],
     "overlap_mask": [Acts(False, train_rows), Acts(False, val_digest)],
     "mask_ratio": [Acts(2, train_rows), Acts(2, val_digest)],
-    "cls_pw": [Acts(0.5, step_text)],
+    "cls_pw": [Acts(0.5, step_text, tasks=DETECT)],
     "hsv_h": [Acts(0.5, train_rows)],
     "hsv_s": [Acts(0.1, train_rows)],
     "hsv_v": [Acts(0.1, train_rows)],

@@ -208,7 +208,7 @@ def test_padding_makes_rows_that_devices_share(groups, count, rows, empty):
     assert made.on_one_device() == Groups(groups)
 
 
-@pytest.mark.process  # whole steps in float64: half a minute to compile
+@pytest.mark.slow  # whole steps in float64; the operation itself is above
 def test_a_step_of_groups_is_the_same_on_one_and_eight_devices():
     want, _ = stepped(1, GROUPS, 13)
     got, text = stepped(8, GROUPS, 13)

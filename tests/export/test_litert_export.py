@@ -76,7 +76,7 @@ def test_file_matches_reference(tmp_path, task, golden):
 
 
 @pytest.mark.process  # they are large
-@pytest.mark.parametrize("scale", "sm")
+@pytest.mark.parametrize("scale", ["s", pytest.param("m", marks=pytest.mark.slow)])
 def test_sizes_match_reference(tmp_path, scale, golden):
     images = exports.images_by_rule()
     found = ran(tmp_path, images, "detect", hw=exports.HW, batch=2, scale=scale)

@@ -36,7 +36,9 @@ def test_dynamic_file_matches_reference(task, golden):
 
 
 @pytest.mark.process  # they are large
-@pytest.mark.parametrize("scale", "smlx")
+@pytest.mark.parametrize(
+    "scale", ["s", "m", *(pytest.param(n, marks=pytest.mark.slow) for n in "lx")]
+)
 def test_sizes_match_reference(scale, golden):
     data = exports.onnx_by_rule("detect", scale, hw=HW, batch=2)
     found = exports.ran(data, images())

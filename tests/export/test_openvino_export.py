@@ -38,7 +38,13 @@ def written(folder, task="detect", **settings):
     return command.exported(config, folder, exports.weights_by_rule(task))
 
 
-@pytest.mark.parametrize("task", exports.CLASSES)
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(t, marks=() if t in ("detect", "segment") else pytest.mark.slow)
+        for t in exports.CLASSES
+    ],
+)
 def test_a_folder_agrees_with_the_network(tmp_path, shown, task):
     path = written(tmp_path, task)
     assert path.name == "yolo11n_openvino_model"

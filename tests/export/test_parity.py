@@ -130,7 +130,13 @@ def test_a_damaged_file_is_one_line(tmp_path):
 
 @pytest.mark.process  # compiles whole networks
 @pytest.mark.parametrize("scale", ["n", pytest.param("s", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("task", exports.CLASSES)
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(t, marks=() if t in ("detect", "segment") else pytest.mark.slow)
+        for t in exports.CLASSES
+    ],
+)
 def test_network_and_file_agree(task, scale):
     export = exports.export_by_rule(task, scale)
     inputs = samples.fitted(samples.usual(), (64, 64), whole=task == "classify")

@@ -266,7 +266,13 @@ def same(one, other):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("task", ["detect", "segment", "pose", "obb", "classify"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        *("detect", "segment", "classify"),
+        *(pytest.param(task, marks=pytest.mark.slow) for task in ("pose", "obb")),
+    ],
+)
 def test_a_result_is_the_same_in_any_company(task, tmp_path):
     """Alone or in a batch, in another order; as a file, array, PIL picture or list."""
     pictures = [picture(number) for number in range(5)]
@@ -354,8 +360,12 @@ def models():
     return {}
 
 
-# Two of these are seen through the command as well, two differ by thresholds alone.
-SELDOM = {"detect", "segment", "detect_lowconf_agnostic", "detect_classes_320"}
+# Two of these are seen through the command as well, three differ by a setting that
+# other tests look at.
+SELDOM = {
+    *("detect", "segment"),
+    *("detect_lowconf_agnostic", "detect_classes_320", "detect_square"),
+}
 
 
 @pytest.mark.process

@@ -184,9 +184,8 @@ def video(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize(
-    "command", [pytest.param("predict", marks=pytest.mark.slow), "track"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["predict", "track"])
 def test_a_thousand_frames_come_out_and_memory_stays(
     tmp_path, monkeypatch, video, command
 ):

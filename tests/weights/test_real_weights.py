@@ -65,14 +65,12 @@ def test_a_checkpoint_of_the_reference_gives_its_outputs(golden):
         )
 
 
-@pytest.mark.process
+@pytest.mark.slow  # 64 pictures of 640 px; what is found in a few: tests/commands
 @pytest.mark.parametrize(
     ("rect", "amp", "tolerance"),
     [
-        pytest.param(False, False, 1e-3, marks=pytest.mark.slow),
-        (True, False, 1e-3),
-        pytest.param(False, "bf16", 5e-3, marks=pytest.mark.slow),
-        pytest.param(True, "bf16", 5e-3, marks=pytest.mark.slow),
+        *((False, False, 1e-3), (True, False, 1e-3)),
+        *((False, "bf16", 5e-3), (True, "bf16", 5e-3)),
     ],
 )
 def test_published_weights_measure_what_the_reference_measures(

@@ -403,7 +403,9 @@ def test_the_starting_step_changes_no_byte(sources, kind):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("kind", ["segment", "pose"])
+@pytest.mark.parametrize(
+    "kind", ["segment", pytest.param("pose", marks=pytest.mark.slow)]
+)
 def test_worker_processes_change_no_byte(sources, kind):
     want = batches_from(sources[kind], KINDS[kind], 0)
     assert_same(batches_from(sources[kind], KINDS[kind], 0, workers=2), want)

@@ -49,9 +49,9 @@ SLOW = pytest.mark.slow  # processes take seconds to start
 @pytest.mark.parametrize(
     ("workers", "mode"),
     [
-        *((1, "ram"), (1, "disk")),
+        (1, "ram"),
         *(pytest.param(4, mode, marks=SLOW) for mode in MODES),
-        pytest.param(1, False, marks=SLOW),
+        *(pytest.param(1, mode, marks=SLOW) for mode in (False, "disk")),
     ],
 )
 def test_worker_processes_change_nothing(tmp_path, workers, mode):

@@ -67,6 +67,7 @@ def test_a_script_that_is_cut_off_prints_what_it_has(tmp_path):
     assert "cut off" in printed and "a step  ms 7" in printed
 
 
+@pytest.mark.slow
 def test_a_measurement_that_fails_leaves_a_line_and_the_others(tmp_path):
     words = ["--toy", "--model=no_module:build", "--parts=a"]
     started(tmp_path, *words).communicate()

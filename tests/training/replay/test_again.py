@@ -114,6 +114,7 @@ def test_from_last_meets_the_newest_state(run):
     assert told["again"] == 0
 
 
+@pytest.mark.slow  # a step compiled for it
 def test_another_precision_is_that_of_the_step_alone(run):
     told = again(run, settings(run), Wanted(4, "fp16", newest=False)).figures
     assert told["precision"] == "fp16"
