@@ -27,8 +27,7 @@ assert program.platforms == ("cpu", "cuda", "tpu")
 @pytest.mark.parametrize(
     "task",
     [
-        "detect",
-        *(pytest.param(task, marks=pytest.mark.slow) for task in ("pose", "obb")),
+        *(pytest.param(t, marks=pytest.mark.slow) for t in ("detect", "pose", "obb")),
         "segment",
         pytest.param("classify", marks=pytest.mark.slow),
     ],

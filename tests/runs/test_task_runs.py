@@ -20,7 +20,7 @@ from yolojax.weights import sources
 pytestmark = pytest.mark.process
 
 TASKS = [task for task in CONFIGS if task != "detect"]  # it has files of its own
-NO_UPDATE = {"optimizer": "sgd", "lr0": 0.0, "warmup_bias_lr": 0.0}
+NO_UPDATE = {"lr0": 0.0, "warmup_bias_lr": 0.0}  # and the same step
 
 
 def prepare(task, folder):
@@ -58,7 +58,7 @@ def done(request, tmp_path_factory):
         "resumed": run("resumed"),
         "val": run("whole", mode="val"),
         "export": run("whole", mode="export"),
-        "start": run("start", pretrained=file, freeze=2, epochs=1, **NO_UPDATE),
+        "start": run("start", pretrained=file, **NO_UPDATE),
     }
     return task, place, run_all(jobs, place)
 
@@ -201,7 +201,5 @@ def test_exported_weights_are_the_same_and_start_another_run(done):
     for path, leaf in ours.leaves.items():
         if path.startswith("params/"):
             np.testing.assert_array_equal(states[f"/{path}"], leaf, err_msg=path)
-    frozen = "batch_stats/model_1/bn/mean"
-    np.testing.assert_array_equal(states[f"/{frozen}"], ours.leaves[frozen])
     moved = "batch_stats/model_3/bn/mean"
     assert not np.array_equal(states[f"/{moved}"], ours.leaves[moved])
