@@ -29,17 +29,22 @@ class _AsItStands(SourceFileLoader):
         return self.source_to_code(self.get_data(path), path)
 
 
-def module_of(file: Path, name: str) -> tuple[ModuleType, SourceFileLoader]:
-    """Returns the module of a Python file of the user's, and what is to execute it.
+def module_of(file: Path, name: str) -> ModuleType:
+    """Returns the module that a Python file of the user's makes, run as it stands now.
 
     Args:
         file: its path.
         name: of the module; it is not put among those that are imported.
+
+    Raises:
+        Exception: whatever the file raises.
     """
     loader = _AsItStands(name, str(file))
     spec = importlib.util.spec_from_file_location(name, file, loader=loader)
     assert spec is not None
-    return importlib.util.module_from_spec(spec), loader
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
 
 
 def resolve(table: Mapping[str, Any], name: str, key: str) -> Any:

@@ -90,8 +90,7 @@ def read(text: str, data: str | None = None) -> ConfigDict:
         colon, argument = ":", data
     if Path(file).suffix != ".py":
         raise ValueError(f"{file} is not a config file: its name must end in .py.")
-    module, loader = registry.module_of(Path(file), "config_file")
-    loader.exec_module(module)
+    module = registry.module_of(Path(file), "config_file")
     config = module.get_config(*([argument] if colon else []))
     if model:
         config.model = model

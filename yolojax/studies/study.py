@@ -88,10 +88,9 @@ def made(folder: Path, file: str, name: str) -> tuple[Path, Any]:
             f"{path}: there is no such file. Give the folder of an experiment, with a"
             f" file {file} that makes an object `{name}`; docs/studies.md shows one."
         )
-    module, loader = registry.module_of(path, "study_file")
     try:
         with importable(path.parent):
-            loader.exec_module(module)
+            module = registry.module_of(path, "study_file")
     except SyntaxError as error:
         raise ValueError(f"{path}, line {error.lineno}: {error.msg}.") from error
     except Exception as error:
