@@ -14,6 +14,7 @@ from reference_rule import (
 from yolojax import models, optim, precision
 from yolojax.assembly.network import Network
 from yolojax.losses.detection import Gains
+from yolojax.optim import flat
 from yolojax.tasks.detect import Detect
 from yolojax.types import Batch
 
@@ -69,6 +70,15 @@ def plain_sgd(params):
     return optim.build(
         "sgd", params, weight_decay=5e-4, momentum=0.9, clip_norm=10.0, frozen=None
     )
+
+
+def packed(variables, frozen=frozenset()):
+    """Returns parameters and statistics as a run holds them: a few long vectors."""
+    params, statistics = variables["params"], variables["batch_stats"]
+    return {
+        "params": flat.packed(params, flat.layout_of(params, frozen)),
+        "batch_stats": flat.packed(statistics, flat.layout_of(statistics)),
+    }
 
 
 def by_name(tree):

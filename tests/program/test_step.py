@@ -21,6 +21,7 @@ from step_cases import (
     make_batch,
     net_of,
     one_of,
+    packed,
     plain_sgd,
     rule_a,
     small_task,
@@ -30,6 +31,7 @@ from yolojax import models, optim
 from yolojax.devices import mesh as sharding
 from yolojax.models.blocks import INFERENCE
 from yolojax.ops import boxes as box_ops
+from yolojax.optim import flat
 from yolojax.program.step import Hyper, initial_state, make_scan_step, make_train_step
 from yolojax.types import Batch
 from yolojax.weights import names
@@ -44,7 +46,8 @@ def real():
     with jax.enable_x64(True):
         task = small_task()
         model = build_model(task, jnp.float64, "yolo11n")
-        params = models.variable_shapes(model)["params"]
+        start = fill_by_rule(models.variable_shapes(model), rule_a)
+        params = packed(start)["params"]
         options = {"weight_decay": DECAY, "momentum": 0.9, "clip_norm": 10.0}
         tx = one_of(
             [optim.build(x, params, frozen=None, **options) for x in OPTIMIZERS]
@@ -78,7 +81,12 @@ def test_ten_steps_match_the_reference_in_float64(case, golden, real):
         beta = hyper.get("momentum", hyper.get("beta1"))
         assert (hyper["weight_decay"], hyper["clip"]) == (DECAY, 10.0)
         state = initial_state(
-            start, tx, seed=0, num_losses=3, accumulates=False, loss_scaling=False
+            packed(start),
+            tx,
+            seed=0,
+            num_losses=3,
+            accumulates=False,
+            loss_scaling=False,
         )
         which = jnp.int32(OPTIMIZERS.index(hyper["optimizer"]))
         state = dataclasses.replace(state, opt_state=state.opt_state | {"which": which})
@@ -93,8 +101,8 @@ def test_ten_steps_match_the_reference_in_float64(case, golden, real):
             close(logs.losses, values["loss_items"][i], 1e-5)
             close(logs.grad_norm, values["grad_norm"][i], 1e-5)
             live = {"params": state.params, "batch_stats": state.batch_stats}
-            tensors = by_name(live)
-            average = by_name(state.ema)
+            live, ema = flat.unpacked(jax.device_get((live, state.ema)))
+            tensors, average = by_name(live), by_name(ema)
             for kind, key, names in (
                 (tensors, "param_slice", values["param_names"]),
                 (tensors, "buf_slice", values["buffer_names"]),
@@ -114,7 +122,7 @@ def test_ten_steps_match_the_reference_in_float64(case, golden, real):
                     np.linalg.norm(tensors[name]), want, rtol=1e-5
                 )
         image = make_batch(values["batch0/img"], []).image.astype(float) / 255
-        outputs = infer(state.ema, image)
+        outputs = infer(ema, image)
         boxes, scores = jax.jit(task.predict, static_argnums=1)(outputs, (64, 64))
         decoded = np.concatenate([box_ops.xyxy_to_cxcywh(boxes), scores], axis=-1)
         close(decoded.transpose(0, 2, 1), values["ema_eval_output_batch0"], 1e-4)
@@ -126,7 +134,7 @@ def little():
     task = small_task()
     model = build_model(task)
     start = models.initial_variables(model, biases=task.initial_biases(), seed=0)
-    tx = plain_sgd(start["params"])
+    tx = plain_sgd(packed(start)["params"])
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (8, 3, 64, 64), np.uint8)
     targets = [(i, i % 3, 0.5, 0.5, 0.4 + 0.05 * i, 0.5) for i in range(8)]
@@ -147,7 +155,7 @@ def hyper(update=True, first=False, lr=0.01):
 def start_state(little, **options):
     _, _, tx, start, _, _ = little
     defaults = {"accumulates": True, "loss_scaling": False}
-    return initial_state(start, tx, seed=0, num_losses=3, **defaults | options)
+    return initial_state(packed(start), tx, seed=0, num_losses=3, **defaults | options)
 
 
 def equal(a, b):
@@ -254,6 +262,7 @@ def test_the_real_network_computes_the_same_on_eight_devices():
         model = build_model(task, jnp.float64, "yolo11n")
         start = models.initial_variables(model, biases=task.initial_biases(), seed=0)
         start = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), start)
+        start = packed(start)
         tx = plain_sgd(start["params"])
         step = jax.jit(
             make_train_step(net_of(task, model), tx, padded=False),
@@ -283,24 +292,23 @@ def test_frozen_layers_stay_as_they_are_and_the_rest_learns(little):
     # Running statistics unlike the batch's, so that the mode of a norm shows.
     start = fill_by_rule(start)
     frozen = frozen_paths(start["params"], (0, "23.cv2"))
-    still = jax.tree_util.tree_map_with_path(
-        lambda path, _: "/".join(key.key for key in path) in frozen, start["params"]
-    )
+    vectors = packed(start, frozen)
     tx = optim.build(
         "adamw",
-        start["params"],
+        vectors["params"],
         weight_decay=0.1,
         momentum=0.9,
         clip_norm=10.0,
-        frozen=still,
+        frozen=flat.frozen_vectors(vectors["params"]),
     )
     options = {"num_losses": 3, "accumulates": True, "loss_scaling": False}
-    state = initial_state(start, tx, seed=0, **options)
+    state = initial_state(vectors, tx, seed=0, **options)
     step = jax.jit(
         make_train_step(net_of(task, model), tx, padded=False, frozen=frozen)
     )
     half, logs = step(state, batch, hyper(update=False))
     after, _ = step(half, batch, hyper(update=True))
+    half, after = flat.unpacked(jax.device_get((half, after)))
     kept = {path.rpartition("/")[0] for path in frozen}
     for tree in ("params", "batch_stats"):
         leaves = names.flatten({tree: getattr(after, tree)})
