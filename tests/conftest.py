@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import forked_runs
 import jax
 import numpy as np
+import psutil
 import pytest
 import quick_compiler
 from places import GOLDEN
@@ -40,6 +41,7 @@ STARTS = {
     *("subprocess.Popen", "multiprocessing.start"),
 }
 LONG = {"test_every_setting_acts.py"}  # files of many tests that are long as well
+MEMORY = 2 << 30  # of a process, bytes, that its compiled programs may grow to
 started: list[str] = []  # events since the last test ended
 
 
@@ -99,15 +101,16 @@ def tier(request):
 
 @pytest.fixture(autouse=True, scope="module")
 def programs_are_dropped():
-    """Drops the compiled programs of a module, which no other module uses.
+    """Drops compiled programs when they fill the memory: small ones are used again.
 
     Fails a module that leaves the folder of compiled programs as it was not.
     """
     names = ("jax_enable_compilation_cache", "jax_compilation_cache_dir")
     before = [jax.config.values[name] for name in names]
     yield
-    jax.clear_caches()
-    gc.collect()
+    if psutil.Process().memory_info().rss > MEMORY:
+        jax.clear_caches()
+        gc.collect()
     assert [jax.config.values[name] for name in names] == before
 
 

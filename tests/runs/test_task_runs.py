@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from forked_runs import CONFIGS, job, results, state_of
+from step_cases import packed
 
 from yolojax import config as config_lib
 from yolojax import optim
@@ -145,7 +146,7 @@ def test_the_loss_of_one_batch_falls(task, tmp_path, monkeypatch):
     source = loading.open_split(config, "train")
     keypoints = build.keypoints_of(source)
     net = build.network(config, len(source.names), keypoints=keypoints)
-    variables = build.initial_variables(net, seed=0)
+    variables = packed(build.initial_variables(net, seed=0))
     tx = optim.build(
         "adamw",
         variables["params"],

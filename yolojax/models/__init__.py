@@ -1,5 +1,6 @@
 """Network architectures and their table."""
 
+import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Mapping
@@ -46,7 +47,40 @@ def builder_of(name: str) -> Callable[..., nn.Module]:
 
 
 def variable_shapes(model: nn.Module) -> dict[str, Any]:
-    """Returns shapes and dtypes of {"params", "batch_stats"}; computes nothing."""
+    """Returns shapes and dtypes of {"params", "batch_stats"}; computes nothing.
+
+    Equal networks are traced once in a process, which takes a second.
+    """
+    fields = [getattr(model, field.name) for field in dataclasses.fields(model)]
+    # Outside of a network's fields, this alone decides what its parameters are.
+    same = type(model), jnp.result_type(float), *map(_comparable, fields)
+    try:
+        hash(same)
+    except TypeError:  # somebody's network with a field that cannot be hashed
+        return _shapes(model)
+    shapes = _traced_shapes(_Network(same, model))
+    return jax.tree.map(lambda leaf: leaf, shapes)  # the caller's own dictionaries
+
+
+def _comparable(field: Any) -> Any:
+    """Returns what is equal for equal fields: heads come as `functools.partial`."""
+    if isinstance(field, functools.partial):
+        return field.func, field.args, tuple(sorted(field.keywords.items()))
+    return field
+
+
+@dataclasses.dataclass(frozen=True)
+class _Network:
+    same: tuple[Any, ...]  # equal for networks of the same shapes
+    model: nn.Module = dataclasses.field(compare=False)
+
+
+@functools.lru_cache(maxsize=32)
+def _traced_shapes(network: _Network) -> dict[str, Any]:
+    return _shapes(network.model)
+
+
+def _shapes(model: nn.Module) -> dict[str, Any]:
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     init = functools.partial(model.init, mode=INFERENCE)
     shapes = jax.eval_shape(init, jax.random.key(0), image)

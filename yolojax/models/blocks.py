@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.errors import ScopeParamShapeError
 
 from yolojax.ops import batch_norm, conv
 
@@ -60,6 +61,30 @@ def uniform_bias(fan_in: int) -> nn.initializers.Initializer:
     )
 
 
+def parameter(
+    module: nn.Module,
+    name: str,
+    init: nn.initializers.Initializer,
+    shape: tuple[int, ...],
+    *dtype: Any,
+) -> jax.Array:
+    """Returns `module.param(name, init, shape, *dtype)`.
+
+    Flax traces `init` for each parameter that is there already, to compare shapes: a
+    quarter of what tracing a network takes. Here the shape itself is compared.
+
+    Raises:
+        flax.errors.ScopeParamShapeError: the parameter has another shape.
+    """
+    if not module.has_variable("params", name):
+        return module.param(name, init, shape, *dtype)
+    value: jax.Array = module.get_variable("params", name)
+    if value.shape != shape:
+        path = "/".join(module.path)
+        raise ScopeParamShapeError(name, path, value.shape, shape)
+    return value
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation whose running variance uses the unbiased batch variance.
 
@@ -77,8 +102,8 @@ class BatchNorm(nn.Module):
     def __call__(self, x: jax.Array, *, mode: Pass) -> jax.Array:
         """[B, H, W, C] -> [B, H, W, C]."""
         channels = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, channels)
-        bias = self.param("bias", nn.initializers.zeros, channels)
+        scale = parameter(self, "scale", nn.initializers.ones, channels)
+        bias = parameter(self, "bias", nn.initializers.zeros, channels)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
         epsilon, momentum = mode.norm.epsilon, mode.norm.momentum
@@ -118,7 +143,7 @@ class Conv(nn.Module):
         """[B, H, W, C] -> [B, H/stride, W/stride, features]; joined maps for 1x1."""
         channels = x.channels if isinstance(x, conv.Joined) else x.shape[-1]
         shape = (self.kernel, self.kernel, channels // self.groups, self.features)
-        kernel = self.param("kernel", uniform_fan_in, shape, jnp.float32)
+        kernel = parameter(self, "kernel", uniform_fan_in, shape, jnp.float32)
         kernel = kernel.astype(self.dtype)
         if isinstance(x, conv.Joined):
             x = conv.Joined(*(part.astype(self.dtype) for part in x))
@@ -343,8 +368,8 @@ class TransposedConv(nn.Module):
         """[B, H, W, C] -> [B, 2H, 2W, C]."""
         b, h, w, c = x.shape
         # The fan-in counts outputs in the published rule; here both are C.
-        kernel = self.param("kernel", uniform_fan_in, (2, 2, c, c), jnp.float32)
-        bias = self.param("bias", uniform_bias(4 * c), (c,), jnp.float32)
+        kernel = parameter(self, "kernel", uniform_fan_in, (2, 2, c, c), jnp.float32)
+        bias = parameter(self, "bias", uniform_bias(4 * c), (c,), jnp.float32)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         x = jnp.einsum("bhwc,ijcd->bhiwjd", x, kernel).reshape(b, 2 * h, 2 * w, c)
         return x + bias.astype(self.dtype)[None, None, None]

@@ -22,6 +22,7 @@ from yolojax.models.blocks import (
     Norm,
     Pass,
     Proto,
+    parameter,
     uniform_bias,
     uniform_fan_in,
 )
@@ -207,13 +208,13 @@ class OutputConv(nn.Module):
         """[B, H, W, C] -> [B, H, W, features], and the bias [features] to be added."""
         channels = x.shape[-1]
         shape = (1, 1, channels, self.features)
-        kernel = self.param("kernel", uniform_fan_in, shape, jnp.float32)
+        kernel = parameter(self, "kernel", uniform_fan_in, shape, jnp.float32)
         start = (
             uniform_bias(channels)
             if self.initial_bias is None
             else nn.initializers.constant(self.initial_bias)
         )
-        bias = self.param("bias", start, (self.features,), jnp.float32)
+        bias = parameter(self, "bias", start, (self.features,), jnp.float32)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         return conv.conv2d(x, kernel, platform=mode.platform), bias
 
@@ -229,8 +230,8 @@ class Linear(nn.Module):
         """[B, C] -> [B, features], float32 at least."""
         channels = x.shape[-1]
         shape = (channels, self.features)
-        kernel = self.param("kernel", uniform_fan_in, shape, jnp.float32)
-        bias = self.param("bias", uniform_bias(channels), shape[1:], jnp.float32)
+        kernel = parameter(self, "kernel", uniform_fan_in, shape, jnp.float32)
+        bias = parameter(self, "bias", uniform_bias(channels), shape[1:], jnp.float32)
         out = x.astype(self.dtype) @ kernel.astype(self.dtype)
         return out.astype(bias.dtype) + bias[None]
 
