@@ -64,7 +64,7 @@ def setting(value):
 
 
 # Each shape is a program; what they find is that of the predictor, which has its tests.
-SOME = [(name, 2) for name in ("detect", "segment")]
+SOME = [("detect", 2), pytest.param("segment", 2, marks=pytest.mark.slow)]
 ALL = [pytest.param(name, 99, marks=pytest.mark.slow) for name in reference.NAMES]
 
 

@@ -96,7 +96,7 @@ def gradients(outputs, geometry, targets, weights, gains):
     return jax.grad(total, has_aux=True)(outputs)
 
 
-@pytest.mark.parametrize("slots", [24, 32])
+@pytest.mark.parametrize("slots", [24, pytest.param(32, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", LOSS_CASES)
 def test_detection_loss_matches_reference(case, slots, golden):
     values = golden(f"loss_detect_{case}")

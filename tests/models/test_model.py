@@ -81,6 +81,7 @@ def test_forward_matches_reference(scale, golden):
         close(got, values[name], 2e-5)
 
 
+@pytest.mark.slow  # whole trajectories are compared in float64 as well
 def test_training_batch_norm_matches_reference(golden):
     """In float64: the order of sums over a batch moves float32 by as much as a bound
     that a wrong epsilon or momentum would break leaves free."""

@@ -87,7 +87,7 @@ LOSS_CASES = (
 )
 
 
-@pytest.mark.parametrize("slots", [5, 24])
+@pytest.mark.parametrize("slots", [5, pytest.param(24, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", LOSS_CASES)
 def test_loss_matches_reference(case, slots, reference):
     values = reference(f"loss_segment_{case}")
@@ -160,7 +160,7 @@ def grads_of(function, arguments, **options):
 
 
 @pytest.mark.parametrize("per_slot", [False, True])
-@pytest.mark.parametrize("chunk", [3, 8, 64])
+@pytest.mark.parametrize("chunk", [3, pytest.param(8, marks=pytest.mark.slow), 64])
 def test_loss_is_its_definition(chunk, per_slot, monkeypatch):
     monkeypatch.setattr(segmentation, "CHUNK", chunk)
     arguments = scene(per_slot=per_slot)

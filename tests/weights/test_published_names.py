@@ -41,9 +41,13 @@ def published():
 
 def every_network(test):
     """Runs a test on every network; those of one are neighbours."""
-    between = [pytest.param(scale, marks=pytest.mark.slow) for scale in "sml"]
-    scales = pytest.mark.parametrize("scale", ["n", *between, "x"])
-    return pytest.mark.parametrize("task", PARAMETERS)(scales(test))
+    usual = {"x-detect", *(f"n-{task}" for task in PARAMETERS)}
+    networks = [
+        pytest.param(s, t, marks=[] if f"{s}-{t}" in usual else pytest.mark.slow)
+        for t in PARAMETERS
+        for s in "nsmlx"
+    ]
+    return pytest.mark.parametrize(("scale", "task"), networks)(test)
 
 
 @every_network
