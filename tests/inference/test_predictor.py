@@ -360,7 +360,7 @@ def models():
     return {}
 
 
-# Two of these are seen through the command as well, four differ by a setting that
+# One of these is seen through the command as well, five differ by a setting that
 # other tests look at.
 SELDOM = {
     *("detect", "segment", "detect_lowconf_agnostic"),
