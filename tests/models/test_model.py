@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.errors import ScopeParamShapeError
 from head_cases import check_layers, close
 from reference_rule import (
     fill_by_rule,
@@ -372,3 +373,45 @@ def test_published_kernels_round_trip(name, shape, want):
     published = to_published(array, name)
     assert published.shape == want
     np.testing.assert_array_equal(from_published(published, name), array)
+
+
+class Counted(nn.Module):
+    """A network whose calls are counted."""
+
+    head: Any
+    width: Any = 4
+
+    @nn.compact
+    def __call__(self, image, *, mode):
+        CALLS.append(self.width)
+        return blocks.ConvBN(self.head(), name="model_0")(image, mode=mode)
+
+
+CALLS: list[Any] = []
+
+
+def test_equal_networks_are_traced_once():
+    CALLS.clear()
+    first = models.variable_shapes(Counted(functools.partial(int, 4)))
+    first["params"].clear()  # the caller's own
+    again = models.variable_shapes(Counted(functools.partial(int, 4)))
+    assert again["params"]["model_0"]["conv"]["kernel"].shape == (1, 1, 3, 4)
+    assert len(CALLS) == 1
+    other = models.variable_shapes(Counted(functools.partial(int, 8)))
+    assert other["params"]["model_0"]["conv"]["kernel"].shape == (1, 1, 3, 8)
+    with jax.enable_x64(True):
+        wide = models.variable_shapes(Counted(functools.partial(int, 4)))
+    assert wide["params"]["model_0"]["bn"]["scale"].dtype == np.float64
+    assert len(CALLS) == 3
+    # A field that cannot be hashed: traced whenever it is asked for.
+    for _ in range(2):
+        models.variable_shapes(Counted(functools.partial(int, 4), {}))
+    assert len(CALLS) == 5
+
+
+def test_a_parameter_of_another_shape_is_refused():
+    block, x = blocks.ConvBN(4), jnp.zeros((1, 8, 8, 3))
+    variables = block.init(jax.random.key(0), x, mode=INFERENCE)
+    variables["params"]["conv"]["kernel"] = jnp.zeros((1, 1, 5, 4))
+    with pytest.raises(ScopeParamShapeError, match=r"kernel.*\(1, 1, 5, 4\)"):
+        block.apply(variables, x, mode=INFERENCE)

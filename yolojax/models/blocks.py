@@ -71,7 +71,8 @@ def parameter(
     """Returns `module.param(name, init, shape, *dtype)`.
 
     Flax traces `init` for each parameter that is there already, to compare shapes: a
-    quarter of what tracing a network takes. Here the shape itself is compared.
+    quarter of what tracing a network takes, half without gradients. Here the shape
+    itself is compared.
 
     Raises:
         flax.errors.ScopeParamShapeError: the parameter has another shape.
