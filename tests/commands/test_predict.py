@@ -21,10 +21,11 @@ pytestmark = pytest.mark.process
 SECONDS = 300  # for what takes a few of them
 
 
-def start(folder, *words, **options):
-    """Starts the command in a folder."""
+def start(folder, *words, quick=True, **options):
+    """Starts the command in a folder; its programs are compiled as tests do or not."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    environment.pop("XLA_FLAGS", None)  # programs as users have them, not quick ones
+    if not quick:
+        environment.pop("XLA_FLAGS", None)
     return subprocess.Popen(
         [sys.executable, "-m", "yolojax", *map(str, words)],
         cwd=folder,
@@ -36,9 +37,9 @@ def start(folder, *words, **options):
     )
 
 
-def run(folder, *words, status=0):
+def run(folder, *words, status=0, quick=True):
     """Returns what the command prints."""
-    with start(folder, *words) as program:
+    with start(folder, *words, quick=quick) as program:
         printed, _ = program.communicate(timeout=SECONDS)
     assert program.returncode == status, printed
     return printed
@@ -75,7 +76,7 @@ def test_predictions_are_those_of_the_reference(name, most, assets, tmp_path):
     (tmp_path / "list.txt").write_text("\n".join(files))
     words = [f"{key}={setting(value)}" for key, value in golden.settings.items()]
     run(tmp_path, "predict", golden.weights, "list.txt", *words, "save=false",
-        "save_txt=true", "--workdir", "out")  # fmt: skip
+        "save_txt=true", "--workdir", "out", quick=False)  # fmt: skip
     found = lines(tmp_path / "out")
     assert [line["path"] for line in found] == files
     for number, line in enumerate(found):
@@ -156,7 +157,8 @@ def test_a_video_that_ctrl_c_ends_plays(weights, video, tmp_path, command):
 
 def test_who_reads_no_more_ends_it_in_silence(weights, assets, tmp_path):
     folder = assets / "data/coco128/images/val"
-    with start(tmp_path, "predict", weights, folder, "--workdir", "out") as program:
+    words = ["predict", weights, folder, "imgsz=160", "--workdir", "out"]
+    with start(tmp_path, *words) as program:
         for _ in range(2):
             program.stdout.readline()
         program.stdout.close()
@@ -167,7 +169,7 @@ def test_who_reads_no_more_ends_it_in_silence(weights, assets, tmp_path):
 def test_names_on_the_standard_input_are_answered_as_they_come(
     weights, picture, tmp_path
 ):
-    words = ["predict", weights, "-", "--workdir", "out"]
+    words = ["predict", weights, "-", "imgsz=160", "--workdir", "out"]
     with start(tmp_path, *words, stdin=subprocess.PIPE) as program:
         program.stdin.write(f"{picture}\n")
         program.stdin.flush()

@@ -180,7 +180,7 @@ def test_frozen_batch_norm_stays_in_evaluation_mode():
 
     before = batch_norms(variables["batch_stats"])
     out, after = run(frozenset(before))
-    want = model.apply(variables, image, mode=INFERENCE)
+    want = jax.jit(functools.partial(model.apply, mode=INFERENCE))(variables, image)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), out, want
     )

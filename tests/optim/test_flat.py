@@ -83,11 +83,12 @@ def test_optimisers_do_the_same_to_packed_parameters(name, frozen):
     groups = len(optim.MUSGD_GROUPS if name == "musgd" else optim.GROUPS)
     rates = {"lr": jnp.linspace(0.01, 0.1, groups), "momentum": jnp.float32(0.9)}
     states = [plain.init(tree), packed.init(own)]
+    updates = jax.jit(plain.update), jax.jit(packed.update)
     for seed in (1, 2):
         grads = parameters(seed)
-        want, states[0] = plain.update(grads, states[0], tree, **rates)
+        want, states[0] = updates[0](grads, states[0], tree, **rates)
         vectors = flat.packed(grads, own.layout)
-        got, states[1] = packed.update(vectors, states[1], own, **rates)
+        got, states[1] = updates[1](vectors, states[1], own, **rates)
         close(flat.unpacked(got), want)
     # What a checkpoint holds has the layout of trees, whatever the step has.
     saved = flat.unpacked(states[1])

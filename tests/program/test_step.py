@@ -60,7 +60,12 @@ def real():
 
 @pytest.mark.process  # a training of ten steps: a minute to compile in float64
 @pytest.mark.parametrize(
-    "case", ["sgd", "adamw", pytest.param("modelrule_sgd", marks=pytest.mark.slow)]
+    "case",
+    [
+        "sgd",
+        pytest.param("adamw", marks=pytest.mark.slow),
+        pytest.param("modelrule_sgd", marks=pytest.mark.slow),
+    ],
 )
 def test_ten_steps_match_the_reference_in_float64(case, golden, real):
     values = golden(f"train_trajectory_{case}")

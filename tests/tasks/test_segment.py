@@ -155,8 +155,9 @@ def plain_loss(coefficients, protos, assignment, gt_boxes, gt_masks, image_hw):
 def grads_of(function, arguments, **options):
     rest = dict(arguments, **options)
     pair = rest.pop("coefficients"), rest.pop("protos")
-    total = lambda pair: function(*pair, **rest)
-    return jax.value_and_grad(total)(pair)
+    both = jax.value_and_grad(lambda pair: function(*pair, **rest))
+    # The definition is the same few operations again and again.
+    return (both if function is plain_loss else jax.jit(both))(pair)
 
 
 @pytest.mark.parametrize("per_slot", [False, True])
@@ -330,8 +331,8 @@ def test_decoded_outputs_match_reference(reference):
     values = reference("forward_n_segment")
     outputs = outputs_of(values)
     size = tuple(map(int, values["input_shape"][2:]))
-    boxes, scores = task_of(80).boxes.predict(outputs, size)
-    got = jnp.concatenate(
+    boxes, scores = jax.jit(task_of(80).boxes.predict, static_argnums=1)(outputs, size)
+    got = np.concatenate(
         [box_ops.xyxy_to_cxcywh(boxes), scores, outputs["masks"]], axis=-1
     )
     want = values["decoded"].transpose(0, 2, 1)
@@ -348,7 +349,9 @@ def test_detections_carry_their_masks():
     outputs = random_outputs(2, size, 3)
     rules = DetectionRules(0.8, 0.9, 50, multi_label=True, agnostic=False)
     found = jax.jit(lambda outputs: task.decode(outputs, size, rules))(outputs)
-    plain, anchor = task.boxes.detect(outputs, size, rules)
+    detect = jax.jit(lambda outputs: task.boxes.detect(outputs, size, rules))
+    plain, anchor = jax.device_get(detect(outputs))
+    found, outputs = jax.device_get((found, outputs))
     for field in ("boxes", "scores", "classes", "valid"):
         np.testing.assert_allclose(
             getattr(found, field), getattr(plain, field), rtol=1e-5, atol=1e-3
@@ -363,8 +366,8 @@ def test_detections_carry_their_masks():
         assert not masks[image, count[image] :].any()
         for row in range(count[image]):
             coefficients = outputs["masks"][image, anchor[image, row]]
-            logits = np.asarray(outputs["protos"][image]) @ np.asarray(coefficients)
-            x1, y1, x2, y2 = np.asarray(found.boxes[image, row]) / 4
+            logits = outputs["protos"][image] @ coefficients
+            x1, y1, x2, y2 = found.boxes[image, row] / 4
             inside = (columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2)
             near = np.abs(logits) < 1e-4  # either side is right there
             want = (logits > 0) & inside

@@ -140,6 +140,7 @@ def test_states_are_read_and_counted(run):
     assert np.asarray(state.loss_count) == 1
 
 
+@pytest.mark.slow  # every operation by itself; why a step is bad has its own tests
 def test_a_run_that_was_not_finite_is_replayed_by_its_folder_alone(
     place, tmp_path, monkeypatch, capsys
 ):
