@@ -341,7 +341,16 @@ def test_several_threads_may_ask_at_a_time():
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("task", ["detect", "segment", "pose", "obb", "classify"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        "detect",
+        "segment",
+        "obb",
+        "classify",
+        pytest.param("pose", marks=pytest.mark.slow),
+    ],
+)
 def test_a_line_and_a_pixel_are_pictures(task):
     for hw in ((1, 1), (20_000, 3), (3, 20_000)):
         one = seen(np.full((*hw, 3), 200, np.uint8), task)[0]

@@ -187,7 +187,12 @@ def test_a_finished_run_is_left_alone(place, whole):
     assert contents(whole[0]) == before
 
 
-@pytest.mark.parametrize("key, value", [("lr0", 0.5), ("batch", 8), ("seed", 1)])
+SELDOM = [
+    pytest.param(*pair, marks=pytest.mark.slow) for pair in (("lr0", 0.5), ("seed", 1))
+]
+
+
+@pytest.mark.parametrize("key, value", [("batch", 8), *SELDOM])
 def test_other_settings_are_refused(place, whole, key, value):
     before = contents(whole[0])
     [(status, _, err)] = forked_runs.run_all(

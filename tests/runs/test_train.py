@@ -279,7 +279,7 @@ def assert_only_the_last_epoch_has_figures(workdir, rows):
     assert set(shown) == {lines[2]["step"]}
 
 
-@pytest.mark.parametrize("save", [True, False])
+@pytest.mark.parametrize("save", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_without_validation_only_the_last_epoch_is_measured(
     place, measured, monkeypatch, save
 ):

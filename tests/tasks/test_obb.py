@@ -343,7 +343,7 @@ def run_select(values, prediction, **changes):
     return jax.jit(jax.vmap(select))(box, prediction[..., 4 : 4 + nc])
 
 
-@pytest.mark.parametrize("block", [7, 256])
+@pytest.mark.parametrize("block", [7, pytest.param(256, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", ["obb_predict", "obb_val_multilabel", "chain_rotated"])
 def test_suppression_matches_reference(case, block, golden, monkeypatch):
     monkeypatch.setattr(nms, "BLOCK", block)

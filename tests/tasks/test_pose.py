@@ -167,6 +167,7 @@ def scene(seed=0, images=3, slots=4, shape=(5, 3), size=(64, 96), padding=2):
     return outputs, batch_of(values, (images, height, width), slots + padding)
 
 
+@pytest.mark.slow
 def test_padded_images_and_slots_change_nothing():
     outputs, batch = scene()
     task = task_of(2, (5, 3))

@@ -161,7 +161,9 @@ def grads_of(function, arguments, **options):
 
 
 @pytest.mark.parametrize("per_slot", [False, True])
-@pytest.mark.parametrize("chunk", [3, pytest.param(8, marks=pytest.mark.slow), 64])
+@pytest.mark.parametrize(
+    "chunk", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (8, 64))]
+)
 def test_loss_is_its_definition(chunk, per_slot, monkeypatch):
     monkeypatch.setattr(segmentation, "CHUNK", chunk)
     arguments = scene(per_slot=per_slot)

@@ -118,7 +118,7 @@ def test_threads_give_the_same_bytes(source):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_worker_processes_give_the_same_bytes(source, workers):
     want = everything(train(source, num_threads=1))
     assert_same(everything(train(source, workers=workers, num_threads=1)), want)

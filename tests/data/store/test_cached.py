@@ -221,7 +221,7 @@ def test_too_little_memory_is_said_and_done_without(tmp_path, monkeypatch, caplo
 
 
 def test_batches_pickle_without_pixels_and_with_labels_once(tmp_path):
-    source = Drawn(count=200)
+    source = Drawn(count=120)
     for mode in MODES:
         batches = loader(held(source, mode, tmp_path)).batches
         size = len(pickle.dumps(batches))
