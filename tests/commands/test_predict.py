@@ -22,7 +22,11 @@ SECONDS = 300  # for what takes a few of them
 
 
 def start(folder, *words, quick=True, **options):
-    """Starts the command in a folder; its programs are compiled as tests do or not."""
+    """Starts the command in a folder.
+
+    Args:
+        quick: its programs are compiled as in other tests; False: as users have them.
+    """
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     if not quick:
         environment.pop("XLA_FLAGS", None)

@@ -52,7 +52,7 @@ def variable_shapes(model: nn.Module) -> dict[str, Any]:
     Equal networks are traced once in a process, which takes a second.
     """
     fields = [getattr(model, field.name) for field in dataclasses.fields(model)]
-    # Outside of a network's fields, this alone decides what its parameters are.
+    # The default float is the type of parameters that are given none.
     same = type(model), jnp.result_type(float), *map(_comparable, fields)
     try:
         hash(same)
