@@ -1,9 +1,11 @@
 """Runs of the command line in processes that may kill themselves, or in this one.
 
-As a program it reads jobs (a JSON list) from standard input, runs each in a fork of its
-own that already holds the imports, and prints their exit statuses.
+As a program it reads requests (a line of JSON each) from standard input, runs each of
+their jobs in a fork of its own that already holds the imports, and prints their exit
+statuses, a line for each request.
 """
 
+import atexit
 import contextlib
 import csv
 import functools
@@ -11,9 +13,11 @@ import gc
 import hashlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -36,6 +40,8 @@ TINY = {
     "workers": 0,
 }
 
+
+PATHS = {"PYTHONPATH": f"{HELPERS}{os.pathsep}{ROOT}"}
 
 HANDED = {}  # what runs in this process are done with; see training.run.Means
 
@@ -189,29 +195,53 @@ def run_all(jobs, folder):
         jobs: dicts with argv and, optionally, faults: [[name, *arguments], ...].
         folder: for caches and output.
     """
-    environment = os.environ | {
-        "PYTHONPATH": f"{HELPERS}{os.pathsep}{ROOT}",
-        "YOLOJAX_CACHE": str(folder / "cache"),
-    }
+    environment = os.environ | PATHS | {"YOLOJAX_CACHE": str(folder / "cache")}
+    request = {"jobs": jobs, "folder": str(folder), "environment": environment}
+    server, errors = _server()
+    line = ""
+    try:
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        if select.select([server.stdout], [], [], 300 + 100 * len(jobs))[0]:
+            line = server.stdout.readline()
+    finally:
+        if not line:
+            os.killpg(server.pid, signal.SIGKILL)  # its forks as well
+            _end()
+            errors.seek(0)
+            raise AssertionError(errors.read() or "the jobs take too long")
+    return [tuple(entry) for entry in json.loads(line)]
+
+
+@functools.cache
+def _server():
+    """Returns a process that answers requests, and the file of its errors.
+
+    It serves all tests of this process: its imports take seconds.
+    """
+    errors = tempfile.TemporaryFile("w+")
     server = subprocess.Popen(
-        [sys.executable, __file__, str(folder)],
-        env=environment,
+        [sys.executable, __file__],
+        env=os.environ | PATHS,
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=errors,
         text=True,
         start_new_session=True,
     )
-    with server:
-        try:
-            seconds = 300 + 100 * len(jobs)
-            out, err = server.communicate(json.dumps(jobs), timeout=seconds)
-        except BaseException:
-            os.killpg(server.pid, signal.SIGKILL)  # its forks as well
-            raise
-    assert server.returncode == 0, err
-    return [tuple(entry) for entry in json.loads(out.splitlines()[-1])]
+    atexit.register(_end)
+    return server, errors
+
+
+def _end():
+    """Lets the server go, which ends where its input does."""
+    if _server.cache_info().currsize:
+        server, _ = _server()
+        _server.cache_clear()
+        server.stdin.close()
+        server.wait()
+        server.stdout.close()
 
 
 def kill_at(iteration):
@@ -356,8 +386,10 @@ def _after(owner, name, extra):
     setattr(owner, name, wrapped)
 
 
-def _child(job, outputs):
+def _child(job, outputs, environment):
     """Becomes the command line; does not return."""
+    os.environ.clear()
+    os.environ.update(environment)
     from absl import app
 
     from yolojax import main
@@ -372,7 +404,7 @@ def _child(job, outputs):
     app.run(main.main, argv=sys.argv, flags_parser=command_line.parse)
 
 
-def _serve(folder):
+def _serve():
     # Imports only: no devices, so no threads, which a fork would not take along.
     import tensorboardX  # noqa: F401
 
@@ -382,18 +414,23 @@ def _serve(folder):
     gc.freeze()  # what the forks share is not looked at again, nor copied
     gc.set_threshold(50_000, 20, 50)
 
-    found = []
     with tiny_model_told():
-        for job in json.load(sys.stdin):
-            files = [folder / "stdout.txt", folder / "stderr.txt"]
-            child = os.fork()
-            if child == 0:
-                _child(job, files)
-            _, status = os.waitpid(child, 0)
-            texts = [file.read_text() for file in files]
-            found.append((os.waitstatus_to_exitcode(status), *texts))
-    print(json.dumps(found))
+        for line in sys.stdin:
+            print(json.dumps(_answer(**json.loads(line))), flush=True)
+
+
+def _answer(jobs, folder, environment):
+    found = []
+    for job in jobs:
+        files = [Path(folder, name) for name in ("stdout.txt", "stderr.txt")]
+        child = os.fork()
+        if child == 0:
+            _child(job, files, environment)
+        _, status = os.waitpid(child, 0)
+        texts = [file.read_text() for file in files]
+        found.append((os.waitstatus_to_exitcode(status), *texts))
+    return found
 
 
 if __name__ == "__main__":
-    _serve(Path(sys.argv[1]))
+    _serve()

@@ -83,11 +83,10 @@ def test_class_probabilities_match_reference(golden):
 
 def test_transposed_convolution_writes_each_corner():
     x = rule_image((1, 2, 2, 3))
-    layer = blocks.TransposedConv()
-    variables = layer.init(jax.random.key(0), x)
-    kernel = np.asarray(variables["params"]["kernel"], np.float64)
-    bias = np.asarray(variables["params"]["bias"])
-    out = layer.apply(variables, x)
+    init = jax.jit(blocks.TransposedConv().init_with_output)
+    out, variables = jax.device_get(init(jax.random.key(0), x))
+    kernel = np.float64(variables["params"]["kernel"])
+    bias = variables["params"]["bias"]
     for row in range(4):
         for column in range(6):
             want = x[0, row // 2, column // 2] @ kernel[row % 2, column % 2] + bias
@@ -98,7 +97,7 @@ def features_of(width, batch=1, seed=0):
     """Returns three small maps; the head alone compiles quickly."""
     rng = np.random.default_rng(seed)
     return tuple(
-        jnp.array(rng.standard_normal((batch, side, side, channels)), jnp.float32)
+        rng.standard_normal((batch, side, side, channels)).astype(np.float32)
         for side, channels in ((4, width), (2, 2 * width), (1, 4 * width))
     )
 
@@ -106,12 +105,13 @@ def features_of(width, batch=1, seed=0):
 def rule_variables(head, features):
     init = functools.partial(head.init, mode=INFERENCE)
     shapes = jax.eval_shape(init, jax.random.key(0), features)
-    return jax.tree.map(jnp.array, fill_by_rule(shapes))
+    return fill_by_rule(shapes)
 
 
 def head_shapes(head, width=64):
     init = functools.partial(head.init, mode=INFERENCE)
-    shapes = jax.eval_shape(init, jax.random.key(0), features_of(width))
+    features = features_of(width)[:1]  # each level has the same layers
+    shapes = jax.eval_shape(init, jax.random.key(0), features)
     return jax.tree.map(lambda leaf: leaf.shape, shapes["params"])
 
 
@@ -173,7 +173,7 @@ def test_angles_stay_in_their_range():
     features = tuple(1e4 * x for x in features_of(16, batch=2))
     variables = rule_variables(head, features)
     run = jax.jit(functools.partial(head.apply, mode=INFERENCE))
-    angles = run(variables, features)["angles"]
+    angles = np.asarray(run(variables, features)["angles"])
     assert angles.shape == (2, 21)
     assert angles.min() >= -np.pi / 4 - 1e-6
     assert angles.max() <= 3 * np.pi / 4 + 1e-6
@@ -255,15 +255,19 @@ def test_classification_has_its_own_batch_norm_constants():
 
 @pytest.mark.parametrize("task", HEADS)
 def test_bf16_keeps_parameters_and_outputs_in_float32(task):
-    model = build(task, dtype=jnp.bfloat16)
-    shapes = models.variable_shapes(model)
-    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
-    out = jax.eval_shape(
-        functools.partial(model.apply, mode=INFERENCE),
-        shapes,
-        jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32),
-    )
-    assert {leaf.dtype for leaf in jax.tree.leaves(out)} == {jnp.dtype("float32")}
+    features = tuple(x.astype(jnp.bfloat16) for x in features_of(16)[:1])
+    check_float32(HEADS[task](dtype=jnp.bfloat16), features)
+
+
+def test_bf16_keeps_parameters_of_all_layers_in_float32():
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    check_float32(build("detect", dtype=jnp.bfloat16), image)
+
+
+def check_float32(module, given):
+    init = functools.partial(module.init_with_output, mode=INFERENCE)
+    kept = jax.eval_shape(init, jax.random.key(0), given)  # outputs and variables
+    assert {leaf.dtype for leaf in jax.tree.leaves(kept)} == {jnp.dtype("float32")}
 
 
 def test_classification_takes_any_size():
@@ -305,7 +309,9 @@ def test_random_biases_are_as_wide_as_their_kernels():
 )
 def test_init_draws_biases_as_wide_as_their_kernels(layer, shape, fan_in):
     mode = {"mode": INFERENCE} if isinstance(layer, heads.OutputConv) else {}
-    params = layer.init(jax.random.key(0), jnp.zeros(shape), **mode)["params"]
+    init = jax.jit(functools.partial(layer.init, **mode))
+    zeros = np.zeros(shape, np.float32)
+    params = jax.device_get(init(jax.random.key(0), zeros)["params"])
     check_uniform(params["kernel"], fan_in**-0.5)
     check_uniform(params["bias"], fan_in**-0.5)
 

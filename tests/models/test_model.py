@@ -109,14 +109,19 @@ def test_training_batch_norm_matches_reference(golden):
 
 def test_padded_rows_do_not_touch_batch_norm():
     norm = blocks.BatchNorm()
-    x = jax.random.normal(jax.random.key(0), (3, 2, 2, 4)) + 2
-    padded = jnp.concatenate([x, jnp.full((2, 2, 2, 4), 99.0)])
-    variables = norm.init(jax.random.key(0), x, mode=INFERENCE)
-    want, want_stats = norm.apply(
-        variables, x, mode=Pass(train=True), mutable=["batch_stats"]
-    )
-    mode = Pass(train=True, example_valid=jnp.arange(5) < 3)
-    got, got_stats = norm.apply(variables, padded, mode=mode, mutable=["batch_stats"])
+    x = np.random.default_rng(0).normal(2, 1, (3, 2, 2, 4)).astype(np.float32)
+    padded = np.concatenate([x, np.full((2, 2, 2, 4), 99.0, np.float32)])
+    ones = {"scale": np.ones(4, np.float32), "bias": np.zeros(4, np.float32)}
+    stats = {"mean": ones["bias"], "var": ones["scale"]}
+    variables = {"params": ones, "batch_stats": stats}
+
+    @jax.jit
+    def run(x, valid):
+        mode = Pass(train=True, example_valid=valid)
+        return norm.apply(variables, x, mode=mode, mutable=["batch_stats"])
+
+    want, want_stats = run(x, None)
+    got, got_stats = run(padded, np.arange(5) < 3)
     np.testing.assert_allclose(got[:3], want, rtol=1e-5, atol=1e-6)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), got_stats, want_stats
@@ -149,10 +154,8 @@ def test_one_pass_keeps_the_variance_beside_a_large_mean(mean, near, bound, padd
             "var": np.zeros(3, np.float32),
         },
     }
-    variables = jax.tree.map(jnp.asarray, variables)
-    out, changed = norm.apply(
-        variables, jnp.asarray(rows), mode=mode, mutable=["batch_stats"]
-    )
+    run = functools.partial(norm.apply, mode=mode, mutable=["batch_stats"])
+    out, changed = jax.device_get(jax.jit(run)(variables, rows))
     assert np.isfinite(out).all()
     exact = x.astype(float)
     want = exact.var((0, 1, 2), ddof=1)
@@ -237,24 +240,23 @@ KINDS = yolo11.Graph(  # every kind of layer, once, down to stride 8
 )
 
 
+def kinds(remat):
+    """Returns a small network with every kind of layer."""
+    assert {layer[0] for layer in KINDS.layers} == {x[0] for x in yolo11.LAYERS}
+    scale, norm = yolo11.SCALES["n"], blocks.DETECTION_NORM
+    return yolo11.YOLO11(scale, KINDS, norm, First, remat=remat)
+
+
 def test_remat_changes_no_names():
-    plain, remat = build(classes=3), build(classes=3, remat=True)
-    assert jax.tree.structure(models.variable_shapes(plain)) == jax.tree.structure(
-        models.variable_shapes(remat)
-    )
+    plain, remat = (jax.tree.structure(network_shapes(kinds(x))) for x in (False, True))
+    assert plain == remat
 
 
 @pytest.mark.slow
 def test_remat_changes_no_values():
-    """Of a network with every kind of layer: the whole one compiles for a minute."""
-    assert {layer[0] for layer in KINDS.layers} == {x[0] for x in yolo11.LAYERS}
-    networks = [
-        yolo11.YOLO11(yolo11.SCALES["n"], KINDS, blocks.DETECTION_NORM, First, remat=x)
-        for x in (False, True)
-    ]
-    shapes = [network_shapes(network) for network in networks]
-    assert jax.tree.structure(shapes[0]) == jax.tree.structure(shapes[1])
-    variables = fill_by_rule(shapes[0])
+    """Of a small network: the whole one compiles for a minute."""
+    networks = [kinds(remat) for remat in (False, True)]
+    variables = fill_by_rule(network_shapes(networks[0]))
     image = rule_image((1, 3, 32, 32))
     frozen = frozenset({"model_0/bn", "model_1/m_0/cv1/bn", "model_5/cv1/bn"})
     mode = Pass(train=True, frozen=frozen)
@@ -314,9 +316,9 @@ def test_initial_values_follow_the_specification():
 
 
 def test_fast_initial_values_equal_those_of_init():
-    head = heads.Detect(3)
-    features = tuple(jnp.zeros((1, s, s, 16)) for s in (4, 2, 1))
-    slow = head.init(jax.random.key(0), features, mode=INFERENCE)["params"]
+    init = jax.jit(functools.partial(heads.Detect(3).init, mode=INFERENCE))
+    features = tuple(np.zeros((1, s, s, 16), np.float32) for s in (4, 2, 1))
+    slow = init(jax.random.key(0), features)["params"]
     for name, value in heads.initial_biases(3).items():
         branch, leaf = name.split("/")
         np.testing.assert_allclose(slow[branch][leaf], value, rtol=1e-6)
@@ -333,9 +335,11 @@ def test_every_form_of_a_convolution_is_the_same_function(form, size, groups):
 
     def run(f):
         def total(x, k):
-            return jnp.sin(f(x, k, 1, groups)).sum()
+            out = f(x, k, 1, groups)
+            return jnp.sin(out).sum(), out
 
-        return f(x, kernel, 1, groups), *jax.grad(total, (0, 1))(x, kernel)
+        grads, out = jax.jit(jax.grad(total, (0, 1), has_aux=True))(x, kernel)
+        return out, *grads
 
     for got, want in zip(run(conv.FORMS[form]), run(conv.native), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
@@ -348,7 +352,8 @@ def test_max_pool_is_the_maximum_of_each_window():
         for column in range(8):
             window = x[:, max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3]
             want[:, row, column] = window.max((1, 2))
-    np.testing.assert_array_equal(conv.max_pool(jnp.array(x), 5), want)
+    got = jax.jit(conv.max_pool, static_argnums=1)(x, 5)
+    np.testing.assert_array_equal(got, want)
 
 
 def test_best_form_depends_on_the_backend():
@@ -410,8 +415,10 @@ def test_equal_networks_are_traced_once():
 
 
 def test_a_parameter_of_another_shape_is_refused():
-    block, x = blocks.ConvBN(4), jnp.zeros((1, 8, 8, 3))
-    variables = block.init(jax.random.key(0), x, mode=INFERENCE)
-    variables["params"]["conv"]["kernel"] = jnp.zeros((1, 1, 5, 4))
+    block, x = blocks.ConvBN(4), np.zeros((1, 8, 8, 3), np.float32)
+    init = functools.partial(block.init, mode=INFERENCE)
+    variables = jax.eval_shape(init, jax.random.key(0), x)
+    kernel = jax.ShapeDtypeStruct((1, 1, 5, 4), np.float32)
+    variables["params"]["conv"]["kernel"] = kernel
     with pytest.raises(ScopeParamShapeError, match=r"kernel.*\(1, 1, 5, 4\)"):
-        block.apply(variables, x, mode=INFERENCE)
+        jax.eval_shape(functools.partial(block.apply, mode=INFERENCE), variables, x)

@@ -45,7 +45,7 @@ def test_a_convolution_is_that_of_the_joined_map(joined, platform):
         return (out * weights).sum(), out
 
     results = [
-        jax.value_and_grad(f, (0, 1), has_aux=True)(joined, kernel)
+        jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True))(joined, kernel)
         for f in (apart, together)
     ]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), *results)

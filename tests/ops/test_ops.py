@@ -96,11 +96,11 @@ NMS_CASES = (
 @pytest.mark.parametrize("case", NMS_CASES)
 def test_suppression_matches_reference(case, golden):
     values = golden(f"nms_{case}")
-    prediction = jnp.array(values["prediction"].transpose(0, 2, 1))
+    prediction = values["prediction"].transpose(0, 2, 1)
     nc = int(values["nc"])
     keep_classes = None
     if "opt_classes" in values:
-        keep_classes = jnp.isin(jnp.arange(nc), jnp.array(values["opt_classes"]))
+        keep_classes = jnp.array(np.isin(np.arange(nc), values["opt_classes"]))
     select = functools.partial(
         nms.select,
         conf=float(values["opt_conf"]),
@@ -111,11 +111,15 @@ def test_suppression_matches_reference(case, golden):
         max_candidates=int(values["opt_max_nms"]),
         keep_classes=keep_classes,
     )
-    found = jax.jit(jax.vmap(select))(
-        boxes.cxcywh_to_xyxy(prediction[..., :4]), prediction[..., 4:]
-    )
+
+    @jax.jit
+    def found_in(prediction):
+        corners = boxes.cxcywh_to_xyxy(prediction[..., :4])
+        return jax.vmap(select)(corners, prediction[..., 4:])
+
+    found = jax.device_get(found_in(prediction))
     for i in range(prediction.shape[0]):
-        box, score, label, anchor = (np.asarray(x[i]) for x in found)
+        box, score, label, anchor = (x[i] for x in found)
         n = int((anchor >= 0).sum())
         want, keep = values[f"det{i}"], values[f"keep{i}"]
         assert n == len(want)
@@ -128,13 +132,11 @@ def test_suppression_matches_reference(case, golden):
 
 
 def test_suppression_picks_a_box_without_area_once():
-    found = nms.select(
-        jnp.array([[5.0, 5.0, 5.0, 5.0], [0.0, 0.0, 9.0, 9.0]]),
-        jnp.array([[0.9], [0.8]]),
-        conf=0.1,
-        iou=0.5,
-        max_det=4,
-        multi_label=False,
-        agnostic=False,
+    rules = {
+        "conf": 0.1, "iou": 0.5, "max_det": 4, "multi_label": False, "agnostic": False,
+    }  # fmt: skip
+    found = jax.jit(functools.partial(nms.select, **rules))(
+        np.float32([[5.0, 5.0, 5.0, 5.0], [0.0, 0.0, 9.0, 9.0]]),
+        np.float32([[0.9], [0.8]]),
     )
     np.testing.assert_array_equal(found[3], [0, 1, -1, -1])

@@ -172,7 +172,7 @@ def test_tall_matrices_take_larger_orthogonal_steps():
     tall, wide = (
         jnp.asarray(rng.standard_normal(s), jnp.float32) for s in ((3, 12), (12, 3))
     )
-    got = orthogonalise_kernels([tall, wide])
+    got = jax.jit(orthogonalise_kernels)([tall, wide])
     spread = [np.linalg.svd(np.asarray(k), compute_uv=False) for k in got]
     assert (spread[0] > 1.3).all() and (spread[0] < 2.5).all()  # 2 = sqrt(12 / 3)
     assert (spread[1] > 0.65).all() and (spread[1] < 1.25).all()
@@ -187,7 +187,7 @@ def network():
         "model_2": {"cv3_0_2": {"kernel": (1, 1, 4, 3), "bias": (3,)}},
         "model_3": {"linear": {"kernel": (6, 5)}},
     }
-    draw = lambda shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)
+    draw = lambda shape: rng.standard_normal(shape).astype(np.float32)
     return jax.tree.map(draw, shapes, is_leaf=lambda x: isinstance(x, tuple))
 
 
@@ -211,14 +211,14 @@ def rates(name, value=0.01):
 def test_zero_gradient_is_finite_and_only_decays(name):
     params = network()
     tx = build(name, params)
-    zeros = jax.tree.map(jnp.zeros_like, params)
+    zeros = jax.tree.map(np.zeros_like, params)
     state, update = tx.init(params), jax.jit(tx.update)
     for _ in range(3):
         updates, state = update(
             zeros, state, params, lr=rates(name), momentum=jnp.float32(0.9)
         )
         assert all(np.isfinite(u).all() for u in jax.tree.leaves((updates, state)))
-    moved = jax.tree.map(lambda u: bool(jnp.any(u != 0)), updates)
+    moved = jax.tree.map(lambda u: bool(np.any(u != 0)), jax.device_get(updates))
     assert moved["model_0"] == {"conv": {"kernel": True}, "bn": {"scale": False}}
     assert moved["model_2"]["cv3_0_2"] == {"kernel": True, "bias": False}
 
@@ -244,33 +244,40 @@ def test_each_group_follows_its_own_rate():
     params = network()
     tx = build("sgd", params)
     lr = jnp.asarray([0.0, 0.0, 0.1], jnp.float32)
-    updates, _ = tx.update(
+    updates, _ = jax.jit(tx.update)(
         params, tx.init(params), params, lr=lr, momentum=jnp.float32(0.9)
     )
-    moved = jax.tree.map(lambda u: bool(jnp.any(u != 0)), updates)
+    moved = jax.tree.map(lambda u: np.any(u != 0), jax.device_get(updates))
     for label, flag in zip(
         jax.tree.leaves(optim.groups(params)), jax.tree.leaves(moved), strict=True
     ):
         assert flag == (label == "bias")
 
 
+def flat_of(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
 @pytest.mark.parametrize("norm", [1e-3, 9.0, 40.0])
 def test_clip_scales_down_to_the_limit_only(norm):
     grads = network()
-    grads = jax.tree.map(lambda g: g * norm / optax.tree.norm(grads), grads)
+    grads = jax.device_get(grads)
+    length = np.linalg.norm(flat_of(grads))
+    grads = jax.tree.map(lambda g: g * np.float32(norm / length), grads)
     clip = optim.clip_by_global_norm(10.0)
-    got, _ = jax.jit(clip.update)(grads, clip.init(grads))
+    got, _ = jax.device_get(jax.jit(clip.update)(grads, clip.init(grads)))
     want = min(1.0, 10.0 / (norm + 1e-6))
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(grads), strict=True):
         np.testing.assert_allclose(a, b * want, rtol=1e-6)
-    flat = np.concatenate([np.ravel(g) for g in jax.tree.leaves(grads)])
-    np.testing.assert_allclose(optax.tree.norm(grads), np.linalg.norm(flat), 1e-6)
+
+
+average_length = jax.jit(_radam_rho)
 
 
 @pytest.mark.parametrize("t", [1, 5, 6, 50, 299, 300, 301, 1000, 100_000])
 def test_radam_average_length_keeps_its_digits_in_float32(t):
     exact = 1999 - 2 * t * 0.999**t / (1 - 0.999**t)
-    got = float(_radam_rho(jnp.float32(t)))
+    got = float(average_length(jnp.float32(t)))
     np.testing.assert_allclose(got, exact, rtol=2e-6)
     assert (got > 5) == (exact > 5)
 

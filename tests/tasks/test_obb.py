@@ -89,7 +89,7 @@ def test_overlap_matches_reference(floor, name, golden):
 def test_overlap_of_all_pairs_matches_reference(golden):
     values = golden("iou")
     one, two = jnp.array(values["obb1"][:8]), jnp.array(values["obb2"][:8])
-    got = rotated.probabilistic_iou(one[:, None], two[None])
+    got = jax.jit(rotated.probabilistic_iou)(one[:, None], two[None])
     np.testing.assert_allclose(got, values["batch_probiou_8x8"], atol=5e-5)
 
 
@@ -98,7 +98,7 @@ def test_overlap_of_long_thin_boxes_keeps_its_digits():
     box1 = rng.uniform([0, 0, 200, 1, -1], [9, 9, 900, 3, 3], (400, 5))
     box2 = box1 + rng.normal(0, [5, 5, 20, 0.2, 0.02], (400, 5))
     box1, box2 = np.float32(box1), np.float32(box2)
-    got = rotated.probabilistic_iou(jnp.array(box1), jnp.array(box2))
+    got = jax.jit(rotated.probabilistic_iou)(box1, box2)
     want = textbook_iou(box1, box2)
     assert np.abs(want - 0.5).min() < 0.1  # neither all alike nor all apart
     np.testing.assert_allclose(got, want, atol=1e-5)
@@ -124,9 +124,11 @@ def test_distances_round_trip_and_an_angle_turns_from_x_to_y():
     points = jnp.array(rng.uniform(0, 50, (30, 2)), jnp.float32)
     ltrb = jnp.array(rng.uniform(0, 14, (30, 4)), jnp.float32)
     angles = jnp.array(rng.uniform(-1, 3, 30), jnp.float32)
-    box = rotated.ltrb_to_xywhr(points, ltrb, angles)
-    np.testing.assert_allclose(rotated.xywhr_to_ltrb(points, box), ltrb, atol=2e-5)
-    quarter = rotated.ltrb_to_xywhr(
+    turn = jax.jit(rotated.ltrb_to_xywhr)
+    box = turn(points, ltrb, angles)
+    back = jax.jit(rotated.xywhr_to_ltrb)(points, box)
+    np.testing.assert_allclose(back, ltrb, atol=2e-5)
+    quarter = turn(
         jnp.array([[10.0, 10.0]]),
         jnp.array([[1.0, 2.0, 5.0, 2.0]]),
         jnp.array([math.pi / 2]),
@@ -138,7 +140,8 @@ def test_contains_agrees_with_corners():
     rng = np.random.default_rng(1)
     box = np.float32(rng.uniform([0, 0, 5, 5, -3], [50, 50, 40, 40, 3], (20, 5)))
     points = np.float32(rng.uniform(-10, 60, (500, 2)))
-    got = rotated.contains(jnp.array(box)[:, None], jnp.array(points)[None])
+    contains = jax.jit(rotated.contains)
+    got = contains(box[:, None], points[None])
     corner = rotated.corners(box)
     edges = np.roll(corner, -1, axis=1) - corner
     to = points[None, :, None] - corner[:, None]  # [box, point, corner, 2]
@@ -148,7 +151,7 @@ def test_contains_agrees_with_corners():
     assert 0.05 < same.mean() < 0.95
     border = jnp.array([[30.0, 17.0], [30.1, 17.0]])
     square = jnp.array([[20.0, 12.0, 20.0, 10.0, 0.0]])
-    np.testing.assert_array_equal(rotated.contains(square, border), [True, False])
+    np.testing.assert_array_equal(contains(square, border), [True, False])
 
 
 @pytest.mark.parametrize("chunk", [2, 16])
@@ -172,9 +175,8 @@ def test_assignment_matches_reference(case, chunk, golden, monkeypatch):
 
 def test_candidates_match_reference(golden):
     values = golden("tal_rot_tiny_padded")
-    inside = ROTATED.inside(
-        jnp.array(values["anc_points"])[None, None],
-        jnp.array(values["gt_bboxes"])[:, :, None],
+    inside = jax.jit(ROTATED.inside)(
+        values["anc_points"][None, None], values["gt_bboxes"][:, :, None]
     )
     valid = values["mask_gt"][..., 0] > 0  # what empty slots get does not matter
     want = values["mask_candidates"][valid] > 0
@@ -229,7 +231,7 @@ def test_whole_network_gradients_match_reference(golden):
 def test_angle_loss_by_hand():
     target = jnp.array([[0, 0, 8, 8, 0.3]] * 4 + [[0, 0, 80, 8, 0.3]], jnp.float32)
     error = np.array([0, math.pi / 4, math.pi / 2, -math.pi, math.pi / 4])
-    got = angle_loss(jnp.array(0.3 + error, jnp.float32), target)
+    got = jax.jit(angle_loss)(jnp.array(0.3 + error, jnp.float32), target)
     long = math.exp(-(math.log(10) ** 2) / 9)
     np.testing.assert_allclose(got, [0, 1, 0, 0, long], atol=1e-6)
 
@@ -339,8 +341,9 @@ def run_select(values, prediction, **changes):
     }
     select = functools.partial(nms.select_rotated, **settings | changes)
     nc = int(values["nc"])
-    box = jnp.concatenate([prediction[..., :4], prediction[..., 4 + nc :]], axis=-1)
-    return jax.jit(jax.vmap(select))(box, prediction[..., 4 : 4 + nc])
+    box = np.concatenate([prediction[..., :4], prediction[..., 4 + nc :]], axis=-1)
+    found = jax.jit(jax.vmap(select))(box, prediction[..., 4 : 4 + nc])
+    return jax.device_get(found)
 
 
 @pytest.mark.parametrize("block", [7, pytest.param(256, marks=pytest.mark.slow)])
@@ -348,11 +351,11 @@ def run_select(values, prediction, **changes):
 def test_suppression_matches_reference(case, block, golden, monkeypatch):
     monkeypatch.setattr(nms, "BLOCK", block)
     values = golden(f"nms_{case}")
-    prediction = jnp.array(values["prediction"].transpose(0, 2, 1))
+    prediction = values["prediction"].transpose(0, 2, 1)
     for max_det in (300, 10):
         found = run_select(values, prediction, max_det=max_det)
         for i in range(prediction.shape[0]):
-            box, score, label, anchor = (np.asarray(x[i]) for x in found)
+            box, score, label, anchor = (x[i] for x in found)
             n = int((anchor >= 0).sum())
             want = values[f"det{i}"][:max_det]
             assert n == len(want)
@@ -388,7 +391,7 @@ def test_suppression_is_that_of_the_whole_matrix(agnostic, monkeypatch):
             multi_label=True,
             agnostic=agnostic,
         )
-        got = jax.jit(select)(jnp.array(box), jnp.array(score))
+        got = jax.device_get(jax.jit(select)(box, score))
         want = np.stack([rows[kept], labels[kept]])[:, :max_det]
         n = want.shape[1]
         assert n > 10
@@ -446,14 +449,14 @@ def test_decoded_outputs_match_reference(golden):
     points, strides = anchors.anchor_points((height, width), (8, 16, 32))
     points, strides = jnp.array(points[::step]), jnp.array(strides[::step])
     logits = jnp.array(values["boxes"].transpose(0, 2, 1))
-    got = rotated.scaled(
-        rotated.ltrb_to_xywhr(
-            jnp.broadcast_to(points[None], (2, *points.shape)),
-            boxes.expected_distance(logits, 16),
-            jnp.array(values["angle"][:, 0]),
-        ),
-        strides,
-    )
+
+    @jax.jit
+    def decoded(logits, angles):
+        distances = boxes.expected_distance(logits, 16)
+        grid = jnp.broadcast_to(points[None], (2, *points.shape))
+        return rotated.scaled(rotated.ltrb_to_xywhr(grid, distances, angles), strides)
+
+    got = decoded(logits, values["angle"][:, 0])
     want = values["decoded"].transpose(0, 2, 1)[..., [0, 1, 2, 3, -1]]
     np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-3)
 
@@ -474,7 +477,7 @@ def test_decode_gives_boxes_before_their_rotation():
     }
     rules = DetectionRules(0.25, 0.7, 4, False, False)
     decode = functools.partial(task_of(2).decode, image_hw=(64, 96), rules=rules)
-    found = jax.jit(decode)(outputs)
+    found = jax.device_get(jax.jit(decode)(outputs))
     assert found.boxes.shape == (2, 4, 4)
     np.testing.assert_array_equal(found.valid[:, :2], [[1, 0], [0, 0]])
     x, y = points[100] * 16 - [16, 0]  # one cell "down" its own axes is left

@@ -75,6 +75,9 @@ def test_whole_network_gradients_match_reference(golden):
     check_network_gradients(task, batch, values)
 
 
+decode = jax.jit(jax.vmap(keypoints.decode, in_axes=(0, None, None)))
+
+
 @pytest.mark.parametrize("shape", [(17, 3), (5, 2)])
 def test_decoding_matches_reference(shape, golden):
     values = golden("decode_keypoints")  # every 9th anchor of the reference's
@@ -84,11 +87,7 @@ def test_decoding_matches_reference(shape, golden):
     case = f"k{count}x{size}"
     raw = values[f"{case}_raw"].transpose(0, 2, 1)
     want = values[f"{case}_decoded"].transpose(0, 2, 1)
-    got = jax.vmap(keypoints.decode, in_axes=(0, None, None))(
-        jnp.array(raw.reshape(2, -1, count, size)),
-        jnp.array(points),
-        jnp.array(strides),
-    )
+    got = decode(raw.reshape(2, -1, count, size), points, strides)
     want = want.reshape(2, -1, count, size)
     np.testing.assert_allclose(got[..., :size], want, atol=1e-3)
     if size == 2:
@@ -100,30 +99,30 @@ def test_decoded_outputs_match_reference(golden):
     _, step = map(int, values["stride_channel_anchor"])
     height, width = map(int, values["input_shape"][2:])
     points, strides = anchors.anchor_points((height, width), (8, 16, 32))
-    raw = jnp.array(values["kpts"].transpose(0, 2, 1)).reshape(2, -1, 17, 3)
-    got = jax.vmap(keypoints.decode, in_axes=(0, None, None))(
-        raw, jnp.array(points[::step]), jnp.array(strides[::step])
-    )
+    raw = values["kpts"].transpose(0, 2, 1).reshape(2, -1, 17, 3)
+    got = decode(raw, points[::step], strides[::step])
     want = values["decoded"].transpose(0, 2, 1)[..., 5:].reshape(2, -1, 17, 3)
     np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5 * np.abs(want).max())
 
 
 def test_keypoints_follow_their_boxes_through_suppression(reference):
     values = reference("nms_pose")
-    for i, prediction in enumerate(jnp.array(values["prediction"].transpose(0, 2, 1))):
-        found = nms.select(
-            boxes.cxcywh_to_xyxy(prediction[:, :4]),
-            prediction[:, 4:5],
-            conf=float(values["opt_conf"]),
-            iou=float(values["opt_iou"]),
-            max_det=300,
-            multi_label=False,
-            agnostic=False,
-        )
-        anchor = np.asarray(found[3])
+    rules = {
+        "conf": float(values["opt_conf"]), "iou": float(values["opt_iou"]),
+        "max_det": 300, "multi_label": False, "agnostic": False,
+    }  # fmt: skip
+
+    @jax.jit
+    def select(prediction):
+        corners = boxes.cxcywh_to_xyxy(prediction[:, :4])
+        return nms.select(corners, prediction[:, 4:5], **rules)
+
+    for i, prediction in enumerate(values["prediction"].transpose(0, 2, 1)):
+        found = jax.device_get(select(prediction))
+        anchor = found[3]
         count = int((anchor >= 0).sum())
         np.testing.assert_array_equal(anchor[:count], values[f"keep{i}"])
-        rows = jnp.concatenate(
+        rows = np.concatenate(
             [found[0], found[1][:, None], prediction[anchor, 5:]], axis=1
         )
         want = np.delete(values[f"det{i}"], 5, axis=1)  # the class
@@ -192,8 +191,8 @@ def test_unlabelled_keypoints_have_no_place():
     outputs, batch = scene()
     task = task_of(2, (5, 3))
     want, _ = value_and_grad(task, outputs, batch)
-    moved = jnp.where(batch.keypoints[..., 2:] == 0, -1e4, batch.keypoints[..., :2])
-    moved = jnp.concatenate([moved, batch.keypoints[..., 2:]], axis=-1)
+    moved = np.array(batch.keypoints)
+    moved[..., :2] = np.where(moved[..., 2:] == 0, -1e4, moved[..., :2])
     got, _ = value_and_grad(task, outputs, dataclasses.replace(batch, keypoints=moved))
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
@@ -231,12 +230,11 @@ def test_no_objects_have_no_keypoint_loss(slots):
 def test_gradients_are_finite(gap):
     """With objects of no size, keypoints in one place and hit exactly, or far off."""
     outputs, batch = scene(seed=1)
-    boxes = batch.boxes.at[:, 0, 2:].set(batch.boxes[:, 0, :2])
-    corner = batch.boxes[:, :, None, :2] + gap
-    spots = jnp.broadcast_to(corner, (*batch.keypoints.shape[:3], 2))
-    spots = jnp.concatenate([spots, batch.keypoints[..., 2:]], axis=-1)
-    batch = dataclasses.replace(batch, boxes=boxes, keypoints=spots)
-    outputs["keypoints"] = jnp.zeros_like(outputs["keypoints"]) + 0.25
+    batch, outputs = jax.tree.map(np.array, (batch, outputs))
+    corner = batch.boxes[:, :, None, :2] + np.float32(gap)
+    batch.boxes[:, 0, 2:] = batch.boxes[:, 0, :2]
+    batch.keypoints[..., :2] = corner
+    outputs["keypoints"][:] = 0.25
     terms, grads = value_and_grad(task_of(2, (5, 3)), outputs, batch)
     assert jnp.isfinite(terms).all()
     assert all(jnp.isfinite(g).all() for g in grads.values())
@@ -262,7 +260,7 @@ def test_decode_gives_the_keypoints_of_each_box():
     }
     rules = DetectionRules(0.25, 0.7, 4, False, False)
     decode = functools.partial(task.decode, image_hw=(64, 96), rules=rules)
-    found = jax.jit(decode)(outputs)
+    found = jax.device_get(jax.jit(decode)(outputs))
     assert found.keypoints.shape == (2, 4, 5, 3)
     np.testing.assert_array_equal(found.valid[:, :3], [[1, 1, 0], [0, 0, 0]])
     x, y = (points[100] - 0.5 + [2.0, -1.0]) * 16

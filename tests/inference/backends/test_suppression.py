@@ -1,6 +1,8 @@
 """Suppression on the host keeps what that on the devices keeps."""
 
-import jax.numpy as jnp
+import functools
+
+import jax
 import numpy as np
 import pytest
 
@@ -18,6 +20,13 @@ def crowd(seed, turned):
     return boxes, scores, angles
 
 
+on_device = functools.cache(
+    functools.partial(
+        jax.jit, static_argnames=("conf", "iou", "max_det", "multi_label", "agnostic")
+    )
+)
+
+
 @pytest.mark.parametrize("agnostic", [False, True])
 @pytest.mark.parametrize("classes", [None, (0, 3)])
 @pytest.mark.parametrize("turned", [False, True])
@@ -30,15 +39,15 @@ def test_the_same_is_kept(multi, turned, classes, agnostic, conf, iou, most):
     keep = np.isin(np.arange(5), range(5) if classes is None else classes)
     rules = {
         "conf": conf, "iou": iou, "max_det": most, "multi_label": multi,
-        "agnostic": agnostic, "keep_classes": jnp.asarray(keep),
+        "agnostic": agnostic, "keep_classes": keep,
     }  # fmt: skip
     if turned:
         size = boxes[:, 2:] - boxes[:, :2]
         given = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, size], 1)
         given = np.concatenate([given, angles[:, None]], 1)
-        wanted = nms.select_rotated(jnp.asarray(given), jnp.asarray(scores), **rules)
+        wanted = on_device(nms.select_rotated)(given, scores, **rules)
     else:
-        wanted = nms.select(jnp.asarray(boxes), jnp.asarray(scores), **rules)
+        wanted = on_device(nms.select)(boxes, scores, **rules)
     _, values, labels, anchors = (np.asarray(part) for part in wanted)
     there = anchors >= 0
     assert there.sum() > 5
