@@ -431,7 +431,10 @@ def test_a_folder_for_compiled_programs_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("numbers", [(1,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize(
+    "numbers",
+    [*(pytest.param(n, marks=pytest.mark.slow) for n in ((1,), (2,))), (0, 1, 2)],
+)
 def test_a_command_works_without_its_streams(tmp_path, numbers):
     for seed, split in enumerate(("train", "val")):
         picture(tmp_path / "images" / split / "0.png", seed=seed)

@@ -318,9 +318,24 @@ def load(path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_file_loads_and_its_model_builds(path):
-    settled = config.check(load(path)())
+def test_every_config_file_loads(path):
+    config.check(load(path)())
     assert config.check(load(path)("some/data.yaml")).data.endswith("some/data.yaml")
+
+
+LARGE = ("yolo11l", "yolo11x")  # of many layers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.slow if path.stem in LARGE else ())
+        for path in CONFIGS
+    ],
+    ids=lambda path: path.stem,
+)
+def test_the_model_of_every_config_file_builds(path):
+    settled = config.check(load(path)())
     person = build.Keypoints((17, 3), None)
     net = build.network(settled, num_classes=3, keypoints=person)
     image = jax.ShapeDtypeStruct((1, settled.imgsz, settled.imgsz, 3), jnp.float32)

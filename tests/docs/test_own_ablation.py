@@ -98,8 +98,9 @@ def test_the_block_weights_what_it_gets(modules):
 
 def test_the_optimiser_takes_steps_of_one_size(modules):
     importlib.import_module("my_optimizer")
-    params = {"conv": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}}
-    grads = {"conv": {"kernel": jnp.full((3, 2), -4.0), "bias": jnp.full(2, 1e-3)}}
+    full = lambda shape, value: np.full(shape, value, np.float32)
+    params = {"conv": {"kernel": full((3, 2), 1), "bias": full(2, 1)}}
+    grads = {"conv": {"kernel": full((3, 2), -4), "bias": full(2, 1e-3)}}
     tx = optim.build(
         "my_optimizer:lion",
         params,
@@ -109,12 +110,13 @@ def test_the_optimiser_takes_steps_of_one_size(modules):
         frozen=None,
     )
     lr = jnp.array([0.1, 0.2, 0.3])  # weight, bn, bias
-    updates, state = tx.update(grads, tx.init(params), params, lr=lr, momentum=0.9)
+    update = jax.jit(tx.update)
+    updates, state = update(grads, tx.init(params), params, lr=lr, momentum=0.9)
     np.testing.assert_allclose(updates["conv"]["kernel"], -0.1 * (-1 + 0.5), rtol=1e-6)
     np.testing.assert_allclose(updates["conv"]["bias"], -0.3, rtol=1e-6)
     # The momentum remembers the first gradient and outweighs a small other one.
-    other = jax.tree.map(lambda g: -1e-3 * g, grads)
-    updates, _ = tx.update(other, state, params, lr=lr, momentum=0.9)
+    other = jax.tree.map(lambda g: np.float32(-1e-3) * g, grads)
+    updates, _ = update(other, state, params, lr=lr, momentum=0.9)
     np.testing.assert_allclose(updates["conv"]["bias"], -0.3, rtol=1e-6)
 
 

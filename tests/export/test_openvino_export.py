@@ -5,6 +5,7 @@ import json
 import sys
 
 import exports
+import forked_runs
 import numpy as np
 import pytest
 import yaml
@@ -41,7 +42,7 @@ def written(folder, task="detect", **settings):
 @pytest.mark.parametrize(
     "task",
     [
-        pytest.param(t, marks=() if t in ("detect", "segment") else pytest.mark.slow)
+        pytest.param(t, marks=() if t == "segment" else pytest.mark.slow)
         for t in exports.CLASSES
     ],
 )
@@ -59,7 +60,10 @@ def test_a_folder_agrees_with_the_network(tmp_path, shown, task):
     assert (tmp_path / "labels.txt").is_file()
 
 
-@pytest.mark.parametrize("settings", [{"half": True}, {"dynamic": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param({"half": True}, marks=pytest.mark.slow), {"dynamic": True}],
+)
 def test_other_kinds_agree(tmp_path, shown, settings):
     path = written(tmp_path, **settings)
     report = json.loads((tmp_path / f"{path.name}.parity.json").read_text())
@@ -78,8 +82,9 @@ def test_a_folder_that_differs_is_not_kept(tmp_path, monkeypatch):
 
 def test_int8_wants_the_data_of_the_network(tmp_path, monkeypatch):
     monkeypatch.setenv("YOLOJAX_CACHE", str(tmp_path / "cache"))
+    forked_runs.write_data(tmp_path)
     with pytest.raises(ValueError, match="has other classes than the network"):
-        written(tmp_path / "none", int8=True)
+        written(tmp_path / "none", int8=True, data=str(tmp_path / "data"))
     assert not (tmp_path / "none").exists()
 
 

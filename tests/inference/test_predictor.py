@@ -346,7 +346,7 @@ def test_several_threads_may_ask_at_a_time():
     [
         "detect",
         "segment",
-        "obb",
+        pytest.param("obb", marks=pytest.mark.slow),
         "classify",
         pytest.param("pose", marks=pytest.mark.slow),
     ],

@@ -94,7 +94,10 @@ def told(folder):
     return results(folder), [json.loads(x) | timed for x in lines], records, kept
 
 
-@pytest.mark.parametrize("name", RUNS)
+SELDOM = pytest.param("best alone is saved", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", ["patience", SELDOM])
 def test_late_figures_decide_as_those_that_are_waited_for(
     place, measured, monkeypatch, name
 ):

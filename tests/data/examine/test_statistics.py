@@ -173,7 +173,9 @@ def drawn(source, path, imgsz=640):
     return read(path)
 
 
-@pytest.mark.parametrize("count", [1, 13, 80, 998])
+@pytest.mark.parametrize(
+    "count", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (13, 80)), 998]
+)
 def test_the_picture(tmp_path, count):
     image = drawn(many(count), tmp_path / "a.png")
     assert image.shape[1] > 1300 and ink(image) > 0.05
