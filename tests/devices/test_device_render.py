@@ -44,12 +44,14 @@ def packed_pixels(sources):
     return rows.view("<u4")[..., 0]
 
 
+rendered = jax.jit(render.render_batch, static_argnames="chunk")
+
+
 def on_device(plans, sources, options, *, chunk=16):
     sizes = np.array([image.shape[:2] for image in sources])
     shape = device_plan.plan_shape(plans[0].hw[0], options)
     packed = device_plan.pack(plans, shape, sizes, len(plans))
-    function = jax.jit(lambda *arrays: render.render_batch(*arrays, chunk=chunk))
-    return np.asarray(function(packed_pixels(sources), packed))
+    return np.asarray(rendered(packed_pixels(sources), packed, chunk=chunk))
 
 
 def planned(options, count, sizes=None, size=SIZE):
@@ -120,15 +122,14 @@ WRONG = "flip region border source channels colour ratio area".split()
 @pytest.mark.parametrize("wrong", [None, *WRONG])
 def test_a_wrong_plan_is_not_within_the_bounds(wrong):
     """What the comparison above is worth: it notices each of these."""
-    options = dataclasses.replace(PLAIN, **MIXED, **FLIPS, **COLOURS)
+    options = dataclasses.replace(PLAIN, **CASES["everything"])
     sizes, _ = data_set()
     sources = pictures(sizes)
     plans = planned(options, 40)
     want = np.stack([paint(p, sources) for p in plans])
     shape = device_plan.plan_shape(SIZE, options)
     packed = corrupted(device_plan.pack(plans, shape, sizes, len(plans)), wrong)
-    function = jax.jit(render.render_batch, static_argnames="chunk")
-    got = np.asarray(function(packed_pixels(sources), packed, chunk=7))
+    got = np.asarray(rendered(packed_pixels(sources), packed, chunk=7))
     if wrong is None:
         assert_close(got, want, coloured=True)
     else:
@@ -290,11 +291,7 @@ def test_batches_for_the_device_differ_in_nothing_but_the_image(images):
             assert got[key].dtype == value.dtype
             np.testing.assert_array_equal(got[key], value, err_msg=key)
         pixels = packed_pixels([images.image(i) for i in range(len(images))])
-        painted = np.asarray(
-            jax.jit(render.render_batch, static_argnames="chunk")(
-                pixels, plans, chunk=2
-            )
-        )
+        painted = np.asarray(rendered(pixels, plans, chunk=2))
         valid = want["example_valid"]
         assert_close(painted[valid], image[valid], coloured=True)
         shapes.append(jax.tree.map(lambda x: (x.shape, x.dtype), plans))

@@ -11,6 +11,7 @@ import csv
 import functools
 import gc
 import hashlib
+import importlib
 import json
 import os
 import select
@@ -408,8 +409,8 @@ def _serve():
     # Imports only: no devices, so no threads, which a fork would not take along.
     import tensorboardX  # noqa: F401
 
-    import yolojax.commands.evaluate  # noqa: F401
-    import yolojax.commands.train  # noqa: F401
+    for command in ("evaluate", "export", "import_weights", "train"):
+        importlib.import_module(f"yolojax.commands.{command}")
 
     gc.freeze()  # what the forks share is not looked at again, nor copied
     gc.set_threshold(50_000, 20, 50)
