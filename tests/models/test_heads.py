@@ -150,7 +150,8 @@ def test_keypoint_branch_is_as_wide_as_its_values():
 @pytest.mark.parametrize("task", HEADS)
 def test_every_gradient_is_finite_and_some_flows(task):
     head = HEADS[task](dtype=jnp.float32)
-    features = features_of(16, batch=2)[:1]  # each level has the same layers
+    # Each level has the same layers.
+    features = jax.device_put(features_of(16, batch=2)[:1])
     variables = rule_variables(head, features)
     mode = Pass(train=True, dropout_key=jax.random.key(1))
 
@@ -184,7 +185,7 @@ def test_angles_stay_in_their_range():
 def classified():
     """Returns feature maps of 64 images and the variables of a head for them."""
     features = features_of(16, batch=64)
-    return features, rule_variables(heads.Classify(5, 0.0), features)
+    return jax.device_put((features, rule_variables(heads.Classify(5, 0.0), features)))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
