@@ -209,8 +209,9 @@ def run_all(jobs, folder):
         if not line:
             os.killpg(server.pid, signal.SIGKILL)  # its forks as well
             _end()
-            errors.seek(0)
-            raise AssertionError(errors.read() or "the jobs take too long")
+    if not line:
+        errors.seek(0)
+        raise AssertionError(errors.read() or "the jobs take too long")
     return [tuple(entry) for entry in json.loads(line)]
 
 
