@@ -147,7 +147,13 @@ def test_keypoint_branch_is_as_wide_as_its_values():
     assert width(heads.OBB(1), 64) == 16
 
 
-@pytest.mark.parametrize("task", HEADS)
+RARELY = ("pose", "obb")  # their additions are like those of segment
+
+
+@pytest.mark.parametrize(
+    "task",
+    [pytest.param(t, marks=pytest.mark.slow if t in RARELY else ()) for t in HEADS],
+)
 def test_every_gradient_is_finite_and_some_flows(task):
     head = HEADS[task](dtype=jnp.float32)
     # Each level has the same layers.

@@ -240,6 +240,7 @@ def test_gradients_are_finite(gap):
     assert all(jnp.isfinite(g).all() for g in grads.values())
 
 
+@pytest.mark.slow
 def test_loss_on_several_devices_is_that_on_one():
     outputs, batch = scene(images=4)
     check_sharding(task_of(2, (5, 3)), outputs, batch)

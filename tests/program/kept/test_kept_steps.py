@@ -174,7 +174,7 @@ def test_another_process_finds_it(tmp_path):
     assert told[0][1] == told[1][1]
 
 
-@pytest.mark.process
+@pytest.mark.slow  # runs that were killed go on with kept steps, to the same bytes
 def test_a_run_with_kept_steps_is_the_same_run(kept, traced, place, monkeypatch):
     monkeypatch.setenv("YOLOJAX_CACHE", str(place / "cache"))
     # The tiny network stands for one of ours.
