@@ -133,7 +133,7 @@ def test_a_damaged_file_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     "task",
     [
-        pytest.param(t, marks=() if t in ("detect", "segment") else pytest.mark.slow)
+        pytest.param(t, marks=() if t == "segment" else pytest.mark.slow)
         for t in exports.CLASSES
     ],
 )

@@ -91,6 +91,7 @@ def test_kill_at_any_moment(place, whole):
     assert_same_run(place / "killed", whole[0])
 
 
+@pytest.mark.slow  # a stop while they are owed is among those on request
 def test_kill_while_figures_are_owed(place, whole):
     def step(*faults, save_minutes=NEVER):
         return job(place, "owing", *faults, save_minutes=save_minutes)

@@ -41,9 +41,11 @@ def run_all(jobs, folder):
     )
 
 
-# Their labels are numbers beside the box or in its place; they are run by -m slow.
-RARELY = ("pose", "obb")
-FEW = [pytest.param(t, marks=pytest.mark.slow if t in RARELY else ()) for t in TASKS]
+# Labels that are not boxes have tests of their own; their runs are made by -m slow.
+FEW = [
+    pytest.param(task, marks=() if task == "classify" else pytest.mark.slow)
+    for task in TASKS
+]
 
 
 @pytest.fixture(scope="module", params=FEW)

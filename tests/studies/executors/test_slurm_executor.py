@@ -41,6 +41,7 @@ def test_a_job_that_was_not_submitted_yet_is_taken_back(tmp_path):
     assert not (tmp_path / "a" / "console.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_leaves_nothing_at_work(tmp_path):
     given = job(tmp_path / "a", OBEDIENT)
     handle = executor().start(given, 0)
